@@ -1,0 +1,220 @@
+"""What a run is made of: every knob with its unit, default and limits. Loads no torch.
+
+A resolved `Run` holds no name of an experiment or arm and no measure: two arms that ask for
+the same training are the same run.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mlm.yaml_file import Strict
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Ids 0 to 4 of every vocabulary; never selected, never drawn."""
+PAD, UNK, CLS, SEP, MASK = range(5)
+N_SPECIAL = len(SPECIAL_TOKENS)
+
+SIZES: dict[str, dict[str, int]] = {
+    # Turc et al. 2019, "Well-read students learn better" (arXiv 1908.08962), table 1.
+    "tiny": {"layers": 2, "width": 128},
+    "mini": {"layers": 4, "width": 256},
+    "small": {"layers": 4, "width": 512},
+    "medium": {"layers": 8, "width": 512},
+    "base": {"layers": 12, "width": 768},
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "bert": {  # Devlin et al. 2018 (arXiv 1810.04805)
+        "positions": "learned",
+        "query_key_norm": False,
+        "norm": "layer",
+        "norm_place": "post",
+        "activation": "gelu",
+        "biases": True,
+        "head_transform": True,
+        "dropout": 0.1,
+    },
+    "modern": {  # rotary: Su et al. 2021; query-key norm: Henry et al. 2020; ReLU²: So et al. 2021
+        "positions": "rotary",
+        "query_key_norm": True,
+        "norm": "rms",
+        "norm_place": "pre",
+        "activation": "relu_squared",
+        "biases": False,
+        "head_transform": False,
+        "dropout": 0.0,
+    },
+}
+
+
+def _whole(value: Any) -> Any:
+    """Accept 2.5e6 as a count of tokens, refuse 2.5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
+CountOrZero = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Split(Strict):
+    """How the selected tokens are corrupted, as shares of them: MASK/SAME/RND of BERT's table C.2."""
+
+    mask: Share = 0.0
+    same: Share = 0.0
+    random: Share = 0.0
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        total = self.mask + self.same + self.random
+        if abs(total - 1) > 1e-9:
+            raise ValueError(
+                f"mask + same + random = {total:g}; the shares of the selected tokens must add up to 1, "
+                "for instance {mask: .8, same: .1, random: .1}"
+            )
+        return self
+
+
+class Masking(Strict):
+    """Which tokens are selected for prediction, and what stands in their place."""
+
+    rate: Share = 0.15
+    """Share of the ordinary tokens that is selected."""
+    selection: Literal["exact", "bernoulli"] = "exact"
+    """`exact`: rate × length tokens a row, stochastically rounded; `bernoulli`: independent draws."""
+    split: Split = Split(mask=0.8, same=0.1, random=0.1)
+
+
+YARDSTICK = Masking(rate=0.15, split=Split(mask=1.0))
+"""The corruption under which all arms of all experiments are compared."""
+
+
+class Vocabulary(Strict):
+    """A SentencePiece model of `size` pieces, the five special tokens included."""
+
+    kind: Literal["unigram", "bpe", "char"] = "unigram"
+    size: Annotated[int, BeforeValidator(_whole), Field(gt=N_SPECIAL, le=2**31 - 1)] = 2048
+
+
+class Encoder(Strict):
+    """A transformer encoder, spelled out; `preset` and `size` fill in what is not given."""
+
+    layers: Count
+    width: Count
+    heads: Count
+    feedforward_width: Count
+    positions: Literal["learned", "rotary"]
+    max_positions: Count = 512
+    query_key_norm: bool
+    norm: Literal["layer", "rms"]
+    norm_place: Literal["pre", "post"]
+    activation: Literal["gelu", "relu_squared"]
+    biases: bool
+    head_transform: bool
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        explicit = dict(given)
+        preset, size = explicit.pop("preset", "modern"), explicit.pop("size", "tiny")
+        for key, value, table in (("preset", preset, PRESETS), ("size", size, SIZES)):
+            if not isinstance(value, str) or value not in table:
+                raise ValueError(f"`{key}` is {value!r}; choose one of {', '.join(table)}")
+        full = {**PRESETS[preset], **SIZES[size], **explicit}
+        width = full["width"]
+        if isinstance(width, int) and width > 0:
+            full.setdefault("heads", max(1, width // 64))  # heads of 64, as in all of Turc's sizes
+            full.setdefault("feedforward_width", 4 * width)
+        return full
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by {self.heads} heads; change one")
+        if self.positions == "rotary" and (self.width // self.heads) % 2:
+            raise ValueError(
+                f"rotary positions need an even head width; width / heads is {self.width // self.heads}"
+            )
+        return self
+
+
+class Optimizer(Strict):
+    """AdamW (Loshchilov & Hutter 2019) under warm-up, constant and linear decay, all in tokens."""
+
+    learning_rate: Positive = 3e-3
+    warmup_tokens: CountOrZero = 0
+    decay_tokens: CountOrZero = 0
+    beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
+    epsilon: Positive = 1e-8
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    clip_norm: Positive = 1.0
+
+
+class Curve(Strict):
+    """Validation during training, on frozen masks: how often and on how many windows."""
+
+    every_tokens: Count = 262_144
+    sequences: Count = 256
+
+
+class Numerics(Strict):
+    """What decides the bits beside the configuration; detected once per study, then fixed."""
+
+    device: Literal["cpu", "cuda"]
+    dtype: Literal["float32", "bfloat16"]
+    path: Literal["eager"] = "eager"
+    deterministic: bool = False
+    """On CUDA: ask for deterministic kernels. On the CPU they always are."""
+
+
+class Run(Strict):
+    """One training run, complete but for its data and code."""
+
+    corpus: str = "shakespeare"
+    vocabulary: Vocabulary = Vocabulary()
+    encoder: Encoder = Field(default_factory=lambda: Encoder.model_validate({}))
+    masking: Masking = Masking()
+    optimizer: Optimizer = Optimizer()
+    curve: Curve = Curve()
+    sequence_length: Annotated[int, BeforeValidator(_whole), Field(ge=2)] = 64
+    batch_size: Count = 64
+    budget_tokens: Count = 2_621_440
+    log_every_tokens: Count = 40_960
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.sequence_length * self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Whole optimizer steps within the budget."""
+        return self.budget_tokens // self.tokens_per_step
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        found = []
+        if self.sequence_length > self.encoder.max_positions:
+            found.append(
+                f"sequence_length {self.sequence_length} exceeds encoder.max_positions "
+                f"{self.encoder.max_positions}; shorten one or raise the other"
+            )
+        if self.steps < 1:
+            found.append(
+                f"budget_tokens {self.budget_tokens} is less than one step of sequence_length × batch_size "
+                f"= {self.tokens_per_step} tokens; raise it or shrink the batch"
+            )
+        planned = self.optimizer.warmup_tokens + self.optimizer.decay_tokens
+        if planned > self.budget_tokens:
+            found.append(
+                f"optimizer.warmup_tokens + optimizer.decay_tokens = {planned} exceeds budget_tokens "
+                f"{self.budget_tokens}; shorten one"
+            )
+        if found:
+            raise ValueError("; ".join(found))
+        return self

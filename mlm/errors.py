@@ -1,0 +1,16 @@
+"""What is told to a person who can put it right."""
+
+
+class InputError(Exception):
+    """Bad input: the message names the file, the key and the remedy.
+
+    The command line prints it without a traceback and exits with status 2.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Damaged(InputError):
+    """A file that exists but is not what was written: truncated, altered or of another run."""

@@ -1,0 +1,89 @@
+"""What an experiment file and a scale file may say. Loads no torch."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mlm import config
+from mlm.yaml_file import Strict
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+
+
+class Contrast(Strict):
+    """An arm against another on one measure, stated before the runs."""
+
+    arm: Name
+    against: Name | None = None
+    """The baseline, unless told."""
+    measure: str | None = None
+    """The experiment's primary measure, unless told."""
+    expect: Literal["higher", "lower", "differ"] = "differ"
+
+
+class Equivalence(Strict):
+    """A claim of no difference: |arm - against| stays below `margin`, in the measure's unit."""
+
+    arm: Name
+    against: Name | None = None
+    measure: str | None = None
+    margin: Annotated[float, Field(gt=0)]
+
+
+class Contrasts(Strict):
+    """One primary contrast; Holm's correction over the secondary ones and over the equivalences."""
+
+    primary: Contrast
+    secondary: list[Contrast] = []
+    equivalence: list[Equivalence] = []
+
+
+class Experiment(Strict):
+    """An experiment file; reads as a registered report."""
+
+    title: str
+    question: str
+    claim: str
+    reference: str
+    cost: str
+    base: dict[str, Any] = {}
+    baseline: Name
+    arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1)] | list[Annotated[int, Field(ge=0)]]
+    primary_measure: str
+    contrasts: Contrasts
+
+
+class Probe(Strict):
+    """Size of the part-of-speech probe."""
+
+    train_sentences: Annotated[int, Field(ge=50)] = 4000
+    test_sentences: Annotated[int, Field(ge=50)] = 1500
+
+
+class Evaluation(Strict):
+    """Windows of each held-out split that the final evaluation reads."""
+
+    sequences: Annotated[int, Field(ge=1)] = 1024
+
+
+class Measures(Strict):
+    """How the finished runs are measured; no part of a run's digest."""
+
+    evaluation: Evaluation = Evaluation()
+    probe: Probe = Probe()
+
+
+class Scale(Strict):
+    """A scale file: what the default target runs, and how large."""
+
+    title: str
+    experiments: Annotated[list[Name], Field(min_length=1)]
+    evidence: bool
+    """False marks tables, figures and the paper: smoke, not evidence."""
+    seeds_at_most: Annotated[int, Field(ge=1)] | None = None
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
+    numerics: config.Numerics | None = None
+    """Detected on the study's first machine unless stated."""
+    run: dict[str, Any] = {}
+    measures: Measures = Measures()

@@ -1,0 +1,379 @@
+"""Scale and experiment files -> validated, frozen runs. Loads no torch.
+
+The only place that expands arms × seeds. Merge order of a run:
+package defaults <- scale <- the experiment's base <- arm <- command line.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from mlm import brown, config, corpus, devices, identity, measures, yaml_file
+from mlm.errors import InputError
+from mlm.experiment import Contrast, Equivalence, Experiment, Scale
+from mlm.files import read_json, write_json
+from mlm.yaml_file import Strict
+
+EXPERIMENTS = Path("experiments")
+RESULTS = Path("results")
+MEASURES = ("evaluation", "probe")
+Model = TypeVar("Model", bound=Strict)
+
+TRAINING_CODE = (
+    "mlm.config", "mlm.randomness", "mlm.batches", "mlm.masking", "mlm.schedules", "mlm.encoder",
+    "mlm.objectives", "mlm.optimizer", "mlm.evaluate", "mlm.train",
+)  # fmt: skip
+"""The modules that decide a run's bits; tracking, display and the command line do not."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The prepared data of a run, each folder named by what decides its content."""
+
+    corpus_file: Path
+    corpus: Path
+    vocabulary: Path
+    shards: Path
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run to train: everything its bits depend on, and the digest of that."""
+
+    digest: str
+    config: config.Run
+    numerics: config.Numerics
+    data: Data
+    code: str
+
+    @property
+    def folder(self) -> Path:
+        return RESULTS / "runs" / self.digest
+
+    @property
+    def untrained(self) -> str:
+        """Digest of the encoder before its first step."""
+        code = identity.code_hash(("mlm.encoder", "mlm.randomness"), ("torch", "numpy"))
+        record = self.record()
+        return identity.digest(
+            [record["training"]["encoder"], self.config.seed, record["numerics"], record["data"]["vocabulary"], code]
+        )
+
+    def record(self) -> dict[str, Any]:
+        """The content of run folder's config.json; its digest names the folder."""
+        return {
+            "training": self.config.model_dump(),
+            "numerics": self.numerics.model_dump(),
+            "data": {
+                "corpus": self.data.corpus.name,
+                "vocabulary": self.data.vocabulary.parent.name,
+                "shards": self.data.shards.name,
+            },
+            "code": self.code,
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the index: which run an experiment's arm and seed came to."""
+
+    experiment: str
+    arm: str
+    seed: int
+    digest: str
+    untrained: str
+    """Digest of the run's encoder before its first step; arms of one seed usually share it."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a scale runs, expanded and checked."""
+
+    scale_name: str
+    scale: Scale
+    numerics: config.Numerics
+    experiments: dict[str, Experiment]
+    runs: dict[str, PlannedRun]
+    cells: list[Cell] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        return RESULTS / self.scale_name
+
+    @property
+    def probe_data(self) -> Path:
+        return RESULTS / "data" / "probes" / f"brown-{brown.identity_of(self.scale.measures.probe)}"
+
+    def measure_file(self, name: str) -> str:
+        """File name of a measure inside a run's folder: its settings and code are part of it."""
+        settings = getattr(self.scale.measures, name).model_dump()
+        code = identity.code_hash((f"mlm.{'evaluate' if name == 'evaluation' else name}", "mlm.vocabulary"))
+        data = self.probe_data.name if name == "probe" else ""
+        return f"{name}-{identity.digest([settings, code, data])}.json"
+
+    def contrast_rows(self, name: str) -> list[dict[str, Any]]:
+        """An experiment's contrasts with baseline and measure filled in, for the analysis."""
+        experiment = self.experiments[name]
+        rows = []
+        families: list[tuple[str, Sequence[Contrast | Equivalence]]] = [
+            ("primary", [experiment.contrasts.primary]),
+            ("secondary", experiment.contrasts.secondary),
+            ("equivalence", experiment.contrasts.equivalence),
+        ]
+        for family, members in families:
+            for contrast in members:
+                row = contrast.model_dump()
+                row["family"] = family
+                row["against"] = contrast.against or experiment.baseline
+                row["measure"] = contrast.measure or experiment.primary_measure
+                rows.append(row)
+        return rows
+
+    def record(self) -> dict[str, Any]:
+        """The study as data: what the analysis works from (results/<scale>/study.json)."""
+        return {
+            "scale": self.scale_name,
+            "evidence": self.scale.evidence,
+            "numerics": self.numerics.model_dump(),
+            "measure_files": {name: self.measure_file(name) for name in MEASURES},
+            "experiments": {
+                name: {
+                    **e.model_dump(include={"title", "question", "claim", "reference", "baseline", "primary_measure"}),
+                    "arms": list(e.arms),
+                    "contrasts": self.contrast_rows(name),
+                }
+                for name, e in self.experiments.items()
+            },
+            "index": [vars(cell) for cell in self.cells],
+        }
+
+    def write(self) -> None:
+        """Fix the numerics and write the index and the runs' resolved configurations, each once."""
+        write_json(self.folder / "numerics.json", self.numerics.model_dump())
+        write_json(self.folder / "study.json", self.record())
+        labels: dict[str, list[list[Any]]] = {}
+        for cell in self.cells:
+            labels.setdefault(cell.digest, []).append([self.scale_name, cell.experiment, cell.arm, cell.seed])
+        for digest, run in self.runs.items():
+            write_run(run, labels[digest])
+
+
+def write_run(run: PlannedRun, labels: list[list[Any]]) -> None:
+    """A run folder's config.json, and beside it who asked for the run, which is no part of it."""
+    path = run.folder / "config.json"
+    if not path.exists():
+        write_json(path, run.record())
+    known = run.folder / "labels.json"
+    before = read_json(known, "delete it") if known.exists() else []
+    after = before + [label for label in labels if label not in before]
+    if after != before:
+        write_json(known, after)
+
+
+def available() -> list[str]:
+    """Names of the experiment files."""
+    return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
+
+
+def load_study(
+    scale_name: str, experiments: Sequence[str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> Study:
+    """Read, check and expand a scale and its experiments (all that exist, unless told).
+
+    Raises:
+        InputError: every problem found, each with file, key and remedy.
+    """
+    scale_file = EXPERIMENTS / "scales" / f"{scale_name}.yaml"
+    scales = ", ".join(sorted(path.stem for path in scale_file.parent.glob("*.yaml")))
+    given = yaml_file.read(scale_file, f"`scale` is one of: {scales}")
+    scale = _validated(Scale, given, scale_file)
+    found: list[str] = []
+    for name in scale.experiments:
+        if name not in available():
+            found.append(f"{scale_file}: experiments: no file {EXPERIMENTS / name}.yaml; "
+                         f"there are: {', '.join(available())}")  # fmt: skip
+    numerics = _numerics(scale, scale_name)
+    read: dict[str, Experiment] = {}
+    runs: dict[str, PlannedRun] = {}
+    cells: list[Cell] = []
+    planner = _Planner(scale_name, scale_file, scale, numerics, dict(overrides or {}))
+    for name in experiments if experiments is not None else available():
+        path = EXPERIMENTS / f"{name}.yaml"
+        try:
+            text = yaml_file.read(path, f"there are: {', '.join(available())}")
+            experiment = _validated(Experiment, text, path)
+            planned = planner.expand(name, path, experiment)
+        except InputError as error:
+            found.extend(problem for problem in error.problems if problem not in found)
+            continue
+        read[name] = experiment
+        for cell, run in planned:
+            cells.append(cell)
+            runs[run.digest] = run
+    if found:
+        raise InputError(*found)
+    return Study(scale_name, scale, numerics, read, runs, cells)
+
+
+def _validated(model: type[Model], content: dict[str, Any], path: Path) -> Model:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        found = yaml_file.problems(error, model)
+        raise InputError(*(f"{path}: {'.'.join(where)}: {what}" for where, what in found)) from None
+
+
+def _numerics(scale: Scale, scale_name: str) -> config.Numerics:
+    path = RESULTS / scale_name / "numerics.json"
+    if not path.exists():
+        return scale.numerics or devices.detect()
+    remedy = f"it fixes the numerics of this study; restore it, or delete {path.parent} to begin anew"
+    fixed = _validated(config.Numerics, read_json(path, remedy), path)
+    if scale.numerics is not None and scale.numerics != fixed:
+        raise InputError(
+            f"{EXPERIMENTS}/scales/{scale_name}.yaml: numerics: {scale.numerics.model_dump()} differ from "
+            f"{fixed.model_dump()}, which this study began with ({path}); take them back, or copy the scale "
+            "file to a new name, which is another study"
+        )
+    return fixed
+
+
+@dataclass
+class _Planner:
+    scale_name: str
+    scale_file: Path
+    scale: Scale
+    numerics: config.Numerics
+    overrides: dict[str, Any]
+    _data: dict[tuple[str, config.Vocabulary], Data] = field(default_factory=dict)
+
+    def expand(self, name: str, path: Path, experiment: Experiment) -> list[tuple[Cell, PlannedRun]]:
+        """Every arm × seed of an experiment as planned runs; all problems of the file at once."""
+        found: list[str] = []
+        seeds = experiment.seeds if isinstance(experiment.seeds, list) else list(range(experiment.seeds))
+        if len(set(seeds)) < len(seeds) or not seeds:
+            found.append(f"{path}: seeds: {seeds}; give each seed once, and at least one")
+        seeds = seeds[: self.scale.seeds_at_most]
+        resolved: dict[str, config.Run] = {}
+        for arm, changes in experiment.arms.items():
+            layers = [
+                (self.scale_file, "run", self.scale.run),
+                (path, "base", experiment.base),
+                (path, f"arms.{arm}", changes),
+                (Path("--set"), "", self.overrides),
+            ]
+            try:
+                resolved[arm] = _resolve(layers)
+                self.data(resolved[arm])
+            except InputError as error:
+                found.extend(problem for problem in error.problems if problem not in found)
+        found += _duplicates(path, resolved)
+        found += _contrast_problems(path, experiment, resolved)
+        if found:
+            raise InputError(*found)
+        code = identity.code_hash(TRAINING_CODE, ("torch", "numpy"))
+        planned = []
+        for arm, run in resolved.items():
+            for seed in seeds:
+                seeded = run.model_copy(update={"seed": seed})
+                draft = PlannedRun("", seeded, self.numerics, self.data(run), code)
+                digest = identity.digest(draft.record())
+                final = PlannedRun(digest, seeded, self.numerics, draft.data, code)
+                planned.append((Cell(name, arm, seed, digest, final.untrained), final))
+        return planned
+
+    def data(self, run: config.Run) -> Data:
+        """Folders of a run's corpus, vocabulary and shards, named by what decides their content."""
+        key = (run.corpus, run.vocabulary)
+        if key not in self._data:
+            file = EXPERIMENTS / "corpora" / f"{run.corpus}.yaml"
+            known = next((data.corpus for data in self._data.values() if data.corpus_file == file), None)
+            if known is None:
+                code = identity.code_hash(("mlm.corpus", "mlm.archives"))
+                known = Path(f"{run.corpus}-{identity.digest([corpus.load(file).identity(file), code])}")
+            source = known.name
+            code = identity.code_hash(("mlm.vocabulary",), ("sentencepiece",))
+            pieces = identity.digest([source, run.vocabulary.model_dump(), code])
+            stem = f"{run.corpus}-{run.vocabulary.kind}-{run.vocabulary.size}"
+            shards = identity.digest([pieces, identity.code_hash(("mlm.shards",))])
+            root = RESULTS / "data"
+            self._data[key] = Data(
+                corpus_file=file,
+                corpus=root / "corpora" / source,
+                vocabulary=root / "vocabularies" / f"{stem}-{pieces}" / "vocabulary.model",
+                shards=root / "shards" / f"{stem}-{shards}",
+            )
+        return self._data[key]
+
+
+def _resolve(layers: list[tuple[Path, str, Mapping[str, Any]]]) -> config.Run:
+    merged = yaml_file.merge(*(changes for _, _, changes in layers))
+    try:
+        return config.Run.model_validate(merged)
+    except ValidationError as error:
+        found = [_blame(layers, where, what) for where, what in yaml_file.problems(error, config.Run)]
+        raise InputError(*dict.fromkeys(found)) from None
+
+
+def _blame(layers: list[tuple[Path, str, Mapping[str, Any]]], where: list[str], what: str) -> str:
+    """Name the file and key that set a refused value: the last layer that says most of its path."""
+    best, depth_of_best = layers[0], -1
+    for layer in layers:
+        content: Any = layer[2]
+        depth = 0
+        while depth < len(where) and isinstance(content, Mapping) and where[depth] in content:
+            content = content[where[depth]]
+            depth += 1
+        if layer[2] and depth >= depth_of_best:
+            best, depth_of_best = layer, depth
+    file, prefix, _ = best
+    key = ".".join(part for part in (prefix, *where) if part)
+    return f"{file}: {key}: {what}"
+
+
+def _duplicates(path: Path, resolved: Mapping[str, config.Run]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for arm, run in resolved.items():
+        same = first.setdefault(run.model_dump_json(), arm)
+        if same != arm:
+            yield f"{path}: arms.{arm}: asks for the same runs as arms.{same}; change or remove one"
+
+
+def _contrast_problems(
+    path: Path, experiment: Experiment, resolved: Mapping[str, config.Run]
+) -> Iterator[str]:
+    arms = ", ".join(experiment.arms)
+    if experiment.baseline not in experiment.arms:
+        yield f"{path}: baseline: no arm is called {experiment.baseline!r}; there are: {arms}"
+    stated: list[tuple[str, Contrast | Equivalence]] = [("primary", experiment.contrasts.primary)]
+    stated += [(f"secondary.{i}", c) for i, c in enumerate(experiment.contrasts.secondary)]
+    stated += [(f"equivalence.{i}", c) for i, c in enumerate(experiment.contrasts.equivalence)]
+    for where, contrast in stated:
+        key = f"{path}: contrasts.{where}"
+        against = contrast.against or experiment.baseline
+        for role, arm in (("arm", contrast.arm), ("against", contrast.against)):
+            if arm is not None and arm not in experiment.arms:
+                yield f"{key}.{role}: no arm is called {arm!r}; there are: {arms}"
+        if contrast.arm == against:
+            yield f"{key}: compares {against} with itself; name another arm"
+        measure = contrast.measure or experiment.primary_measure
+        source = f"{key}.measure" if contrast.measure else f"{path}: primary_measure"
+        for arm in (contrast.arm, against):
+            if arm in resolved and (problem := _measure_problem(measure, resolved[arm])):
+                yield f"{source}: {problem}"
+                break
+
+
+def _measure_problem(measure: str, run: config.Run) -> str | None:
+    known = measures.names(run.encoder.layers)
+    if measure not in known:
+        near = difflib.get_close_matches(measure, known, 3) or known
+        return f"no measure is called {measure!r}; near are: {', '.join(near[:6])}"
+    kind = measure.split(".")[2] if measure.count(".") == 3 else None
+    if kind is not None and getattr(run.masking.split, kind) == 0:
+        return f"{measure} does not exist for an arm whose split has no {kind} tokens"
+    return None

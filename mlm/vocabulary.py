@@ -1,0 +1,137 @@
+"""Text -> SentencePiece model (Kudo & Richardson 2018, arXiv 1808.06226), the same bytes every time."""
+
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from mlm import config, corpus
+from mlm.errors import Damaged, InputError
+from mlm.files import write_atomically
+
+TRAINING_CHARACTERS = 50_000_000
+"""A longer text is thinned evenly to about this much before the trainer sees it."""
+THREADS = 16
+"""A constant: the trainer's bytes depend on it. More than there are cores does no harm."""
+
+
+class Tokenizer:
+    """A trained vocabulary.
+
+    Ids 0 to 4 are [PAD] [UNK] [CLS] [SEP] [MASK]; they are control symbols, so the text "[MASK]"
+    is spelled out like any other and never becomes the mask.
+
+    >>> tokenizer = Tokenizer.read(Path("vocabulary.model"))  # doctest: +SKIP
+    >>> tokenizer.decode(tokenizer.encode("Shall I compare thee"))  # doctest: +SKIP
+    'Shall I compare thee'
+    """
+
+    def __init__(self, model: bytes) -> None:
+        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.model = model
+        self.sha256 = hashlib.sha256(model).hexdigest()
+        self.size: int = self.processor.get_piece_size()
+        self.pieces: list[str] = [self.processor.id_to_piece(i) for i in range(self.size)]
+        if tuple(self.pieces[: config.N_SPECIAL]) != config.SPECIAL_TOKENS:
+            raise Damaged(f"vocabulary: ids 0 to 4 are {self.pieces[:5]}, not {config.SPECIAL_TOKENS}")
+        self.keeps_line_ends = "\n" in self.pieces
+
+    @classmethod
+    def read(cls, path: Path) -> "Tokenizer":
+        """Load a model file; damage is named."""
+        try:
+            return cls(path.read_bytes())
+        except (OSError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise Damaged(f"{path}: not a SentencePiece model ({reason}); delete it and run again") from None
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; without special tokens."""
+        if self.keeps_line_ends:
+            return list(self.processor.encode(text))
+        # Lines one by one: the normaliser would turn a line end into a blank anyway, and pieces
+        # never cross a blank, so this is the encoding of the whole text in bounded memory.
+        return [i for ids in self.processor.encode(text.split("\n")) for i in ids]
+
+    def encode_words(self, words: Sequence[str]) -> list[list[int]]:
+        """Token ids of each word as it stands behind a blank."""
+        if self.keeps_line_ends:
+            return [list(self.processor.encode(" " + word)) for word in words]
+        return [list(ids) for ids in self.processor.encode(list(words))]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of token ids; special tokens vanish."""
+        return str(self.processor.decode(list(ids)))
+
+
+def train(lines: Iterable[str], wanted: config.Vocabulary, declared_in: str) -> bytes:
+    """The model's bytes, a function of the lines and the configuration alone.
+
+    Raises:
+        InputError: the text supports no vocabulary of this size; names the size that it does.
+    """
+    model = io.BytesIO()
+    # Characters need the identity normaliser: NFKC would drop line ends and runs of blanks.
+    characters = {
+        "normalization_rule_name": "identity",
+        "add_dummy_prefix": False,
+        "remove_extra_whitespaces": False,
+        "user_defined_symbols": ["\n"],
+    }
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            # An iterator and a stream: a path would be written into the model.
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type=wanted.kind,
+            vocab_size=wanted.size,
+            num_threads=THREADS,
+            pad_id=config.PAD,
+            unk_id=config.UNK,
+            bos_id=config.CLS,
+            eos_id=config.SEP,
+            pad_piece="[PAD]",
+            unk_piece="[UNK]",
+            bos_piece="[CLS]",
+            eos_piece="[SEP]",
+            control_symbols=["[MASK]"],
+            character_coverage=1.0,
+            max_sentence_length=4 * corpus.PART_CHARACTERS,
+            minloglevel=2,
+            **(characters if wanted.kind == "char" else {}),
+        )
+    except RuntimeError as error:
+        said = str(error)
+        if found := re.search(r"value <= (\d+)", said):
+            raise InputError(
+                f"{declared_in}: vocabulary.size: {wanted.size} is more than this text supports; "
+                f"the largest {wanted.kind} vocabulary that it can have is {found[1]}"
+            ) from None
+        if found := re.search(r"required_chars\. \d+ vs (\d+)", said):
+            raise InputError(
+                f"{declared_in}: vocabulary.size: {wanted.size} is too small for the characters of this "
+                f"text; the smallest {wanted.kind} vocabulary is {found[1]}"
+            ) from None
+        raise InputError(f"{declared_in}: vocabulary: SentencePiece refused: {said}") from None
+    size = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).get_piece_size()
+    if size != wanted.size:  # the character trainer says nothing when it runs out of characters
+        raise InputError(
+            f"{declared_in}: vocabulary.size: {wanted.size} is more than this text supports; "
+            f"the largest {wanted.kind} vocabulary that it can have is {size}"
+        )
+    return model.getvalue()
+
+
+def prepare(wanted: config.Vocabulary, corpus_folder: Path, path: Path, declared_in: str) -> None:
+    """Train on the training split of a prepared corpus and write the model to `path`."""
+    characters = sum(len(text) for _, text in corpus.read(corpus_folder, "train"))
+    stride = max(1, -(-characters // TRAINING_CHARACTERS))
+    write_atomically(path, train(_lines(corpus_folder, stride), wanted, declared_in))
+
+
+def _lines(folder: Path, stride: int) -> Iterator[str]:
+    texts = (line for _, text in corpus.read(folder, "train") for line in text.split("\n"))
+    yield from (line for number, line in enumerate(texts) if number % stride == 0 and line.strip())
