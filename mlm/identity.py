@@ -5,7 +5,6 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,8 @@ def _tree(module: str) -> str:
     return ast.dump(tree)
 
 
-def code_hash(modules: Iterable[str], packages: Iterable[str] = ()) -> str:
+@functools.cache
+def code_hash(modules: tuple[str, ...], packages: tuple[str, ...] = ()) -> str:
     """Digest of what modules do and of the versions of the packages they stand on.
 
     Comments, docstrings and layout do not count: rewording one costs no training.

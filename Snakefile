@@ -1,0 +1,211 @@
+# From text to paper, in the order of the data. `snakemake --cores all` runs the experiments that
+# the scale names, `snakemake --cores all split` one of them, `--config scale=smoke` the quick version.
+import sys
+
+sys.path.insert(0, workflow.basedir)
+
+from analysis import outputs
+from mlm.identity import code_hash
+from mlm.pipeline import Plan
+
+plan = Plan(config)
+study, scale = plan.study, plan.study.scale_name
+
+
+rule all:
+    input:
+        outputs.files("paper", scale),
+
+
+# One target an experiment, by its name: tables and figures without the paper.
+for name in study.experiments:
+
+    rule:
+        name:
+            name
+        input:
+            [outputs.files(c, scale, name) for c in ("contrasts", "table", "figures")],
+
+
+wildcard_constraints:
+    run="[0-9a-f]{16}",
+    untrained="[0-9a-f]{16}",
+    experiment="|".join(study.experiments),
+
+
+onstart:
+    study.write()
+
+
+rule corpus:
+    output:
+        "results/data/corpora/{corpus}/corpus.json",
+    params:
+        name=lambda w: plan.corpora[w.corpus],
+    shell:
+        "python -m mlm corpus {params.name:q} results/data/corpora/{wildcards.corpus:q}"
+
+
+rule vocabulary:
+    input:
+        lambda w: plan.of_vocabulary[w.vocabulary].corpus / "corpus.json",
+    output:
+        "results/data/vocabularies/{vocabulary}/vocabulary.model",
+    params:
+        corpus=lambda w: str(plan.of_vocabulary[w.vocabulary].corpus),
+        kind=lambda w: plan.vocabularies[w.vocabulary].kind,
+        size=lambda w: plan.vocabularies[w.vocabulary].size,
+    shell:
+        "python -m mlm vocabulary {params.corpus:q} {output:q} --kind {params.kind:q} --size {params.size}"
+
+
+rule shards:
+    input:
+        lambda w: plan.of_shards[w.shards].corpus / "corpus.json",
+        model=lambda w: plan.of_shards[w.shards].vocabulary,
+    output:
+        "results/data/shards/{shards}/shards.json",
+    params:
+        corpus=lambda w: str(plan.of_shards[w.shards].corpus),
+        folder="results/data/shards/{shards}",
+    threads: workflow.cores
+    shell:
+        "python -m mlm shards {params.corpus:q} {input.model:q} {params.folder:q} --cores {threads}"
+
+
+rule sentences:
+    output:
+        study.probe_data / "sentences.jsonl",
+    params:
+        train=study.scale.measures.probe.train_sentences,
+        test=study.scale.measures.probe.test_sentences,
+    shell:
+        "python -m mlm sentences {output:q} --train-sentences {params.train} --test-sentences {params.test}"
+
+
+rule train:
+    input:
+        lambda w: study.runs[w.run].data.shards / "shards.json",
+    output:
+        # All else that training writes is not declared: Snakemake deletes what it knows of before
+        # a rule runs and after it fails, and a checkpoint must outlive both.
+        "results/runs/{run}/trained",
+    log:
+        "results/logs/train/{run}.log",
+    resources:
+        gpu=int(study.numerics.device == "cuda"),
+    shell:
+        f"python -m mlm train results/runs/{{wildcards.run}} --log {{log:q}}"
+        f" --checkpoint-seconds {study.scale.checkpoint_seconds}"
+
+
+rule evaluation:
+    input:
+        "results/runs/{run}/trained",
+    output:
+        f"results/runs/{{run}}/{study.measure_file('evaluation')}",
+    params:
+        sequences=study.scale.measures.evaluation.sequences,
+    resources:
+        gpu=int(study.numerics.device == "cuda"),
+    shell:
+        "python -m mlm evaluate results/runs/{wildcards.run} --output {output:q} --sequences {params.sequences}"
+
+
+rule probe:
+    input:
+        "results/runs/{run}/trained",
+        sentences=rules.sentences.output,
+    output:
+        f"results/runs/{{run}}/{study.measure_file('probe')}",
+    resources:
+        gpu=int(study.numerics.device == "cuda"),
+    shell:
+        "python -m mlm probe results/runs/{wildcards.run} {input.sentences:q} --output {output:q}"
+
+
+rule probe_untrained:
+    input:
+        lambda w: plan.of_untrained[w.untrained].data.shards / "shards.json",
+        sentences=rules.sentences.output,
+    output:
+        f"results/untrained/{{untrained}}/{study.measure_file('probe')}",
+    params:
+        run=lambda w: plan.of_untrained[w.untrained].digest,
+    resources:
+        gpu=int(study.numerics.device == "cuda"),
+    shell:
+        "python -m mlm probe results/runs/{params.run} {input.sentences:q} --untrained --output {output:q}"
+
+
+rule collect:
+    input:
+        lambda w: plan.measured(w.experiment),
+    output:
+        outputs.files("collect", scale, "{experiment}"),
+    params:
+        study=lambda w: plan.stated(w.experiment),
+        code=code_hash(outputs.modules("collect")),
+    shell:
+        f"python -m analysis collect {scale} {{wildcards.experiment:q}}"
+
+
+rule contrasts:
+    input:
+        rules.collect.output,
+    output:
+        outputs.files("contrasts", scale, "{experiment}"),
+    params:
+        study=lambda w: plan.stated(w.experiment),
+        code=code_hash(outputs.modules("contrasts")),
+    shell:
+        f"python -m analysis contrasts {scale} {{wildcards.experiment:q}}"
+
+
+rule table:
+    input:
+        rules.collect.output,
+        rules.contrasts.output,
+    output:
+        outputs.files("table", scale, "{experiment}"),
+    params:
+        code=code_hash(outputs.modules("table")),
+    shell:
+        f"python -m analysis table {scale} {{wildcards.experiment:q}}"
+
+
+rule figures:
+    input:
+        rules.collect.output,
+        rules.contrasts.output,
+    output:
+        outputs.files("figures", scale, "{experiment}"),
+    params:
+        code=code_hash(outputs.modules("figures")),
+    shell:
+        f"python -m analysis figures {scale} {{wildcards.experiment:q}}"
+
+
+rule numbers:
+    input:
+        [outputs.files(c, scale, name) for name in study.scale.experiments for c in ("collect", "contrasts", "table")],
+    output:
+        outputs.files("numbers", scale),
+    params:
+        experiments=[f"--experiment={name}" for name in study.scale.experiments],
+        code=code_hash(outputs.modules("numbers")),
+    shell:
+        f"python -m analysis numbers {scale} {{params.experiments:q}}"
+
+
+rule paper:
+    input:
+        rules.numbers.output,
+        [outputs.files(c, scale, name) for name in study.scale.experiments for c in ("table", "figures")],
+    output:
+        outputs.files("paper", scale),
+    params:
+        sources=outputs.sources(),
+        code=code_hash(outputs.modules("paper")),
+    shell:
+        f"python -m analysis paper {scale}"

@@ -1,0 +1,247 @@
+"""The commands a person types: python -m mlm --help."""
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlm.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Masked language models as an experiment. `snakemake --cores all` runs a whole study with "
+    "these commands; by hand they train, measure and look at single runs.",
+    epilog="A RUN is a folder under results/runs, its digest or the beginning of it, or a label such as "
+    "split/80-10-10/seed-0 (laptop/split/80-10-10/seed-0 where scales share it).",
+)
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Folder, digest, or label of a run.")]
+ScaleName = Annotated[str, typer.Option(help="Scale file under experiments/scales.")]
+
+
+@app.command(rich_help_panel="Data")
+def corpus(
+    name: Annotated[str, typer.Argument(help="A file under experiments/corpora, without .yaml.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write the prepared corpus.")],
+) -> None:
+    """Fetch, verify, clean and split a corpus."""
+    from mlm import corpus
+    from mlm.study import EXPERIMENTS
+
+    corpus.prepare(EXPERIMENTS / "corpora" / f"{name}.yaml", folder)
+
+
+@app.command(rich_help_panel="Data")
+def vocabulary(
+    prepared: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a prepared corpus.")],
+    model: Annotated[Path, typer.Argument(help="Model file to write.")],
+    kind: Annotated[str, typer.Option(help="unigram, bpe or char.")] = "unigram",
+    size: Annotated[int, typer.Option(help="Pieces, the five special tokens included.")] = 2048,
+) -> None:
+    """Train a SentencePiece vocabulary on the training split."""
+    from pydantic import ValidationError
+
+    from mlm import config, vocabulary, yaml_file
+
+    try:
+        wanted = config.Vocabulary.model_validate({"kind": kind, "size": size})
+    except ValidationError as error:
+        found = yaml_file.problems(error, config.Vocabulary)
+        raise InputError(*(f"--{'.'.join(where)}: {what}" for where, what in found)) from None
+    vocabulary.prepare(wanted, prepared, model, "run")
+
+
+@app.command(rich_help_panel="Data")
+def shards(
+    prepared: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a prepared corpus.")],
+    model: Annotated[Path, typer.Argument(help="Vocabulary model.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write the token files to.")],
+    cores: Annotated[int, typer.Option(help="Processes; the bytes do not depend on it.")] = 1,
+) -> None:
+    """Encode a corpus into memory-mapped token files."""
+    from mlm import shards
+
+    shards.write(prepared, model, folder, cores)
+
+
+@app.command(rich_help_panel="Data")
+def sentences(
+    path: Annotated[Path, typer.Argument(help="File of sentences to write.")],
+    train_sentences: Annotated[int, typer.Option(help="Sentences the probe is trained on.")] = 4000,
+    test_sentences: Annotated[int, typer.Option(help="Held-out sentences.")] = 1500,
+) -> None:
+    """Fetch and parse the Brown corpus for the part-of-speech probe."""
+    from mlm import brown
+    from mlm.experiment import Probe
+
+    brown.prepare(Probe(train_sentences=train_sentences, test_sentences=test_sentences), path)
+
+
+@app.command(rich_help_panel="Runs")
+def train(
+    name: Annotated[str, typer.Argument(metavar="RUN|EXPERIMENT", help="A planned run, or an experiment.")],
+    arm: Annotated[str, typer.Option(help="Of an experiment: the arm; the baseline unless told.")] = "",
+    seed: Annotated[int, typer.Option(help="Of an experiment: the seed.")] = 0,
+    scale: ScaleName = "laptop",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. masking.rate=.3.")
+    ] = None,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Time between checkpoints.")] = 60.0,
+    log: Annotated[Path | None, typer.Option(help="Write progress to this file, one closing line here.")] = None,
+) -> None:
+    """Train one run to the end of its budget, or go on where it was stopped.
+
+    [bold]python -m mlm train split --arm 100-0-0 --seed 3 --set masking.rate=.3[/bold] plans a run of
+    its own, prepares the data it needs and trains it.
+    """
+    from mlm import runs, single
+    from mlm.study import available
+
+    if name in available():
+        folder = single.plan(name, arm, seed, scale, set_ or [])
+    elif arm or set_:
+        raise InputError(f"--arm and --set go with an experiment, not with a run; there are: {', '.join(available())}")
+    else:
+        folder = runs.find(name).path
+    code = single.train(runs.RunFolder.open(folder), checkpoint_seconds, log)
+    if code:
+        raise typer.Exit(code)
+
+
+@app.command(rich_help_panel="Measures")
+def evaluate(
+    name: RunName,
+    output: Annotated[Path | None, typer.Option(help="File to write; else shown only.")] = None,
+    sequences: Annotated[int, typer.Option(help="Windows of each held-out split.")] = 1024,
+) -> None:
+    """Held-out loss and accuracy on frozen masks: yardstick and own corruption, validation and test."""
+    from mlm import runs, single
+
+    run = runs.find(name)
+    single.finish_measure(run, "evaluation", output, lambda: single.evaluation(run, sequences))
+
+
+@app.command(rich_help_panel="Measures")
+def probe(
+    name: RunName,
+    sentences: Annotated[Path, typer.Argument(help="File written by `sentences`.")],
+    output: Annotated[Path | None, typer.Option(help="File to write; else shown only.")] = None,
+    untrained: Annotated[bool, typer.Option(help="Probe the encoder as it was before its first step.")] = False,
+) -> None:
+    """Part of speech from frozen features, with lookup baselines beside it."""
+    from mlm import runs, single
+
+    run = runs.find(name)
+    single.finish_measure(run, "probe", output, lambda: single.probe(run, sentences, not untrained), not untrained)
+
+
+@app.command(rich_help_panel="Look")
+def fill(
+    text: Annotated[str, typer.Argument(help='Text with [MASK] in it: "Shall I compare thee to a [MASK] day?"')],
+    run: Annotated[str, typer.Option(help="The run to ask; the baseline's first finished run unless told.")] = "",
+    candidates: Annotated[int, typer.Option(min=1, help="Answers a mask.")] = 5,
+) -> None:
+    """Let a trained run fill in what is masked."""
+    from mlm import look
+
+    look.fill(text, run, candidates)
+
+
+@app.command(rich_help_panel="Look")
+def mask(
+    text: Annotated[str, typer.Argument(help="Text to corrupt; a held-out passage unless given.")] = "",
+    run: Annotated[str, typer.Option(help="The run whose vocabulary and masking to use.")] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="e.g. rate=.4 or split={mask: 1}.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the masks.")] = 0,
+) -> None:
+    """Show a corrupted sample in colour, and what was realised."""
+    from mlm import look
+
+    look.mask(text, run, set_ or [], seed)
+
+
+@app.command(rich_help_panel="Look")
+def runs(
+    select: Annotated[str, typer.Argument(help="Part of a label, such as split/100-0-0.")] = "",
+) -> None:
+    """List the runs there are, with their digests and results."""
+    from mlm import look
+
+    look.runs(select)
+
+
+@app.command(rich_help_panel="Look")
+def status(
+    scale: ScaleName = "laptop",
+    watch: Annotated[float, typer.Option(min=0, help="Seconds between looks; 0 looks once.")] = 0,
+) -> None:
+    """A table of a study's runs: progress, tokens a second, time left."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from mlm import status
+
+    if not watch:
+        Console().print(status.table(status.study(scale)))
+        return
+    with Live(status.table(status.study(scale)), refresh_per_second=1) as live, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(watch)
+            live.update(status.table(status.study(scale)))
+
+
+@app.command(rich_help_panel="Look")
+def doctor() -> None:
+    """What this machine can do, and what is missing."""
+    from rich.console import Console
+
+    from mlm import doctor
+
+    table, able = doctor.examine()
+    Console().print(table)
+    raise typer.Exit(0 if able else 1)
+
+
+@app.command(rich_help_panel="Runs")
+def export(
+    name: RunName,
+    folder: Annotated[Path, typer.Argument(help="New folder for the Hugging Face model and tokenizer.")],
+) -> None:
+    """Write a run of the `bert` preset as a Hugging Face BertForMaskedLM with its tokenizer."""
+    from mlm import export, runs
+
+    run = runs.find(name)
+    export.check_exportable(run.config.encoder)
+    export.export(run.encoder(), run.tokenizer(), run.config.vocabulary.kind, folder)
+    typer.echo(f"{folder}: load it with AutoModelForMaskedLM and AutoTokenizer")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; bad input is told without a traceback and exits with status 2."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a closed pipe (`… | head`) is no error of ours
+    with refusing():
+        app(arguments)
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """Print bad input as what it is and exit with status 2."""
+    try:
+        yield
+    except InputError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The complete state of a run: written atomically, read strictly, the last two kept."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mlm.errors import Damaged
+from mlm.files import write_atomically
+
+KEPT = 2
+
+
+class State(NamedTuple):
+    """Where a run stands. Batches, masks and rates follow from the step number."""
+
+    step: int
+    """Updates done."""
+    tensors: dict[str, Tensor]
+    counters: dict[str, float]
+    """Realised counts so far, and seconds of training."""
+
+
+def save(folder: Path, state: State) -> None:
+    """Write a checkpoint, then let go of all but the last two."""
+    header = {"step": str(state.step), "counters": json.dumps(state.counters)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+    content = safetensors.torch.save(tensors, header)
+    # The checksum stands in front of what it covers: one file, one rename.
+    write_atomically(folder / f"{state.step:012d}.checkpoint", hashlib.sha256(content).digest() + content)
+    for old in _by_age(folder)[KEPT:]:
+        old.unlink()
+
+
+def latest(folder: Path) -> tuple[State | None, list[str]]:
+    """The newest checkpoint that is whole, and a warning for each damaged one passed over.
+
+    Raises:
+        Damaged: there are checkpoints and none is whole.
+    """
+    warnings = []
+    found = _by_age(folder)
+    for path in found:
+        try:
+            return _load(path), warnings
+        except Damaged as error:
+            warnings.append(f"{error}; falling back to the checkpoint before it")
+    if found:
+        raise Damaged(*warnings, f"{folder}: no checkpoint is whole; delete the folder to train anew")
+    return None, warnings
+
+
+def clear(folder: Path) -> None:
+    """Remove the checkpoints of a finished run, and what a killed writer left."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
+def _by_age(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.checkpoint"), reverse=True)
+
+
+def _load(path: Path) -> State:
+    raw = path.read_bytes()
+    if hashlib.sha256(raw[32:]).digest() != raw[:32]:
+        raise Damaged(f"{path}: damaged checkpoint ({len(raw)} bytes, wrong checksum)")
+    # safetensors gives the header of a file only, so it is parsed here: length, then JSON.
+    size = int.from_bytes(raw[32:40], "little")
+    header = json.loads(raw[40 : 40 + size])["__metadata__"]
+    tensors = safetensors.torch.load(raw[32:])
+    return State(int(header["step"]), tensors, json.loads(header["counters"]))
+
+
+def save_weights(path: Path, module: torch.nn.Module, header: dict[str, str]) -> None:
+    """A model's weights as safetensors, in the order of their names."""
+    tensors = {name: p.detach().cpu().contiguous().clone() for name, p in sorted(module.named_parameters())}
+    write_atomically(path, safetensors.torch.save(tensors, header))
+
+
+def load_weights(path: Path, module: torch.nn.Module) -> None:
+    """Fill a module with weights; every name and shape must agree."""
+    remedy = "delete the run's folder to train it anew"
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise Damaged(f"{path}: not readable as safetensors ({error}); {remedy}") from None
+    expected = dict(module.named_parameters())
+    if {n: tuple(t.shape) for n, t in tensors.items()} != {n: tuple(p.shape) for n, p in expected.items()}:
+        raise Damaged(f"{path}: holds other parameters than its configuration describes; {remedy}")
+    with torch.no_grad():
+        for name, parameter in expected.items():
+            parameter.copy_(tensors[name])
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a live process holds the run's lock file."""
+    import fcntl
+
+    if not path.exists():
+        return False
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def lock(path: Path) -> int:
+    """Hold the run's lock until this process dies, however it dies; waits for another holder."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor

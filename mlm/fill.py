@@ -1,0 +1,109 @@
+"""[MASK] -> what a model would write there, and how a person sees it."""
+
+from typing import Any, NamedTuple
+
+import torch
+from rich.text import Text
+
+from mlm import config
+from mlm.encoder import Encoder
+from mlm.randomness import Purpose, generator
+from mlm.vocabulary import Tokenizer
+
+RIGHT, WRONG, CONTEXT = "bold green", "bold red", "dim"
+
+
+class Fill(NamedTuple):
+    """One filled position."""
+
+    position: int
+    original: int | None
+    """The token that was masked, where it is known."""
+    candidates: list[tuple[int, float]]
+    """(token, probability), best first."""
+
+
+def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text in which "[MASK]" stands for the mask token."""
+    ids: list[int] = []
+    for number, segment in enumerate(text.split("[MASK]")):
+        if number:
+            ids.append(config.MASK)
+        pieces = tokenizer.encode(segment) if segment else []
+        if number and pieces and not segment[0].isspace() and not tokenizer.keeps_line_ends:
+            # The encoder sets a blank before every text; here none was written.
+            bare = tokenizer.pieces[pieces[0]].removeprefix("▁")
+            there = [tokenizer.processor.piece_to_id(bare)] if bare else []
+            pieces = [i for i in there if i != config.UNK] + pieces[1:] if there != [config.UNK] else pieces
+        ids.extend(pieces)
+    return ids
+
+
+def mask_prompt(tokenizer: Tokenizer, text: str, number: int) -> tuple[list[int], list[int]]:
+    """(ids, masked positions) of a fixed prompt: always the same positions, 15 % and at least one."""
+    ids = tokenizer.encode(text)
+    wanted = min(len(ids), max(1, round(0.15 * len(ids))))
+    order = generator(0, Purpose.PROMPTS, number).permutation(len(ids))
+    return ids, sorted(int(i) for i in order[:wanted])
+
+
+@torch.no_grad()
+def fill(encoder: Encoder, ids: list[int], originals: dict[int, int], candidates: int = 1) -> list[Fill]:
+    """Predict every [MASK] of one sequence.
+
+    Args:
+        ids: token ids of the sequence.
+        originals: position -> token that was there, where it is known.
+        candidates: how many tokens to return a position.
+    """
+    device = encoder.embedding.device
+    logits = encoder(torch.tensor([ids], device=device))[0].float()
+    logits[:, : config.N_SPECIAL] = -torch.inf  # a special token is no word
+    best = logits.softmax(-1).topk(candidates)
+    return [
+        Fill(i, originals.get(i), list(zip(best.indices[i].tolist(), best.values[i].tolist(), strict=True)))
+        for i, token in enumerate(ids)
+        if token == config.MASK
+    ]
+
+
+def fill_prompts(encoder: Encoder, tokenizer: Tokenizer, prompts: list[str]) -> list[dict[str, Any]]:
+    """The fixed prompts, masked at their frozen positions and filled; a record for metrics.jsonl."""
+    records = []
+    for number, text in enumerate(prompts):
+        ids, masked = mask_prompt(tokenizer, text, number)
+        if not ids or len(ids) > encoder.options.max_positions:
+            continue
+        shown = [config.MASK if i in masked else token for i, token in enumerate(ids)]
+        fills = fill(encoder, shown, {i: ids[i] for i in masked})
+        records.append(
+            {
+                "pieces": [tokenizer.pieces[i] for i in ids],
+                "fills": [
+                    {"position": f.position, "piece": tokenizer.pieces[f.candidates[0][0]],
+                     "probability": round(f.candidates[0][1], 4)}
+                    for f in fills
+                ],
+            }
+        )  # fmt: skip
+    return records
+
+
+def coloured(record: dict[str, Any]) -> Text:
+    """A filled prompt: context dim, right fills green, wrong ones red with the original behind."""
+    fills = {f["position"]: f["piece"] for f in record["fills"]}
+    text = Text()
+    for position, piece in enumerate(record["pieces"]):
+        written = fills.get(position)
+        if written is None:
+            text.append(_spelled(piece), CONTEXT)
+        elif written == piece:
+            text.append(_spelled(piece), RIGHT)
+        else:
+            text.append(_spelled(written), WRONG)
+            text.append(f"({_spelled(piece).strip()})", CONTEXT)
+    return text
+
+
+def _spelled(piece: str) -> str:
+    return piece.replace("▁", " ")

@@ -1,0 +1,63 @@
+"""metrics.jsonl, the source of truth of what happened during a run: one JSON object a line."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mlm.errors import Damaged
+from mlm.files import write_atomically
+
+
+class MetricsLog:
+    """Appends records and flushes each, so that nothing said is lost with the process.
+
+    Args:
+        path: the file; lines behind step `after` (and a torn last line) are dropped, so that after
+            a resume the file has no gap and no repeat.
+    """
+
+    def __init__(self, path: Path, after: int) -> None:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        kept = []
+        for line in lines:
+            try:
+                if not line.endswith(b"\n") or json.loads(line)["step"] > after:
+                    break
+            except (ValueError, KeyError, TypeError):
+                break
+            kept.append(line)
+        # From the very beginning, a run also says its first evaluation again.
+        write_atomically(path, b"".join(kept) if after else b"")
+        self._stream = path.open("a", encoding="utf-8")
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write one record; numbers must be finite."""
+        self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Make the file durable."""
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a finished run's file.
+
+    Raises:
+        Damaged: a line is torn or is no JSON object.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Damaged(f"{path}: cannot be read ({error}); delete the run's folder to train it anew") from None
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line) if line.endswith("\n") else None
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise Damaged(f"{path}, line {number}: torn or damaged; delete the run's folder to train it anew")
+        yield record

@@ -1,0 +1,60 @@
+"""run.json: what a run came to, and where it came from."""
+
+import importlib.metadata
+import platform
+import resource
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from mlm.files import file_sha256, read_json, write_json
+from mlm.runs import RunFolder
+
+PACKAGES = ("torch", "numpy", "sentencepiece", "safetensors", "pydantic")
+WRITTEN = ("weights.safetensors", "metrics.jsonl")
+
+
+def write(run: RunFolder, trained: dict[str, Any], wall_seconds: float, device: str) -> dict[str, Any]:
+    """Write run.json, the last file of a run: from then on it has ended."""
+    shards = read_json(run.shards / "shards.json", f"delete {run.shards} and run again")
+    corpus = read_json(run.corpus / "corpus.json", f"delete {run.corpus} and run again")
+    outcome = {
+        "digest": run.path.name,
+        **trained,
+        "wall_seconds": round(wall_seconds, 3),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "files": {name: file_sha256(run.path / name) for name in WRITTEN},
+        "code": run.record["code"],
+        "git": git(),
+        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
+        "device": device,
+        "inputs": {"corpus_sha256": shards["corpus_sha256"], "vocabulary_sha256": shards["vocabulary_sha256"]},
+        "data": {
+            "corpus": {
+                "title": corpus["title"],
+                "licence": corpus["licence"],
+                "splits": {
+                    split: {**{k: v for k, v in counts.items() if k != "sha256"},
+                            "tokens": shards["splits"][split]["tokens"]}
+                    for split, counts in corpus["splits"].items()
+                },
+            }
+        },
+    }  # fmt: skip
+    write_json(run.path / "run.json", outcome)
+    return outcome
+
+
+def git() -> dict[str, Any]:
+    """Commit of the code, and whether the work tree differs from it; nulls outside a repository."""
+    here = Path(__file__).parent.parent
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = ask("status", "--porcelain", "--untracked-files=no")
+    return {"commit": ask("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}

@@ -1,0 +1,137 @@
+"""A run's folder: opening what training wrote."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from mlm import config, devices, identity
+from mlm.errors import Damaged, InputError
+from mlm.files import file_sha256, read_json
+from mlm.study import EXPERIMENTS, RESULTS
+
+if TYPE_CHECKING:
+    import torch
+
+    from mlm.encoder import Encoder
+    from mlm.vocabulary import Tokenizer
+
+REMEDY = "delete the run's folder and run the pipeline again"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run by its folder; what is in it is read when asked for.
+
+    >>> RunFolder.open(Path("results/runs/0123456789abcdef")).config.budget_tokens  # doctest: +SKIP
+    2621440
+    """
+
+    path: Path
+    config: config.Run
+    numerics: config.Numerics
+    record: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """Read config.json, which must be the one whose digest names the folder."""
+        if not path.is_dir():
+            raise InputError(f"{path}: no such run; `python -m mlm runs` lists them")
+        record = read_json(path / "config.json", REMEDY)
+        if identity.digest(record) != path.name:
+            raise Damaged(f"{path}/config.json: altered, its digest is not {path.name}; {REMEDY}")
+        try:
+            training = config.Run.model_validate(record["training"])
+            numerics = config.Numerics.model_validate(record["numerics"])
+        except (ValidationError, KeyError) as error:
+            raise Damaged(f"{path}/config.json: written by another version ({error}); {REMEDY}") from None
+        return cls(path, training, numerics, record)
+
+    @property
+    def corpus_file(self) -> Path:
+        return EXPERIMENTS / "corpora" / f"{self.config.corpus}.yaml"
+
+    @property
+    def corpus(self) -> Path:
+        return RESULTS / "data" / "corpora" / str(self.record["data"]["corpus"])
+
+    @property
+    def vocabulary(self) -> Path:
+        return RESULTS / "data" / "vocabularies" / str(self.record["data"]["vocabulary"]) / "vocabulary.model"
+
+    @property
+    def shards(self) -> Path:
+        return RESULTS / "data" / "shards" / str(self.record["data"]["shards"])
+
+    @property
+    def labels(self) -> list[tuple[str, str, str, int]]:
+        """(scale, experiment, arm, seed) of everyone who asked for this run."""
+        path = self.path / "labels.json"
+        return [tuple(label) for label in read_json(path, "delete it")] if path.exists() else []
+
+    @property
+    def name(self) -> str:
+        """What a person calls the run: split/80-10-10/seed-0."""
+        labels = self.labels
+        return f"{labels[0][1]}/{labels[0][2]}/seed-{labels[0][3]}" if labels else self.path.name
+
+    def outcome(self) -> dict[str, Any]:
+        """run.json of an ended run, its files verified."""
+        path = self.path / "run.json"
+        if not path.exists():
+            raise InputError(f"{self.path}: not finished; `python -m mlm train {self.path}` goes on with it")
+        outcome: dict[str, Any] = read_json(path, REMEDY)
+        for name, stated in outcome["files"].items():
+            file = self.path / name
+            if not file.exists() or file_sha256(file) != stated:
+                raise Damaged(f"{file}: missing or altered since the run ended; {REMEDY}")
+        return outcome
+
+    def tokenizer(self) -> "Tokenizer":
+        """The run's vocabulary."""
+        from mlm.vocabulary import Tokenizer
+
+        return Tokenizer.read(self.vocabulary)
+
+    def compute(self) -> "tuple[torch.device, torch.dtype]":
+        """Set this process up in the run's numerics."""
+        devices.check(self.numerics, str(self.path / "config.json"))
+        return devices.prepare(self.numerics)
+
+    def encoder(self, trained: bool = True) -> "Encoder":
+        """The run's encoder, with its final weights or as it was before the first step."""
+        device, dtype = self.compute()
+        from mlm.checkpoint import load_weights
+        from mlm.encoder import Encoder
+
+        encoder = Encoder(self.config.encoder, self.tokenizer().size, self.config.seed, dtype)
+        if trained:
+            self.outcome()
+            load_weights(self.path / "weights.safetensors", encoder)
+        return encoder.to(device).eval()
+
+
+def find(name: str) -> RunFolder:
+    """A run by folder, digest, beginning of a digest, or label such as split/80-10-10/seed-0."""
+    if Path(name).is_dir() and (Path(name) / "config.json").exists():
+        return RunFolder.open(Path(name))
+    folders = everything()
+    found = [run for run in folders if run.path.name.startswith(name)]
+    found = found or [run for run in folders if any(name in _spellings(label) for label in run.labels)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{name}: fits {len(found)} runs; say more of the digest, or put the scale in front")
+    raise InputError(f"{name}: no run has this folder, digest or label; `python -m mlm runs` lists them")
+
+
+def _spellings(label: tuple[str, str, str, int]) -> tuple[str, str]:
+    scale, experiment, arm, seed = label
+    return f"{experiment}/{arm}/seed-{seed}", f"{scale}/{experiment}/{arm}/seed-{seed}"
+
+
+def everything() -> list[RunFolder]:
+    """All runs, ordered by label."""
+    folders = [RunFolder.open(path.parent) for path in sorted((RESULTS / "runs").glob("*/config.json"))]
+    return sorted(folders, key=lambda run: (run.labels[:1], run.path.name))

@@ -1,0 +1,220 @@
+"""What the commands do to one run: plan it, train it, measure it."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+
+from mlm import checkpoint, corpus, shards, status, study, vocabulary, yaml_file
+from mlm.errors import InputError
+from mlm.files import file_sha256, read_json, write_atomically, write_json
+from mlm.runs import RunFolder
+
+
+def plan(experiment: str, arm: str, seed: int, scale: str, changes: list[str]) -> Path:
+    """Resolve one run of an experiment, prepare its data, and write its config.json."""
+    planned = study.load_study(scale, [experiment], overrides(changes))
+    wanted = arm or planned.experiments[experiment].baseline
+    if wanted not in planned.experiments[experiment].arms:
+        known = ", ".join(planned.experiments[experiment].arms)
+        raise InputError(f"--arm: experiment {experiment} has no arm {wanted!r}; there are: {known}")
+    cell = next((c for c in planned.cells if c.arm == wanted and c.seed == seed), None)
+    if cell is None:
+        seeds = sorted({c.seed for c in planned.cells})
+        raise InputError(f"--seed: experiment {experiment} at scale {scale} has no seed {seed}; there are: {seeds}")
+    run = planned.runs[cell.digest]
+    data = run.data
+    if not (data.corpus / "corpus.json").exists():
+        corpus.prepare(data.corpus_file, data.corpus)
+    if not data.vocabulary.exists():
+        vocabulary.prepare(run.config.vocabulary, data.corpus, data.vocabulary, str(data.corpus_file))
+    if not (data.shards / "shards.json").exists():
+        shards.write(data.corpus, data.vocabulary, data.shards, os.cpu_count() or 1)
+    study.write_run(run, [] if changes else [[scale, experiment, wanted, seed]])
+    return run.folder
+
+
+def overrides(changes: list[str]) -> dict[str, Any]:
+    """['masking.rate=.3'] -> {'masking': {'rate': 0.3}}; values are YAML."""
+    result: dict[str, Any] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not key or not equals:
+            raise InputError(f"--set {change}: expected KEY=VALUE, for instance masking.rate=.3")
+        nested: Any = yaml_file.parse(value, f"--set {key}")
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        result = yaml_file.merge(result, nested)
+    return result
+
+
+def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
+    """Train a run; returns the exit status: 0, or 128 + signal where one stopped it."""
+    begun = time.monotonic()
+    if checkpoint.is_locked(run.path / "lock"):
+        print(f"{run.name}: another process is training this run; waiting for it", file=sys.stderr)
+    held = checkpoint.lock(run.path / "lock")
+    with _console(log) as console:
+        if not (run.path / "run.json").exists():
+            code = _train(run, checkpoint_seconds, console, begun)
+            if code:
+                return code
+    outcome = run.outcome()
+    # The one file that Snakemake knows of: it may delete it, and then nothing is trained again.
+    write_atomically(run.path / "trained", outcome["files"]["weights.safetensors"] + "\n")
+    os.close(held)
+    told = "diverged" if outcome["status"] == "diverged" else f"{outcome['tokens'] / 1e6:.2f} M tokens"
+    print(f"{run.name}: {told} in {status.duration(outcome['wall_seconds'])}{_study_progress(run)}", flush=True)
+    return 0
+
+
+def _train(run: RunFolder, checkpoint_seconds: float, console: Console, begun: float) -> int:
+    device, dtype = run.compute()
+    import torch
+
+    from mlm import fill, outcome, tracking
+    from mlm.train import Interrupted, Options, Trainer
+    from mlm.train import train as to_the_end
+
+    tokenizer = run.tokenizer()
+    prompts = corpus.load(run.corpus_file).prompts
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread"
+    console.print(f"{run.name} ({run.path.name}) on {where} in {run.numerics.dtype}, torch {torch.__version__}")
+    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), tokenizer.size, device, dtype)
+    with _signals() as stopped_by:
+        options = Options(
+            checkpoint_seconds=checkpoint_seconds,
+            report=_Progress(console, run.config.budget_tokens).show,
+            stop=lambda: bool(stopped_by),
+            fills=lambda encoder: fill.fill_prompts(encoder, tokenizer, prompts),
+        )
+        try:
+            trained = to_the_end(run.path, trainer, options)
+        except Interrupted as told:
+            console.print(f"stopped: {told}; the same command goes on")
+            return 128 + stopped_by[0]
+    outcome.write(run, trained, time.monotonic() - begun, where)
+    checkpoint.clear(run.path / "checkpoints")
+    if trained["diverged"]:
+        at = trained["diverged"]
+        console.print(f"diverged: loss or gradient not finite at step {at['step']}, rate {at['learning_rate']:g}")
+    if problem := tracking.publish(run):
+        print(f"warning: {run.name}: {problem}", file=sys.stderr)
+    return 0
+
+
+@contextlib.contextmanager
+def _console(log: Path | None) -> Iterator[Console]:
+    if log is None:
+        yield Console(highlight=False, soft_wrap=True)
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    stream: IO[str]
+    with log.open("a", encoding="utf-8") as stream:
+        # Colour is kept: `less -R` and most viewers show it.
+        yield Console(file=stream, force_terminal=True, width=120, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """SIGTERM and Ctrl-C ask for a checkpoint and an end; a second one ends at once."""
+    received: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Progress:
+    """A line a record: step, loss, tokens a second, time left; filled prompts in colour."""
+
+    def __init__(self, console: Console, budget_tokens: int) -> None:
+        self.console, self.budget = console, budget_tokens
+
+    def show(self, record: dict[str, Any]) -> None:
+        from mlm.fill import coloured
+
+        event = record["event"]
+        if event == "warning":
+            self.console.print(f"[yellow]warning[/]: {record['message']}")
+        elif event == "fills":
+            for prompt in record["prompts"]:
+                self.console.print(coloured(prompt))
+        elif event == "evaluation" and record["yardstick"]:
+            loss, accuracy = record["yardstick"]["loss_nats"], record["yardstick"]["accuracy"]
+            self.console.print(f"{self._place(record)}  held out {loss:.3f} nats, {100 * accuracy:.1f} % right")
+        elif event == "train":
+            speed = record["tokens"] / max(record["train_seconds"], 1e-9)
+            left = status.duration((self.budget - record["tokens"]) / speed)
+            self.console.print(
+                f"{self._place(record)}  training {record['loss_nats']:.3f} nats  {speed:,.0f} tokens/s  {left} left"
+            )
+
+    def _place(self, record: dict[str, Any]) -> str:
+        return f"{100 * record['tokens'] / self.budget:5.1f} %  step {record['step']:>6}"
+
+
+def _study_progress(run: RunFolder) -> str:
+    for scale, *_ in run.labels[:1]:
+        if (study.RESULTS / scale / "study.json").exists():
+            known = status.study(scale)
+            done = sum(r.state in ("finished", "diverged") for r in known)
+            left = status.seconds_left(known)
+            return f"; {done} of {len(known)} runs" + (f", about {status.duration(left)} left" if left else "")
+    return ""
+
+
+def evaluation(run: RunFolder, sequences: int) -> dict[str, Any]:
+    """Validation and test under the yardstick and the run's own corruption."""
+    encoder = run.encoder()
+    from mlm import evaluate
+
+    data = shards.read(run.shards, run.vocabulary)
+    values: dict[str, float] = {}
+    for split in ("validation", "test"):
+        for name, masking in evaluate.corruptions(run.config).items():
+            length, size = run.config.sequence_length, encoder.n_tokens
+            batches = evaluate.freeze(data[split].tokens, masking, length, size, sequences)
+            result = evaluate.measure(encoder, batches, encoder.embedding.device)
+            values |= dict(evaluate.flatten(f"{split}.{name}", result))
+    # Under the yardstick every target shows [MASK]: its breakdown by kind would say the same twice.
+    return {"values": {k: v for k, v in values.items() if not k.split(".")[1:3] == ["yardstick", "mask"]}}
+
+
+def probe(run: RunFolder, sentences: Path, trained: bool) -> dict[str, Any]:
+    """Part of speech on the prepared Brown sentences."""
+    encoder = run.encoder(trained)
+    from mlm import brown
+    from mlm import probe as measure
+
+    return measure.probe(encoder, run.tokenizer(), brown.read(sentences))
+
+
+def finish_measure(
+    run: RunFolder, name: str, output: Path | None, take: Callable[[], dict[str, Any]], needs_training: bool = True
+) -> None:
+    """Take a measure of a run that ended and write or show it; a diverged run has no values."""
+    status_ = run.outcome()["status"] if needs_training else "finished"
+    taken = take() if status_ == "finished" else {"values": {}}
+    content = {"run": run.path.name, "measure": name, "status": status_, **taken}
+    if output is not None:
+        write_json(output, content)
+        return
+    console = Console(highlight=False)
+    for part in ("values", "references", "counts"):
+        for key, value in content.get(part, {}).items():
+            console.print(f"{key:<42} {value:>10.4f}" if isinstance(value, float) else f"{key:<42} {value:>10}")
