@@ -94,7 +94,9 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. masking.rate=.3.")
     ] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Time between checkpoints.")] = 60.0,
-    log: Annotated[Path | None, typer.Option(help="Write progress to this file, one closing line here.")] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="Write progress to this file, one closing line here.")
+    ] = None,
 ) -> None:
     """Train one run to the end of its budget, or go on where it was stopped.
 
@@ -107,7 +109,9 @@ def train(
     if name in available():
         folder = single.plan(name, arm, seed, scale, set_ or [])
     elif arm or set_:
-        raise InputError(f"--arm and --set go with an experiment, not with a run; there are: {', '.join(available())}")
+        raise InputError(
+            f"--arm and --set go with an experiment, not with a run; there are: {', '.join(available())}"
+        )
     else:
         folder = runs.find(name).path
     code = single.train(runs.RunFolder.open(folder), checkpoint_seconds, log)
@@ -139,13 +143,19 @@ def probe(
     from mlm import runs, single
 
     run = runs.find(name)
-    single.finish_measure(run, "probe", output, lambda: single.probe(run, sentences, not untrained), not untrained)
+    single.finish_measure(
+        run, "probe", output, lambda: single.probe(run, sentences, not untrained), not untrained
+    )
 
 
 @app.command(rich_help_panel="Look")
 def fill(
-    text: Annotated[str, typer.Argument(help='Text with [MASK] in it: "Shall I compare thee to a [MASK] day?"')],
-    run: Annotated[str, typer.Option(help="The run to ask; the baseline's first finished run unless told.")] = "",
+    text: Annotated[
+        str, typer.Argument(help='Text with [MASK] in it: "Shall I compare thee to a [MASK] day?"')
+    ],
+    run: Annotated[
+        str, typer.Option(help="The run to ask; the baseline's first finished run unless told.")
+    ] = "",
     candidates: Annotated[int, typer.Option(min=1, help="Answers a mask.")] = 5,
 ) -> None:
     """Let a trained run fill in what is masked."""
@@ -193,7 +203,10 @@ def status(
     if not watch:
         Console().print(status.table(status.study(scale)))
         return
-    with Live(status.table(status.study(scale)), refresh_per_second=1) as live, contextlib.suppress(KeyboardInterrupt):
+    with (
+        Live(status.table(status.study(scale)), refresh_per_second=1) as live,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         while True:
             time.sleep(watch)
             live.update(status.table(status.study(scale)))

@@ -44,7 +44,7 @@ def latest(folder: Path) -> tuple[State | None, list[str]]:
     Raises:
         Damaged: there are checkpoints and none is whole.
     """
-    warnings = []
+    warnings: list[str] = []
     found = _by_age(folder)
     for path in found:
         try:

@@ -194,7 +194,7 @@ def _documents(corpus: Corpus, path: Path) -> Documents:
 def _matches(source: Files, path: Path) -> list[Path]:
     found: list[Path] = []
     for pattern in source.paths:
-        here = sorted(Path(name) for name in glob.glob(pattern, recursive=True))
+        here = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
         here = [file for file in here if file.is_file()]
         if not here:
             raise InputError(f"{path}: source.paths: no file matches {pattern!r} from {Path.cwd()}")

@@ -23,14 +23,18 @@ def examine() -> tuple[Table, bool]:
             rows.append((True, package, importlib.metadata.version(package)))
         except importlib.metadata.PackageNotFoundError:
             rows.append((False, package, "missing; `make setup` installs it"))
-    rows.append((bool(shutil.which("git")) or None, "git", shutil.which("git") or "missing; commits go unrecorded"))
+    rows.append(
+        (bool(shutil.which("git")) or None, "git", shutil.which("git") or "missing; commits go unrecorded")
+    )
     rows.append((True, "processors", f"{os.cpu_count()}; a run uses one, so as many runs train at once"))
     flags = devices.cpu_flags()
     amx = "amx_bf16" in flags
     better = "bfloat16 with AMX" if amx else "float32: no AMX here, about half as fast"
     rows.append((amx or None, "matrix unit", better))
     count = devices.cuda_devices()
-    rows.append((True if count else None, "CUDA", f"{count} devices" if count else "no device; runs use the CPU"))
+    rows.append(
+        (True if count else None, "CUDA", f"{count} devices" if count else "no device; runs use the CPU")
+    )
     numerics = devices.detect()
     rows.append((True, "a study begun here", f"{numerics.device}, {numerics.dtype}, {numerics.path}"))
     free = shutil.disk_usage(Path.cwd()).free

@@ -50,7 +50,8 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         y, scale = ctx.saved_tensors
         along = (gradient * y).mean(-1, keepdim=True)
-        return (gradient - y * along) * scale.to(gradient.dtype)
+        result: Tensor = (gradient - y * along) * scale.to(gradient.dtype)
+        return result
 
 
 def rms_norm(x: Tensor) -> Tensor:

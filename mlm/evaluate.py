@@ -33,10 +33,12 @@ class FrozenBatch(NamedTuple):
     """[rows, targets] 1 shown [MASK], 2 the same, 3 random, 0 filler"""
 
 
-def freeze(tokens: NDArray[Any], masking: config.Masking, length: int, n_tokens: int, most: int) -> list[FrozenBatch]:
+def freeze(
+    tokens: NDArray[Any], masking: config.Masking, length: int, n_tokens: int, most: int
+) -> list[FrozenBatch]:
     """Corrupt up to `most` windows of a split, always in the same way."""
     batches = []
-    for number, rows in enumerate(windows(tokens, length, most).split(ROWS)):
+    for number, rows in enumerate(torch.split(windows(tokens, length, most), ROWS)):
         draws = uniform(generator(0, Purpose.EVALUATION, number))
         corrupted = corrupt(rows, masking, draws, n_tokens=n_tokens)
         at, real = target_positions(corrupted.selected)

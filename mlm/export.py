@@ -59,7 +59,7 @@ def to_hugging_face(encoder: Encoder) -> dict[str, Tensor]:
     for layer in range(encoder.options.layers):
         here, there = f"blocks.{layer}", f"bert.encoder.layer.{layer}"
         for part in ("weight", "bias"):
-            projections = own[f"{here}.query_key_value.{part}"].split(width)
+            projections = own[f"{here}.query_key_value.{part}"].chunk(3)
             for name, tensor in zip(("query", "key", "value"), projections, strict=True):
                 state[f"{there}.attention.self.{name}.{part}"] = tensor.clone()
             for mine, theirs in _INSIDE.items():
@@ -74,7 +74,7 @@ def from_hugging_face(state: dict[str, Tensor], encoder: Encoder) -> None:
     own = dict(encoder.named_parameters())
     for here, there in _OUTSIDE.items():
         own[here].copy_(state[there])
-    own["position"] += state[_TOKEN_TYPES][0]
+    own["position"].add_(state[_TOKEN_TYPES][0])
     for layer in range(encoder.options.layers):
         here, there = f"blocks.{layer}", f"bert.encoder.layer.{layer}"
         for part in ("weight", "bias"):
@@ -138,7 +138,8 @@ def fast_tokenizer(tokenizer: Tokenizer, kind: str) -> str:
     from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
     from tokenizers import Tokenizer as FastTokenizer
 
-    model = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.model)
+    proto: Any = sentencepiece_model_pb2
+    model = proto.ModelProto.FromString(tokenizer.model)
     scores = [(piece.piece, piece.score) for piece in model.pieces]
     if kind == "bpe":
         ids = {piece: i for i, (piece, _) in enumerate(scores)}

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlm import config, corpus, runs as run_folders, shards, single, status, study, yaml_file
+from mlm import config, shards, single, status, study, yaml_file
+from mlm import runs as run_folders
 from mlm.errors import InputError
 from mlm.files import read_json
 from mlm.runs import RunFolder
@@ -35,7 +36,7 @@ def _is_baseline(run: RunFolder) -> bool:
 def fill(text: str, name: str, candidates: int) -> None:
     """Show what a run would write at each [MASK]."""
     if "[MASK]" not in text:
-        raise InputError(f'text: {text!r} has no [MASK]; write one where the model is to fill in')
+        raise InputError(f"text: {text!r} has no [MASK]; write one where the model is to fill in")
     run = _finished(name)
     tokenizer = run.tokenizer()
     from mlm import fill
@@ -52,7 +53,9 @@ def fill(text: str, name: str, candidates: int) -> None:
         line.append(piece, fill.RIGHT if position in chosen else fill.CONTEXT)
     console.print(line)
     for found in fills:
-        answers = "  ".join(f"{tokenizer.pieces[t].replace('▁', ' ')!r} {100 * p:.1f} %" for t, p in found.candidates)
+        answers = "  ".join(
+            f"{tokenizer.pieces[t].replace('▁', ' ')!r} {100 * p:.1f} %" for t, p in found.candidates
+        )
         console.print(f"  position {found.position}: {answers}")
     console.print(f"[dim]{run.name} ({run.path.name})[/]")
 
@@ -79,14 +82,20 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
     styles = {0: "dim", 1: "bold blue", 2: "bold green", 3: "bold red"}
     one = corrupt(shown, masking, uniform(generator(seed, Purpose.PROMPTS)), n_tokens=tokenizer.size)
     line = Text()
-    for original, written, kind in zip(shown[0].tolist(), one.inputs[0].tolist(), one.kind[0].tolist(), strict=True):
+    for original, written, kind in zip(
+        shown[0].tolist(), one.inputs[0].tolist(), one.kind[0].tolist(), strict=True
+    ):
         piece = tokenizer.pieces[written].replace("▁", " ")
         line.append(f" {piece}" if written == config.MASK else piece, styles[kind])
         if kind in (1, 3):
             line.append(f"({tokenizer.pieces[original].replace('▁', ' ').strip()})", "dim italic")
     console = Console(highlight=False)
     console.print(line)
-    console.print(Text.assemble(("masked ", styles[1]), ("same ", styles[2]), ("random ", styles[3]), ("(original)", "dim italic")))
+    console.print(
+        Text.assemble(
+            ("masked ", styles[1]), ("same ", styles[2]), ("random ", styles[3]), ("(original)", "dim italic")
+        )
+    )
     every = corrupt(many, masking, uniform(generator(seed, Purpose.PROMPTS, 1)), n_tokens=tokenizer.size)
     table = Table("", "asked for", "realised", title=f"{many.numel():,} held-out tokens", title_justify="left")
     eligible = int((many >= config.N_SPECIAL).sum())

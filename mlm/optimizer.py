@@ -51,7 +51,7 @@ class AdamW:
             Scalar tensor, the gradient's norm before clipping.
         """
         o, g, p = self.options, self.gradients, self.parameters
-        norm = torch.linalg.vector_norm(g)
+        norm: Tensor = torch.linalg.vector_norm(g)
         g.mul_((o.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         self.first_moment.lerp_(g, 1 - o.beta1)
         self.second_moment.mul_(o.beta2).addcmul_(g, g, value=1 - o.beta2)

@@ -18,6 +18,7 @@ def write(run: RunFolder, trained: dict[str, Any], wall_seconds: float, device: 
     """Write run.json, the last file of a run: from then on it has ended."""
     shards = read_json(run.shards / "shards.json", f"delete {run.shards} and run again")
     corpus = read_json(run.corpus / "corpus.json", f"delete {run.corpus} and run again")
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     outcome = {
         "digest": run.path.name,
         **trained,
@@ -26,7 +27,7 @@ def write(run: RunFolder, trained: dict[str, Any], wall_seconds: float, device: 
         "files": {name: file_sha256(run.path / name) for name in WRITTEN},
         "code": run.record["code"],
         "git": git(),
-        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in PACKAGES}},
+        "versions": {"python": platform.python_version(), **versions},
         "device": device,
         "inputs": {"corpus_sha256": shards["corpus_sha256"], "vocabulary_sha256": shards["vocabulary_sha256"]},
         "data": {

@@ -67,7 +67,7 @@ def features(encoder: Encoder, encoded: Sequence[Encoded], word_counts: Sequence
         visible = words < len(result)
         states = encoder.hidden(ids.to(device), visible=visible.to(device))
         stacked = torch.cat([state.float().cpu() for state in states], -1)[visible]
-        place, counts = words[visible].unique(return_counts=True)
+        place, counts = torch.unique(words[visible], return_counts=True)
         index = torch.searchsorted(place, words[visible])
         sums = torch.zeros(len(place), stacked.shape[1]).index_add_(0, index, stacked)
         result[place.numpy()] = (sums / counts[:, None]).numpy()
@@ -85,7 +85,9 @@ class Discriminant:
     def __init__(self, x: NDArray[np.float32], y: Labels, n_classes: int) -> None:
         counts = np.bincount(y, minlength=n_classes)
         order = np.argsort(y, kind="stable")
-        sums = np.add.reduceat(x[order], np.concatenate([[0], np.cumsum(counts)[:-1]]), axis=0, dtype=np.float64)
+        sums = np.add.reduceat(
+            x[order], np.concatenate([[0], np.cumsum(counts)[:-1]]), axis=0, dtype=np.float64
+        )
         self.means: Matrix = sums / counts[:, None]
         self.log_priors: Matrix = np.log(counts / len(y))
         centred = x - self.means[y].astype(np.float32)
@@ -111,7 +113,9 @@ class Words(NamedTuple):
 
 
 def _flat(sentences: Sequence[Sentence], encoded: Sequence[Encoded]) -> Words:
-    firsts = [e.ids[e.words.index(n)] for s, e in zip(sentences, encoded, strict=True) for n in range(len(s.words))]
+    firsts = [
+        e.ids[e.words.index(n)] for s, e in zip(sentences, encoded, strict=True) for n in range(len(s.words))
+    ]
     return Words([w for s in sentences for w in s.words], firsts, [t for s in sentences for t in s.tags])
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from mlm import config, devices, identity
+from mlm import devices, identity
+from mlm.config import Numerics, Run
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json
 from mlm.study import EXPERIMENTS, RESULTS
@@ -29,8 +30,8 @@ class RunFolder:
     """
 
     path: Path
-    config: config.Run
-    numerics: config.Numerics
+    config: Run
+    numerics: Numerics
     record: dict[str, Any]
 
     @classmethod
@@ -42,8 +43,8 @@ class RunFolder:
         if identity.digest(record) != path.name:
             raise Damaged(f"{path}/config.json: altered, its digest is not {path.name}; {REMEDY}")
         try:
-            training = config.Run.model_validate(record["training"])
-            numerics = config.Numerics.model_validate(record["numerics"])
+            training = Run.model_validate(record["training"])
+            numerics = Numerics.model_validate(record["numerics"])
         except (ValidationError, KeyError) as error:
             raise Damaged(f"{path}/config.json: written by another version ({error}); {REMEDY}") from None
         return cls(path, training, numerics, record)

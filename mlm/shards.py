@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,12 @@ def _tasks(parts: Iterator[tuple[str, str]]) -> Iterator[list[tuple[bool, str]]]
 
 
 def _write_split(
-    pool: ProcessPoolExecutor, cores: int, parts: Iterator[tuple[str, str]], folder: Path, split: str, dtype: str
+    pool: ProcessPoolExecutor,
+    cores: int,
+    parts: Iterator[tuple[str, str]],
+    folder: Path,
+    split: str,
+    dtype: str,
 ) -> dict[str, Any]:
     waiting: deque[Future[tuple[bytes, list[int]]]] = deque()
     width = np.dtype(dtype).itemsize
@@ -142,7 +148,7 @@ def _write_split(
             content, begins = waiting.popleft().result()
             cuts = [0, *(b * width for b in begins), len(content)]
             put(content[: cuts[1]])
-            for begin, end in zip(cuts[1:-1], cuts[2:], strict=True):
+            for begin, end in pairwise(cuts[1:]):
                 if offsets:
                     put(separator)  # ends the document before
                 offsets.append(written)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mlm import checkpoint, corpus, shards, status, study, vocabulary, yaml_file
 from mlm.errors import InputError
-from mlm.files import file_sha256, read_json, write_atomically, write_json
+from mlm.files import write_atomically, write_json
 from mlm.runs import RunFolder
 
 
@@ -27,7 +27,9 @@ def plan(experiment: str, arm: str, seed: int, scale: str, changes: list[str]) -
     cell = next((c for c in planned.cells if c.arm == wanted and c.seed == seed), None)
     if cell is None:
         seeds = sorted({c.seed for c in planned.cells})
-        raise InputError(f"--seed: experiment {experiment} at scale {scale} has no seed {seed}; there are: {seeds}")
+        raise InputError(
+            f"--seed: experiment {experiment} at scale {scale} has no seed {seed}; there are: {seeds}"
+        )
     run = planned.runs[cell.digest]
     data = run.data
     if not (data.corpus / "corpus.json").exists():
@@ -103,7 +105,9 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, begun: f
     checkpoint.clear(run.path / "checkpoints")
     if trained["diverged"]:
         at = trained["diverged"]
-        console.print(f"diverged: loss or gradient not finite at step {at['step']}, rate {at['learning_rate']:g}")
+        console.print(
+            f"diverged: loss or gradient not finite at step {at['step']}, rate {at['learning_rate']:g}"
+        )
     if problem := tracking.publish(run):
         print(f"warning: {run.name}: {problem}", file=sys.stderr)
     return 0
@@ -160,9 +164,8 @@ class _Progress:
         elif event == "train":
             speed = record["tokens"] / max(record["train_seconds"], 1e-9)
             left = status.duration((self.budget - record["tokens"]) / speed)
-            self.console.print(
-                f"{self._place(record)}  training {record['loss_nats']:.3f} nats  {speed:,.0f} tokens/s  {left} left"
-            )
+            loss = f"training {record['loss_nats']:.3f} nats"
+            self.console.print(f"{self._place(record)}  {loss}  {speed:,.0f} tokens/s  {left} left")
 
     def _place(self, record: dict[str, Any]) -> str:
         return f"{100 * record['tokens'] / self.budget:5.1f} %  step {record['step']:>6}"
@@ -192,7 +195,7 @@ def evaluation(run: RunFolder, sequences: int) -> dict[str, Any]:
             result = evaluate.measure(encoder, batches, encoder.embedding.device)
             values |= dict(evaluate.flatten(f"{split}.{name}", result))
     # Under the yardstick every target shows [MASK]: its breakdown by kind would say the same twice.
-    return {"values": {k: v for k, v in values.items() if not k.split(".")[1:3] == ["yardstick", "mask"]}}
+    return {"values": {k: v for k, v in values.items() if k.split(".")[1:3] != ["yardstick", "mask"]}}
 
 
 def probe(run: RunFolder, sentences: Path, trained: bool) -> dict[str, Any]:
@@ -205,7 +208,11 @@ def probe(run: RunFolder, sentences: Path, trained: bool) -> dict[str, Any]:
 
 
 def finish_measure(
-    run: RunFolder, name: str, output: Path | None, take: Callable[[], dict[str, Any]], needs_training: bool = True
+    run: RunFolder,
+    name: str,
+    output: Path | None,
+    take: Callable[[], dict[str, Any]],
+    needs_training: bool = True,
 ) -> None:
     """Take a measure of a run that ended and write or show it; a diverged run has no values."""
     status_ = run.outcome()["status"] if needs_training else "finished"

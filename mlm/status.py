@@ -80,13 +80,13 @@ def _tail(path: Path) -> dict[str, Any]:
     return merged
 
 
-def seconds_left(runs: list[RunStatus], at_once: int | None = None) -> float | None:
+def seconds_left(runs: list[RunStatus]) -> float | None:
     """Time until the last run has trained, from the speed seen so far; None before there is any."""
     speeds = [run.tokens_per_second for run in runs if run.tokens_per_second]
     if not speeds:
         return None
     live = sum(run.state == "training" for run in runs)
-    workers = at_once or max(1, live, min(os.cpu_count() or 1, len(runs)) if not live else live)
+    workers = live or min(os.cpu_count() or 1, len(runs))
     left = sum(r.budget_tokens - r.tokens for r in runs if r.state in ("waiting", "training", "stopped"))
     return left / (sum(speeds) / len(speeds)) / workers
 
@@ -109,7 +109,9 @@ def summary(runs: list[RunStatus]) -> str:
     told = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
     left = seconds_left(runs)
     pending = len(runs) - counts["finished"] - counts["diverged"]
-    return f"{len(runs)} runs: {told}" + (f"; about {duration(left)} of training left" if pending and left else "")
+    return f"{len(runs)} runs: {told}" + (
+        f"; about {duration(left)} of training left" if pending and left else ""
+    )
 
 
 def table(runs: list[RunStatus]) -> Table:

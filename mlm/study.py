@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from mlm import brown, config, corpus, devices, identity, measures, yaml_file
+from mlm import brown, corpus, devices, identity, measures, yaml_file
+from mlm.config import Numerics, Run, Vocabulary
 from mlm.errors import InputError
 from mlm.experiment import Contrast, Equivalence, Experiment, Scale
 from mlm.files import read_json, write_json
@@ -21,6 +22,8 @@ from mlm.yaml_file import Strict
 EXPERIMENTS = Path("experiments")
 RESULTS = Path("results")
 MEASURES = ("evaluation", "probe")
+Layers = list[tuple[Path, str, Mapping[str, Any]]]
+"""(file, key prefix, content) of each layer of a merge, in its order."""
 Model = TypeVar("Model", bound=Strict)
 
 TRAINING_CODE = (
@@ -45,8 +48,8 @@ class PlannedRun:
     """A run to train: everything its bits depend on, and the digest of that."""
 
     digest: str
-    config: config.Run
-    numerics: config.Numerics
+    config: Run
+    numerics: Numerics
     data: Data
     code: str
 
@@ -60,7 +63,13 @@ class PlannedRun:
         code = identity.code_hash(("mlm.encoder", "mlm.randomness"), ("torch", "numpy"))
         record = self.record()
         return identity.digest(
-            [record["training"]["encoder"], self.config.seed, record["numerics"], record["data"]["vocabulary"], code]
+            [
+                record["training"]["encoder"],
+                self.config.seed,
+                record["numerics"],
+                record["data"]["vocabulary"],
+                code,
+            ]
         )
 
     def record(self) -> dict[str, Any]:
@@ -95,7 +104,7 @@ class Study:
 
     scale_name: str
     scale: Scale
-    numerics: config.Numerics
+    numerics: Numerics
     experiments: dict[str, Experiment]
     runs: dict[str, PlannedRun]
     cells: list[Cell] = field(default_factory=list)
@@ -142,7 +151,9 @@ class Study:
             "measure_files": {name: self.measure_file(name) for name in MEASURES},
             "experiments": {
                 name: {
-                    **e.model_dump(include={"title", "question", "claim", "reference", "baseline", "primary_measure"}),
+                    **e.model_dump(
+                        include={"title", "question", "claim", "reference", "baseline", "primary_measure"}
+                    ),
                     "arms": list(e.arms),
                     "contrasts": self.contrast_rows(name),
                 }
@@ -227,12 +238,12 @@ def _validated(model: type[Model], content: dict[str, Any], path: Path) -> Model
         raise InputError(*(f"{path}: {'.'.join(where)}: {what}" for where, what in found)) from None
 
 
-def _numerics(scale: Scale, scale_name: str) -> config.Numerics:
+def _numerics(scale: Scale, scale_name: str) -> Numerics:
     path = RESULTS / scale_name / "numerics.json"
     if not path.exists():
         return scale.numerics or devices.detect()
     remedy = f"it fixes the numerics of this study; restore it, or delete {path.parent} to begin anew"
-    fixed = _validated(config.Numerics, read_json(path, remedy), path)
+    fixed = _validated(Numerics, read_json(path, remedy), path)
     if scale.numerics is not None and scale.numerics != fixed:
         raise InputError(
             f"{EXPERIMENTS}/scales/{scale_name}.yaml: numerics: {scale.numerics.model_dump()} differ from "
@@ -247,9 +258,9 @@ class _Planner:
     scale_name: str
     scale_file: Path
     scale: Scale
-    numerics: config.Numerics
+    numerics: Numerics
     overrides: dict[str, Any]
-    _data: dict[tuple[str, config.Vocabulary], Data] = field(default_factory=dict)
+    _data: dict[tuple[str, Vocabulary], Data] = field(default_factory=dict)
 
     def expand(self, name: str, path: Path, experiment: Experiment) -> list[tuple[Cell, PlannedRun]]:
         """Every arm × seed of an experiment as planned runs; all problems of the file at once."""
@@ -258,9 +269,9 @@ class _Planner:
         if len(set(seeds)) < len(seeds) or not seeds:
             found.append(f"{path}: seeds: {seeds}; give each seed once, and at least one")
         seeds = seeds[: self.scale.seeds_at_most]
-        resolved: dict[str, config.Run] = {}
+        resolved: dict[str, Run] = {}
         for arm, changes in experiment.arms.items():
-            layers = [
+            layers: Layers = [
                 (self.scale_file, "run", self.scale.run),
                 (path, "base", experiment.base),
                 (path, f"arms.{arm}", changes),
@@ -286,7 +297,7 @@ class _Planner:
                 planned.append((Cell(name, arm, seed, digest, final.untrained), final))
         return planned
 
-    def data(self, run: config.Run) -> Data:
+    def data(self, run: Run) -> Data:
         """Folders of a run's corpus, vocabulary and shards, named by what decides their content."""
         key = (run.corpus, run.vocabulary)
         if key not in self._data:
@@ -310,16 +321,16 @@ class _Planner:
         return self._data[key]
 
 
-def _resolve(layers: list[tuple[Path, str, Mapping[str, Any]]]) -> config.Run:
+def _resolve(layers: Layers) -> Run:
     merged = yaml_file.merge(*(changes for _, _, changes in layers))
     try:
-        return config.Run.model_validate(merged)
+        return Run.model_validate(merged)
     except ValidationError as error:
-        found = [_blame(layers, where, what) for where, what in yaml_file.problems(error, config.Run)]
+        found = [_blame(layers, where, what) for where, what in yaml_file.problems(error, Run)]
         raise InputError(*dict.fromkeys(found)) from None
 
 
-def _blame(layers: list[tuple[Path, str, Mapping[str, Any]]], where: list[str], what: str) -> str:
+def _blame(layers: Layers, where: list[str], what: str) -> str:
     """Name the file and key that set a refused value: the last layer that says most of its path."""
     best, depth_of_best = layers[0], -1
     for layer in layers:
@@ -335,7 +346,7 @@ def _blame(layers: list[tuple[Path, str, Mapping[str, Any]]], where: list[str], 
     return f"{file}: {key}: {what}"
 
 
-def _duplicates(path: Path, resolved: Mapping[str, config.Run]) -> Iterator[str]:
+def _duplicates(path: Path, resolved: Mapping[str, Run]) -> Iterator[str]:
     first: dict[str, str] = {}
     for arm, run in resolved.items():
         same = first.setdefault(run.model_dump_json(), arm)
@@ -343,9 +354,7 @@ def _duplicates(path: Path, resolved: Mapping[str, config.Run]) -> Iterator[str]
             yield f"{path}: arms.{arm}: asks for the same runs as arms.{same}; change or remove one"
 
 
-def _contrast_problems(
-    path: Path, experiment: Experiment, resolved: Mapping[str, config.Run]
-) -> Iterator[str]:
+def _contrast_problems(path: Path, experiment: Experiment, resolved: Mapping[str, Run]) -> Iterator[str]:
     arms = ", ".join(experiment.arms)
     if experiment.baseline not in experiment.arms:
         yield f"{path}: baseline: no arm is called {experiment.baseline!r}; there are: {arms}"
@@ -368,7 +377,7 @@ def _contrast_problems(
                 break
 
 
-def _measure_problem(measure: str, run: config.Run) -> str | None:
+def _measure_problem(measure: str, run: Run) -> str | None:
     known = measures.names(run.encoder.layers)
     if measure not in known:
         near = difflib.get_close_matches(measure, known, 3) or known

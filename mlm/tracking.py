@@ -52,9 +52,14 @@ def _write(run: RunFolder, mode: str) -> None:
     outcome = run.outcome()
     labels = run.labels
     settings = wandb.Settings(
-        console="off", silent=True, x_disable_stats=True, x_disable_meta=True, disable_git=True, disable_code=True,
+        console="off",
+        silent=True,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        disable_git=True,
+        disable_code=True,
         init_timeout=30,
-    )  # fmt: skip
+    )
     tracked = wandb.init(
         project=os.environ.get("WANDB_PROJECT", PROJECT),
         id=run.path.name,

@@ -54,7 +54,12 @@ class Trainer:
     """
 
     def __init__(
-        self, run: config.Run, data: dict[str, shards.Shard], n_tokens: int, device: torch.device, dtype: torch.dtype
+        self,
+        run: config.Run,
+        data: dict[str, shards.Shard],
+        n_tokens: int,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self.run, self.n_tokens, self.device = run, n_tokens, device
         self.batches = Batches(data["train"].tokens, run.seed, run.batch_size, run.sequence_length)
@@ -90,7 +95,9 @@ class Trainer:
 
     def validate(self) -> dict[str, Any]:
         """Held-out loss and accuracy under the yardstick and under the run's own corruption."""
-        return {name: evaluate.measure(self.encoder, batches, self.device) for name, batches in self.frozen.items()}
+        return {
+            name: evaluate.measure(self.encoder, batches, self.device) for name, batches in self.frozen.items()
+        }
 
     def _move(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cpu":
@@ -191,7 +198,9 @@ def _rate(run: config.Run, number: int) -> float:
     return learning_rate(run.optimizer, run.budget_tokens, begin, begin + run.tokens_per_step)
 
 
-def _training_record(run: config.Run, number: int, losses: Tensor, norms: Tensor, counts: Tensor) -> dict[str, Any]:
+def _training_record(
+    run: config.Run, number: int, losses: Tensor, norms: Tensor, counts: Tensor
+) -> dict[str, Any]:
     targets = {kind: int(n) for kind, n in zip(COUNTED[1:], counts.sum(0).tolist()[1:], strict=True)}
     return {
         # Weighted by targets: the mean over the interval's targets, not over its steps.

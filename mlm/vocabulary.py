@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
@@ -75,7 +76,7 @@ def train(lines: Iterable[str], wanted: config.Vocabulary, declared_in: str) -> 
     """
     model = io.BytesIO()
     # Characters need the identity normaliser: NFKC would drop line ends and runs of blanks.
-    characters = {
+    characters: dict[str, Any] = {
         "normalization_rule_name": "identity",
         "add_dummy_prefix": False,
         "remove_extra_whitespaces": False,

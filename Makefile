@@ -1,0 +1,67 @@
+# make          set up and run the study of the default scale, to tables, figures and the paper
+# make smoke    the same at smoke scale: minutes, not evidence
+# make test     set up, then lint, types, tests and the pipeline at smoke scale
+# make setup    set up only
+SHELL := /bin/bash
+PYTHON ?= python3
+CORES ?= all
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: study smoke test setup lint lock system
+.DEFAULT_GOAL := study
+
+study: setup
+	@$(call run,)
+
+smoke: setup
+	@$(call run,--config scale=smoke)
+
+test: setup lint
+	@mkdir -p results
+	pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile
+	mypy
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: requirements.lock | system
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --upgrade pip
+	python -m pip install --quiet --requirement requirements.lock
+	@touch $@
+
+system:
+	@for tool in git g++; do \
+	  command -v $$tool > /dev/null || { echo "missing: $$tool; apt-get install $$tool" >&2; exit 2; }; done
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "missing: Python 3.11 or newer as $(PYTHON); set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null \
+	  || { echo "missing: python3-venv; apt-get install python3-venv" >&2; exit 2; }
+
+# A killed Snakemake leaves a lock. A live one holds results/.live: then the lock is not stale.
+define run
+mkdir -p results; \
+if ! flock --exclusive --nonblock results/.live true; then \
+  echo "another snakemake is at work in this folder; wait for it, or stop it" >&2; exit 1; fi; \
+if compgen -G '.snakemake/locks/*' > /dev/null; then \
+  echo "a killed run left its lock behind; removing it and going on"; snakemake --unlock --quiet all $(1); fi; \
+snakemake --cores $(CORES) $(1)
+endef
+
+# The pinned versions of what pyproject.toml asks for, from an environment made for the purpose.
+lock: | system
+	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-lock/bin/python -c "import tomllib; print('\n'.join(tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies']))" > $(VENV)-lock/wanted
+	$(VENV)-lock/bin/python -m pip install --quiet --requirement $(VENV)-lock/wanted
+	$(VENV)-lock/bin/python -m pip check
+	$(VENV)-lock/bin/python -m pip freeze --exclude pip --exclude setuptools | sed 's/+cpu$$//' > requirements.lock
+	rm -rf $(VENV)-lock
+
+environment.yml: pyproject.toml
+	python -m mlm.environment > $@

@@ -1,0 +1,160 @@
+"""Runs on disk -> the tidy tables of an experiment. Nothing is filled in, nothing damaged is read."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis import outputs, runs, tidy
+from analysis.outputs import RESULTS
+from analysis.study import Cell, Study
+from mlm import measures
+from mlm.errors import Damaged, InputError
+from mlm.files import file_sha256, write_json
+
+REALISED = ("eligible", "selected", "mask", "same", "random")
+TRAINING = ("tokens", "steps", "flops")
+REFERENCES = tuple(
+    f"lookup.{by}.{what}" for by in ("first_piece", "word") for what in ("accuracy", "ambiguous_accuracy")
+)
+Row = tuple[Any, ...]
+
+
+@dataclass
+class _Tables:
+    results: list[Row] = field(default_factory=list)
+    curves: list[Row] = field(default_factory=list)
+    seconds: list[Row] = field(default_factory=list)
+    states: Counter[str] = field(default_factory=Counter)
+    codes: dict[str, list[str]] = field(default_factory=dict)
+    partial: bool = False
+
+
+def collect(study: Study, experiment: str) -> None:
+    """Write results.csv, curves.csv, seconds.csv and collected.json of an experiment.
+
+    A run not finished leaves the experiment partial; a run that diverged is a result of that kind.
+
+    Raises:
+        InputError: damaged files, each named, or runs of different code; nothing is written then.
+    """
+    tables, damaged = _Tables(), []
+    for cell in study.cells(experiment):
+        try:
+            _add(study, cell, tables)
+        except Damaged as error:
+            damaged.extend(problem for problem in error.problems if problem not in damaged)
+    if damaged:
+        raise Damaged(*damaged)
+    if len(tables.codes) > 1:
+        raise InputError(_mixture(experiment, tables.codes))
+    place = outputs.tables(study.scale, experiment)
+    (place / "collected.json").unlink(missing_ok=True)  # until the end, what lies here is not vouched for
+    tidy.write_csv(place / "results.csv", tables.results, tidy.RESULTS)
+    tidy.write_csv(place / "curves.csv", tables.curves, tidy.CURVES)
+    tidy.write_csv(place / "seconds.csv", tables.seconds, tidy.SECONDS)
+    manifest = {
+        "experiment": experiment,
+        "partial": tables.partial,
+        "runs": {state: tables.states[state] for state in ("finished", "diverged", "unfinished")},
+        "code": next(iter(tables.codes), None),
+        "files": {name: file_sha256(place / name) for name in ("results.csv", "curves.csv")},
+    }
+    write_json(place / "collected.json", manifest)
+
+
+def _add(study: Study, cell: Cell, tables: _Tables) -> None:
+    training = runs.config(cell.digest)["training"]
+    names = expected(training)
+    record, home = runs.run(cell.digest), runs.folder(cell.digest)
+    label = (cell.experiment, cell.arm, cell.seed)
+    status = record.status if record else "unfinished"
+    found: dict[str, float] = {}
+    complete = record is not None
+    if record is not None:
+        tables.codes.setdefault(record.code, []).append(cell.digest)
+        for name in ("evaluation", "probe"):
+            file = getattr(study.measure_files, name)
+            measure = runs.measured(home, file, name, record.status)
+            complete &= measure is not None
+            if measure is not None:
+                unknown = [key for key in measure.values if key not in names]
+                if unknown:
+                    raise Damaged(
+                        f"{home / file}: values.{unknown[0]}: no measure of this run is called so; "
+                        f"delete it and measure again ({name})"
+                    )
+                found |= measure.values | measure.references
+                found |= {f"count.{key}": value for key, value in measure.counts.items()}
+        found |= {f"realised.{key}": getattr(record.realised, key) for key in REALISED}
+        found |= {f"training.{key}": getattr(record, key) for key in TRAINING}
+        tables.curves += [(*label, *row) for row in _curves(runs.metrics(record))]
+        tables.seconds += [(*label, key, value) for key, value in _machine(record)]
+    status = status if complete else "unfinished"
+    tables.states[status] += 1
+    tables.partial |= not complete
+    for name in [*names, *REFERENCES, *(key for key in found if key not in names and key not in REFERENCES)]:
+        # A finished run simply lacks what it does not have (no target of a kind was drawn).
+        if name in found or status != "finished":
+            tables.results.append((*label, name, found.get(name), status, cell.digest))
+    _add_untrained(study, cell, tables)
+
+
+def _add_untrained(study: Study, cell: Cell, tables: _Tables) -> None:
+    """The probe of the encoder before its first step, as measures `untrained.…` of the cell."""
+    place = RESULTS / "untrained" / cell.untrained
+    probe = runs.measured(place, study.measure_files.probe, "probe", None)
+    label = (cell.experiment, cell.arm, cell.seed)
+    if probe is None:
+        tables.partial = True
+        row = (*label, "untrained.probe.accuracy", None, "unfinished", cell.untrained)
+        tables.results.append(row)
+        return
+    for name, value in probe.values.items():
+        tables.results.append((*label, f"untrained.{name}", value, probe.status, cell.untrained))
+
+
+def expected(training: dict[str, Any]) -> list[str]:
+    """Measures that a run can have, given its resolved configuration."""
+    split = training["masking"]["split"]
+    absent = {kind for kind in measures.KINDS if split[kind] == 0}
+    names = measures.names(training["encoder"]["layers"])
+    return [name for name in names if not absent.intersection(name.split("."))]
+
+
+def _curves(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, float | None]]:
+    """(tokens, measure, value) of the training and evaluation events."""
+    for line in lines:
+        if line["event"] == "train":
+            for name in ("loss_nats", "learning_rate", "gradient_norm"):
+                yield line["tokens"], f"train.{name}", _finite(line[name])
+        elif line["event"] == "evaluation":
+            for corruption in measures.CORRUPTIONS:
+                content = line[corruption]
+                for kind in ("", *measures.KINDS):
+                    part = content.get(kind) if kind else content
+                    for name in measures.QUANTITIES if part else ():
+                        dotted = ".".join(x for x in ("validation", corruption, kind, name) if x)
+                        yield line["tokens"], dotted, _finite(part[name])
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _machine(record: runs.RunFile) -> Iterator[tuple[str, float]]:
+    yield "training_seconds", record.training_seconds
+    yield "wall_seconds", record.wall_seconds
+    if record.training_seconds > 0:
+        yield "tokens_per_second", round(record.tokens / record.training_seconds, 1)
+    if record.peak_memory_bytes is not None:
+        yield "peak_memory_bytes", record.peak_memory_bytes
+
+
+def _mixture(experiment: str, codes: dict[str, list[str]]) -> str:
+    parts = "; ".join(f"{code}: {len(found)} runs, such as {runs.folder(found[0])}" for code, found in codes.items())
+    return (
+        f"{outputs.RESULTS / 'runs'}: code: the runs of {experiment} were trained by different code ({parts}); "
+        "plan the study again and train what is missing, so that one code made all of them"
+    )

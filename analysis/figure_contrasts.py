@@ -1,0 +1,103 @@
+"""Forest of the stated contrasts: every pair, the mean, its interval and what follows."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from analysis import labels, style
+from analysis.contrasts import Result
+
+ROW = 0.30  # inches
+HEADINGS = {
+    "primary": "Primary",
+    "secondary": "Secondary",
+    "equivalence": "Equivalence",
+}
+# Colours as in the verdicts' meaning, told apart by the marker's filling too.
+FILLED = {"supported", "contradicted", "equivalent"}
+
+
+def draw(results: list[Result]) -> Figure:
+    """One panel a measure, for measures have units of their own."""
+    names = list(dict.fromkeys(result.measure for result in results))
+    groups = [[r for r in results if r.measure == name] for name in names]
+    sizes = [len(group) + len({r.family for r in group}) for group in groups]
+    top, bottom, between = 0.66, 0.45, 0.95
+    height = top + bottom + ROW * sum(sizes) + between * (len(groups) - 1)
+    figure = Figure(figsize=(style.WIDTH, height))
+    y = height - top
+    for name, group, size in zip(names, groups, sizes, strict=True):
+        y -= ROW * size
+        axes = figure.add_axes((0.15, y / height, 0.41, ROW * size / height))
+        _panel(axes, name, group, size)
+        y -= between
+    return figure
+
+
+def _panel(axes: Axes, measure: str, results: list[Result], size: int) -> None:
+    low, high = _limits(results)
+    axes.set_xlim(low, high)
+    axes.set_ylim(size - 0.5, -0.5)
+    axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
+    place, family = 0, ""
+    _aside(axes, -0.345, -1.5, "Differences between arms, paired by seed", ha="left", size=8.5, weight="bold")
+    for title, x in (("difference [95 % interval]", 1.40), ("Holm p", 1.60), ("verdict", 1.655)):
+        side = "left" if title == "verdict" else "right"
+        _aside(axes, x, -0.72, title, ha=side, color=style.MUTED, size=6.8)
+    for result in results:
+        if result.family != family:
+            family = result.family
+            _aside(axes, -0.345, place, HEADINGS[family], ha="left", weight="bold", size=7.5)
+            place += 1
+        _row(axes, result, place, low, high)
+        place += 1
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    against = list(dict.fromkeys(labels.arm(r.against) for r in results))
+    base = f" minus {against[0]}" if len(against) == 1 else ""
+    axes.set_xlabel(f"arm{base}: {labels.measure(measure)}")
+
+
+def _row(axes: Axes, result: Result, y: int, low: float, high: float) -> None:
+    versus = labels.arm(result.arm)
+    _aside(axes, -0.03, y, versus, ha="right", size=7.8)
+    if result.margin is not None:
+        box = Rectangle((-result.margin, y - 0.42), 2 * result.margin, 0.84, color="#dfe8f1", linewidth=0, zorder=0)
+        axes.add_patch(box)
+    if result.difference is None:
+        _aside(axes, 1.40, y, "no complete pair", ha="right", size=7.2)
+    else:
+        axes.plot(result.differences, [y + 0.26] * result.n, "|", color=style.MUTED, markersize=3.5, alpha=0.8, zorder=2)
+        if result.bounded:
+            axes.plot([result.low, result.high], [y, y], color=style.INK, linewidth=1.8, zorder=3)
+        else:
+            for end in (low, high):
+                axes.annotate(
+                    "", xy=(end, y), xytext=(result.difference, y),
+                    arrowprops={"arrowstyle": "->", "color": style.MUTED, "linewidth": 0.9, "linestyle": ":", "shrinkA": 3, "shrinkB": 0},
+                )  # fmt: skip
+        face = style.INK if result.verdict in FILLED else "white"
+        axes.plot([result.difference], [y], "o", markersize=5.5, markerfacecolor=face, markeredgecolor=style.INK, zorder=4)
+        digits = labels.digits(result.measure)
+        interval = f"[{labels.number(result.low, digits)}, {labels.number(result.high, digits)}]"
+        _aside(axes, 1.40, y, f"{labels.number(result.difference, digits)} {interval}", ha="right", size=7.2)
+    _aside(axes, 1.60, y, labels.number(result.p_holm, 4), ha="right", size=7.2)
+    note = f" (n = {result.n} of {result.planned})" if result.n < result.planned else ""
+    strong = "bold" if result.verdict in FILLED else "normal"
+    _aside(axes, 1.655, y, result.verdict + note, ha="left", size=7.2, weight=strong)
+
+
+def _aside(axes: Axes, x: float, y: float, text: str, *, ha: str, size: float, color: str = style.INK, weight: str = "normal") -> None:
+    """Text beside the axes: x in axes widths, y in rows."""
+    axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=ha, va="center", fontsize=size, color=color, fontweight=weight, clip_on=False)
+
+
+def _limits(results: list[Result]) -> tuple[float, float]:
+    ends = [0.0]
+    for result in results:
+        ends += [*result.differences, *((result.low or 0.0, result.high or 0.0) if result.bounded else ())]
+        ends += [-result.margin, result.margin] if result.margin is not None else []
+    low, high = min(ends), max(ends)
+    room = 0.06 * (high - low or 1.0)
+    return low - room, high + room

@@ -1,0 +1,75 @@
+"""How arms, measures and numbers are written for a reader."""
+
+import math
+import re
+
+from mlm import measures
+
+PLAIN = {"mask": "[MASK]", "same": "same", "random": "random"}
+
+
+def arm(name: str) -> str:
+    """A corruption split is written as in BERT's table C.2; any other arm by its name.
+
+    >>> arm("80-10-10"), arm("no-warmup")
+    ('80/10/10', 'no-warmup')
+    """
+    return name.replace("-", "/") if re.fullmatch(r"\d+-\d+-\d+", name) else name
+
+
+def measure(name: str) -> str:
+    """A measure in words.
+
+    >>> measure("probe.layer_2.ambiguous_accuracy")
+    'part-of-speech accuracy on ambiguous words, layer 2'
+    >>> measure("test.own.random.loss_nats")
+    "test loss under the arm's own corruption, random tokens (nats)"
+    """
+    parts = name.split(".")
+    if parts[0] == "probe":
+        words = "part-of-speech accuracy"
+        words += " on ambiguous words" if parts[-1] == "ambiguous_accuracy" else ""
+        return words + (f", layer {parts[1].removeprefix('layer_')}" if len(parts) == 3 else "")
+    split, corruption, *kind, quantity = parts
+    words = f"{split} {'loss' if quantity == 'loss_nats' else 'accuracy'}"
+    words += " on the [MASK]-only yardstick" if corruption == "yardstick" else " under the arm's own corruption"
+    words += f", {PLAIN[kind[0]]} tokens" if kind else ""
+    return words + (" (nats)" if quantity == "loss_nats" else "")
+
+
+def digits(name: str) -> int:
+    """Decimals that a mean of the measure is shown with; a difference has one more."""
+    return 3
+
+
+def worse(name: str) -> str:
+    """Which direction is bad, for a sentence."""
+    return "lower" if measures.better(name) == "higher" else "higher"
+
+
+def number(value: float | None, decimals: int | None, *, signed: bool = False) -> str:
+    """A number with a true minus sign; `decimals` None writes it as it is.
+
+    >>> number(-0.0312, 3), number(2621440, 0), number(0.003, None), number(None, 2)
+    ('−0.031', '2,621,440', '0.003', '—')
+    """
+    if value is None or math.isnan(value):
+        return "—"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    sign = "+" if signed else ""
+    text = f"{value:{sign},.{decimals}f}" if decimals is not None else f"{value:{sign}g}"
+    if decimals is not None and float(text.replace(",", "")) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def p_value(p: float | None) -> str:
+    """A p value with its relation.
+
+    >>> p_value(0.0078125), p_value(0.000002), p_value(None)
+    ('= 0.0078', '< 0.0001', 'not given')
+    """
+    if p is None:
+        return "not given"
+    return "< 0.0001" if p < 0.0001 else f"= {p:.4f}" if p < 0.1 else f"= {p:.3f}"

@@ -1,0 +1,98 @@
+"""What each command writes, and which code and sources decide it. Light: the Snakefile imports this.
+
+>>> files("contrasts", "laptop", "split")
+['results/laptop/tables/split/contrasts.csv', 'results/laptop/tables/split/contrasts.json']
+"""
+
+import ast
+from pathlib import Path
+
+RESULTS = Path("results")
+PAPER = Path("paper")
+ROOT = Path(__file__).parent.parent
+
+COMMANDS = ("collect", "contrasts", "table", "figures", "numbers", "paper")
+FIGURES = ("curves", "contrasts", "layers")
+FORMATS = ("svg", "pdf")
+PAPER_SOURCES = ("paper.md", "paper.lua", "paper.typ.tpl", "refs.bib", "published.yaml")
+"""Files under paper/ that decide the paper beside the numbers."""
+
+
+def study_file(scale: str) -> Path:
+    """The study as data, written by the planner."""
+    return RESULTS / scale / "study.json"
+
+
+def tables(scale: str, experiment: str) -> Path:
+    """Folder of an experiment's tables."""
+    return RESULTS / scale / "tables" / experiment
+
+
+def figures(scale: str, experiment: str) -> Path:
+    """Folder of an experiment's figures."""
+    return RESULTS / scale / "figures" / experiment
+
+
+def numbers_file(scale: str) -> Path:
+    """Every number the paper may quote."""
+    return RESULTS / scale / "numbers.json"
+
+
+def paper(scale: str) -> Path:
+    """Folder of the paper."""
+    return RESULTS / scale / "paper"
+
+
+def files(command: str, scale: str, experiment: str = "") -> list[str]:
+    """Everything a command writes, as paths from the root of the study.
+
+    Args:
+        command: one of `COMMANDS`.
+        scale: name of the scale, a folder under results/.
+        experiment: name of the experiment; `numbers` and `paper` are the scale's and need none.
+    """
+    there = tables(scale, experiment)
+    found = {
+        "collect": [there / name for name in ("results.csv", "curves.csv", "collected.json", "seconds.csv")],
+        "contrasts": [there / "contrasts.csv", there / "contrasts.json"],
+        "table": [there / f"table.{kind}" for kind in ("csv", "md", "tex")],
+        "figures": [figures(scale, experiment) / f"{name}.{kind}" for name in FIGURES for kind in FORMATS],
+        "numbers": [numbers_file(scale)],
+        "paper": [paper(scale) / f"paper.{kind}" for kind in ("pdf", "md", "typ")],
+    }
+    return [path.as_posix() for path in found[command]]
+
+
+def modules(command: str) -> tuple[str, ...]:
+    """Modules of this project that a command stands on, found by following its imports.
+
+    Give them to `mlm.identity.code_hash`: an edit to one of them makes the command's outputs old.
+    """
+    found: set[str] = set()
+    ahead = [f"analysis.{command}"]
+    while ahead:
+        module = ahead.pop()
+        if module not in found:
+            found.add(module)
+            ahead += _imported(module)
+    return tuple(sorted(found))
+
+
+def sources(command: str) -> list[str]:
+    """Files of the repository, code apart, that a command reads."""
+    return [(PAPER / name).as_posix() for name in PAPER_SOURCES] if command == "paper" else []
+
+
+def _source(module: str) -> Path:
+    return ROOT / f"{module.replace('.', '/')}.py"
+
+
+def _imported(module: str) -> list[str]:
+    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
+    named: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            named += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            named += [alias.name for alias in node.names]
+    return [name for name in named if name.split(".")[0] in ("analysis", "mlm") and _source(name).exists()]

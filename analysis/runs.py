@@ -1,0 +1,199 @@
+"""A run's folder -> its records, each checked against what the run said about it.
+
+Absent means not finished and is None; a file that is there but is not what was written is refused.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from analysis.outputs import RESULTS
+from analysis.study import problems
+from mlm import identity
+from mlm.errors import Damaged
+from mlm.files import file_sha256, read_json
+
+Model = TypeVar("Model", bound="_Record")
+Status = Literal["finished", "diverged"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Divergence(_Record):
+    """Where the loss stopped being finite."""
+
+    step: int
+    learning_rate: float
+
+
+class Realised(_Record):
+    """Tokens over the whole run: eligible, selected, and the selected by what stood in their place."""
+
+    eligible: int
+    selected: int
+    mask: int
+    same: int
+    random: int
+
+
+class Git(_Record):
+    """The commit that the run was made from; None outside a repository."""
+
+    commit: str | None
+    dirty: bool
+
+
+class SplitSize(_Record):
+    """Size of one split of the corpus."""
+
+    documents: int
+    characters: int
+    bytes: int
+    tokens: int
+
+
+class Corpus(_Record):
+    """The text a run was trained on."""
+
+    title: str
+    licence: str
+    splits: dict[str, SplitSize]
+
+
+class RunData(_Record):
+    """The data of a run."""
+
+    corpus: Corpus
+
+
+class RunFile(_Record):
+    """run.json: how a run ended."""
+
+    digest: str
+    status: Status
+    steps: int
+    tokens: int
+    flops: int
+    training_seconds: float
+    wall_seconds: float
+    peak_memory_bytes: int | None = None
+    realised: Realised
+    diverged: Divergence | None
+    files: dict[str, str]
+    code: str
+    git: Git
+    versions: dict[str, str]
+    device: str
+    data: RunData
+
+
+class MeasureFile(_Record):
+    """A measure of a run, or of its encoder before the first step."""
+
+    run: str
+    measure: str
+    status: Status
+    values: dict[str, float]
+    references: dict[str, float] = {}
+    counts: dict[str, int] = {}
+
+
+def folder(digest: str) -> Path:
+    """Where a run lies."""
+    return RESULTS / "runs" / digest
+
+
+def config(digest: str) -> dict[str, Any]:
+    """config.json: the resolved configuration, whose digest is the run's name."""
+    path = folder(digest) / "config.json"
+    content: dict[str, Any] = read_json(path, "plan the study again")
+    if identity.digest(content) != digest:
+        raise Damaged(f"{path}: altered (its digest is not the folder's name); delete it and plan the study again")
+    return content
+
+
+def run(digest: str) -> RunFile | None:
+    """run.json, or None while the run has not ended."""
+    path = folder(digest) / "run.json"
+    if not path.exists():
+        return None
+    record = _validated(RunFile, path, f"delete {path.parent} and train again")
+    if record.digest != digest:
+        raise Damaged(f"{path}: digest: is of run {record.digest}; delete {path.parent} and train again")
+    if (record.status == "diverged") != (record.diverged is not None):
+        raise Damaged(f"{path}: diverged: disagrees with status {record.status}; delete {path.parent} and train again")
+    return record
+
+
+def metrics(record: RunFile) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl of a run that has ended.
+
+    Raises:
+        Damaged: the file is not, byte for byte, what the run ended with.
+    """
+    path = folder(record.digest) / "metrics.jsonl"
+    remedy = f"restore it, or delete {path.parent} and train again"
+    if not path.exists():
+        raise Damaged(f"{path}: missing; {remedy}")
+    expected = record.files.get("metrics.jsonl")
+    if file_sha256(path) != expected:
+        raise Damaged(f"{path}: truncated or altered (its SHA-256 is not the one in run.json); {remedy}")
+    try:
+        lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise Damaged(f"{path}: damaged ({error}); {remedy}") from None
+    return lines
+
+
+def measured(place: Path, file: str, measure: str, status: Status | None) -> MeasureFile | None:
+    """A measure's file in a run's folder, or None where it is not there yet.
+
+    Args:
+        place: folder of the run, or of an untrained encoder; its name is the digest.
+        file: file name.
+        measure: `evaluation` or `probe`.
+        status: how the run ended, which the file must agree with; None for an untrained encoder.
+    """
+    path = place / file
+    if not path.exists():
+        return None
+    remedy = f"delete it and measure again ({measure})"
+    record = _validated(MeasureFile, path, remedy)
+    for key, found, wanted in (("run", record.run, place.name), ("measure", record.measure, measure)):
+        if found != wanted:
+            raise Damaged(f"{path}: {key}: is {found!r}, not {wanted!r}; {remedy}")
+    if status is not None and record.status != status:
+        raise Damaged(f"{path}: status: is {record.status}, but the run {status}; {remedy}")
+    bad = [name for name, value in (record.values | record.references).items() if not math.isfinite(value)]
+    if bad:
+        raise Damaged(f"{path}: values.{bad[0]}: not a finite number; {remedy}")
+    if record.status == "finished" and not record.values:
+        raise Damaged(f"{path}: values: none, though the run finished; {remedy}")
+    return record
+
+
+def parameters(digest: str) -> int | None:
+    """Number of trained parameters, from the header of weights.safetensors; None where it was removed."""
+    path = folder(digest) / "weights.safetensors"
+    if not path.exists():
+        return None
+    try:
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(size))
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (ValueError, KeyError, TypeError, MemoryError, OverflowError):
+        raise Damaged(f"{path}: truncated or altered; delete {path.parent} and train again") from None
+
+
+def _validated(model: type[Model], path: Path, remedy: str) -> Model:
+    content = read_json(path, remedy)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise Damaged(*(f"{path}: {problem}; {remedy}" for problem in problems(error))) from None

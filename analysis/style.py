@@ -1,0 +1,159 @@
+"""One look for all figures: colours that survive colour blindness and grey, labels at the lines, same bytes twice."""
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mlm.files import write_atomically
+
+INK, MUTED, FAINT = "#1a1a1a", "#666666", "#d9d9d9"
+WIDTH = 6.4  # inches: a text block's width, so that type is as large in print as it says
+
+Dash = str | tuple[float, tuple[float, ...]]
+Look = tuple[str, Dash, str]
+"""Colour, dash and marker."""
+
+# Paul Tol's "bright" scheme (personal.sron.nl/~pault), reordered so that neighbours differ in grey too;
+# dash and marker tell arms apart where colour does not.
+_LINES: tuple[Look, ...] = (
+    ("#222222", "-", "o"),
+    ("#EE6677", "-", "s"),
+    ("#4477AA", (0, (5, 1.5)), "^"),
+    ("#228833", (0, (1.2, 1.2)), "D"),
+    ("#AA3377", (0, (5, 1.5, 1.2, 1.5)), "v"),
+    ("#66A9D6", "-", "P"),
+    ("#B8A010", (0, (3, 1, 1, 1, 1, 1)), "X"),
+    ("#999933", (0, (8, 2)), "h"),
+)
+REFERENCE: Look = (MUTED, (0, (1, 2)), "_")
+_SETTINGS = {
+    "figure.facecolor": "white",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same outlines everywhere
+    "mathtext.fontset": "dejavusans",
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.0,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.solid_capstyle": "round",
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "mlm",
+}
+EPOCH = "1700000000"
+"""The moment that files with a date are given, so that building them twice gives the same bytes."""
+
+
+def line(index: int) -> Look:
+    """Colour, dash and marker of the arm at a place of the experiment file."""
+    return _LINES[index % len(_LINES)]
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """The style, for the figures made inside; the caller's settings come back after."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        yield
+
+
+def save(figure: Figure, place: Path, name: str) -> None:
+    """Write a figure as SVG and PDF without dates, atomically."""
+    before = os.environ.get("SOURCE_DATE_EPOCH")
+    os.environ["SOURCE_DATE_EPOCH"] = EPOCH
+    try:
+        for kind in ("svg", "pdf"):
+            buffer = io.BytesIO()
+            dates: dict[str, None] = {"Date": None} if kind == "svg" else {"CreationDate": None}
+            figure.savefig(buffer, format=kind, metadata=dates)
+            write_atomically(place / f"{name}.{kind}", buffer.getvalue())
+    finally:
+        if before is None:
+            del os.environ["SOURCE_DATE_EPOCH"]
+        else:
+            os.environ["SOURCE_DATE_EPOCH"] = before
+
+
+def mark(figure: Figure, marks: Sequence[str]) -> None:
+    """A discreet line above the figure that says what it is not."""
+    if marks:
+        figure.text(0.995, 0.995, " · ".join(marks), ha="right", va="top", fontsize=7, style="italic", color="#b03030")
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Heights near the wanted ones, at least `gap` apart and within [low, high], in the order given.
+
+    Labels that would overlap are moved as a block about their common mean (pool adjacent violators).
+
+    >>> spread([1.0, 1.0, 3.0], gap=0.5, low=0.0, high=4.0)
+    [0.75, 1.25, 3.0]
+    """
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    blocks: list[tuple[float, list[int]]] = []  # (lowest height, members)
+    for index in order:
+        block = (wanted[index], [index])
+        while blocks and blocks[-1][0] + gap * len(blocks[-1][1]) > block[0]:
+            below = blocks.pop()
+            members = below[1] + block[1]
+            start = sum(wanted[i] - gap * k for k, i in enumerate(members)) / len(members)
+            block = (start, members)
+        blocks.append(block)
+    placed = [0.0] * len(wanted)
+    for start, members in blocks:
+        inside = max(low, min(start, high - gap * (len(members) - 1)))
+        for k, index in enumerate(members):
+            placed[index] = inside + gap * k
+    # Moving a block inside may push it onto the next one: settle upwards, then downwards.
+    for previous, index in zip(order, order[1:], strict=False):
+        placed[index] = max(placed[index], placed[previous] + gap)
+    for index, following in reversed(list(zip(order, order[1:], strict=False))):
+        if order and placed[order[-1]] > high:
+            placed[order[-1]] = high
+        placed[index] = min(placed[index], placed[following] - gap)
+    return placed
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], *, size: float = 7.5) -> None:
+    """Write labels to the right of the axes, joined to where their lines end, without overlap.
+
+    Args:
+        ends: x and y of a line's end in data units, text, colour.
+    """
+    if not ends:
+        return
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    inches = axes.get_position().height * figure.get_figheight()
+    gap = 1.25 * size / 72 / inches * (high - low)
+    places = spread([y for _, y, _, _ in ends], gap, low, high)
+    beside = axes.get_yaxis_transform()
+    for (x, y, text, colour), place in zip(ends, places, strict=True):
+        start = (x - left) / (right - left) + 0.008
+        leader = ([start, max(start, 1.0) + 0.012, 1.040, 1.050], [y, y, place, place])
+        axes.plot(*leader, transform=beside, color=colour, linewidth=0.6, clip_on=False, solid_capstyle="butt")
+        axes.text(1.058, place, text, transform=beside, color=colour, fontsize=size, va="center")
+    axes.set_ylim(low, high)

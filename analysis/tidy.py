@@ -1,0 +1,118 @@
+"""The tidy tables of an experiment: one row, one value. Written by `collect`, read by all that follows.
+
+results.csv  experiment, arm, seed, measure, value, status, run    one row per arm, seed and measure
+curves.csv   experiment, arm, seed, tokens, measure, value         one row per arm, seed, moment and measure
+seconds.csv  experiment, arm, seed, measure, value                 what differs between machines, kept apart
+collected.json  what was there, and the hashes of the first two, so that a damaged table is noticed
+
+A value that does not exist is empty, and `status` says why: `diverged`, or `unfinished`.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis import outputs
+from mlm.errors import Damaged
+from mlm.files import file_sha256, read_json, write_atomically
+
+RESULTS = ("experiment", "arm", "seed", "measure", "value", "status", "run")
+CURVES = ("experiment", "arm", "seed", "tokens", "measure", "value")
+SECONDS = ("experiment", "arm", "seed", "measure", "value")
+TYPES: dict[str, Any] = dict.fromkeys(("experiment", "arm", "measure", "status", "run"), str)
+TYPES |= {"seed": np.int64, "tokens": np.int64, "value": np.float64}
+
+
+def csv_text(rows: Sequence[Sequence[Any]] | pd.DataFrame, columns: Sequence[str]) -> str:
+    """CSV with the shortest digits that give each float back, and \\n on every system."""
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), columns=list(columns))
+    buffer = io.StringIO()
+    frame.to_csv(buffer, index=False, lineterminator="\n")
+    return buffer.getvalue()
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[Any]] | pd.DataFrame, columns: Sequence[str]) -> None:
+    """Write CSV atomically."""
+    write_atomically(path, csv_text(rows, columns))
+
+
+@dataclass(frozen=True)
+class Collected:
+    """An experiment's collected results."""
+
+    experiment: str
+    results: pd.DataFrame
+    """Columns `RESULTS`."""
+    curves: pd.DataFrame
+    """Columns `CURVES`."""
+    partial: bool
+    """Some run or measure is not there yet: what is built is marked, and gives no verdict."""
+    runs: dict[str, int]
+    """Number of runs finished, diverged, unfinished."""
+    code: str | None
+
+    def values(self, arm: str, measure: str) -> pd.Series:
+        """The measure of an arm's runs, indexed by seed; runs without one are left out."""
+        r = self.results
+        rows = r[(r["arm"] == arm) & (r["measure"] == measure) & r["value"].notna()]
+        return rows.set_index("seed")["value"].sort_index()
+
+    def array(self, arm: str, measure: str) -> NDArray[np.float64]:
+        """[n] values, in the order of the seeds."""
+        return self.values(arm, measure).to_numpy(dtype=np.float64)
+
+    def digests(self, arm: str, measure: str) -> dict[int, str]:
+        """Seed -> run (or untrained encoder) that the measure was taken from."""
+        r = self.results
+        rows = r[(r["arm"] == arm) & (r["measure"] == measure) & r["value"].notna()]
+        return {int(seed): str(run) for seed, run in zip(rows["seed"], rows["run"], strict=True)}
+
+    def diverged(self, arm: str) -> list[int]:
+        """Seeds whose run of the arm diverged."""
+        r = self.results
+        return sorted({int(seed) for seed in r[(r["arm"] == arm) & (r["status"] == "diverged")]["seed"]})
+
+    def layers(self) -> list[int]:
+        """Numbers of the layers that the probe read, 0 being the embedding."""
+        pattern = r"^probe\.layer_(\d+)\.accuracy$"
+        found = self.results["measure"].str.extract(pattern)[0].dropna()
+        return sorted({int(layer) for layer in found})
+
+
+def load(scale: str, experiment: str) -> Collected:
+    """The collected results of an experiment.
+
+    Raises:
+        Damaged: a table is missing, truncated or altered.
+    """
+    place = outputs.tables(scale, experiment)
+    remedy = f"run `python -m analysis collect {scale} {experiment}` again"
+    manifest = read_json(place / "collected.json", remedy)
+    try:
+        hashes, counts = dict(manifest["files"]), dict(manifest["runs"])
+        partial, code = bool(manifest["partial"]), manifest["code"]
+        frames = [_read(place / name, hashes[name], remedy) for name in ("results.csv", "curves.csv")]
+    except (KeyError, TypeError, ValueError) as error:
+        raise Damaged(f"{place / 'collected.json'}: damaged ({error!r}); {remedy}") from None
+    return Collected(experiment, frames[0], frames[1], partial, counts, code)
+
+
+def _read(path: Path, sha256: str, remedy: str) -> pd.DataFrame:
+    if not path.exists():
+        raise Damaged(f"{path}: missing; {remedy}")
+    if file_sha256(path) != sha256:
+        raise Damaged(f"{path}: truncated or altered (its SHA-256 is not the one in collected.json); {remedy}")
+    columns = RESULTS if path.name == "results.csv" else CURVES
+    return pd.read_csv(
+        path,
+        dtype={name: TYPES[name] for name in columns},
+        keep_default_na=False,  # an arm may well be called NA
+        na_values={"value": [""]},
+        float_precision="round_trip",
+    )

@@ -1,0 +1,245 @@
+"""Synthetic results in the formats of the contracts. Every value here is made up by a formula."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from mlm import config, identity, measures
+from mlm.files import file_sha256, write_json
+
+REPOSITORY = Path(__file__).parents[2]
+EXPERIMENT = "split"
+SPLITS = {
+    "80-10-10": (0.80, 0.10, 0.10),
+    "100-0-0": (1.0, 0.0, 0.0),
+    "80-0-20": (0.80, 0.0, 0.20),
+    "80-20-0": (0.80, 0.20, 0.0),
+    "0-20-80": (0.0, 0.20, 0.80),
+    "0-0-100": (0.0, 0.0, 1.0),
+    "81-9-10": (0.81, 0.09, 0.10),
+}
+EFFECTS = {
+    "80-10-10": 0.0,
+    "100-0-0": -0.034,
+    "80-0-20": 0.002,
+    "80-20-0": -0.028,
+    "0-20-80": -0.15,
+    "0-0-100": -0.21,
+    "81-9-10": 0.001,
+}
+MEASURE_FILES = {"evaluation": "evaluation-synthetic0000000.json", "probe": "probe-synthetic00000000.json"}
+BUDGET = 2_621_440
+LAYERS = 2
+
+
+def contrasts(arms: dict[str, Any]) -> list[dict[str, Any]]:
+    def row(arm: str, family: str, **more: Any) -> dict[str, Any]:
+        return {"family": family, "arm": arm, "against": "80-10-10", "measure": "probe.accuracy", **more}
+
+    stated = [row("100-0-0", "primary", expect="lower")]
+    stated += [row(arm, "secondary", expect="lower") for arm in ("80-0-20", "80-20-0", "0-20-80", "0-0-100")]
+    stated += [row("81-9-10", "equivalence", margin=0.02)]
+    return [row for row in stated if row["arm"] in arms]
+
+
+class Synthetic:
+    """A study's results under `root`; write() puts them there, and single runs can be spoilt after."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        scale: str = "laptop",
+        seeds: int = 8,
+        evidence: bool = True,
+        effects: dict[str, float] | None = None,
+        diverged: tuple[tuple[str, int], ...] = (),
+        missing: tuple[tuple[str, int], ...] = (),
+        spread: float = 0.008,
+    ) -> None:
+        self.root, self.scale, self.evidence, self.seeds = root, scale, evidence, range(seeds)
+        self.effects = effects if effects is not None else EFFECTS
+        self.diverged, self.missing, self.spread = set(diverged), set(missing), spread
+        self.digests: dict[tuple[str, int], str] = {}
+        self.untrained = {seed: f"untrained{seed:07d}" for seed in self.seeds}
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    def folder(self, arm: str, seed: int) -> Path:
+        return self.results / "runs" / self.digests[arm, seed]
+
+    def table(self, name: str) -> Path:
+        return self.results / self.scale / "tables" / EXPERIMENT / name
+
+    def write(self) -> "Synthetic":
+        for name in ("paper", "experiments"):
+            shutil.copytree(REPOSITORY / name, self.root / name, dirs_exist_ok=True)
+        for arm in self.effects:
+            for seed in self.seeds:
+                self._run(arm, seed)
+        for seed, digest in self.untrained.items():
+            draws = np.random.default_rng(900 + seed)
+            values = {
+                f"probe.{layer}{what}": float(base + draws.normal(0, 0.002))
+                for layer, base in (("", 0.62), ("layer_0.", 0.598), ("layer_1.", 0.601), ("layer_2.", 0.603))
+                for what in ("accuracy", "ambiguous_accuracy")
+            }
+            record = {"run": digest, "measure": "probe", "status": "finished", "values": values}
+            write_json(self.results / "untrained" / digest / MEASURE_FILES["probe"], record | _lookups())
+        index = [
+            {"experiment": EXPERIMENT, "arm": arm, "seed": seed, "digest": digest, "untrained": self.untrained[seed]}
+            for (arm, seed), digest in self.digests.items()
+        ]
+        experiment = {
+            "title": "Synthetic: what stands in the place of a selected token?",
+            "question": "Does keeping 10 % and replacing 10 % by random tokens help?",
+            "claim": "80 % [MASK], 10 % same, 10 % random repairs this.",
+            "reference": "Devlin et al. 2018, appendix C.2",
+            "baseline": "80-10-10",
+            "primary_measure": "probe.accuracy",
+            "arms": list(self.effects),
+            "contrasts": contrasts(self.effects),
+        }
+        study = {
+            "scale": self.scale,
+            "evidence": self.evidence,
+            "numerics": {"device": "cpu", "dtype": "bfloat16", "path": "eager", "deterministic": False},
+            "measure_files": MEASURE_FILES,
+            "experiments": {EXPERIMENT: experiment},
+            "index": index,
+        }
+        write_json(self.results / self.scale / "study.json", study)
+        return self
+
+    def _run(self, arm: str, seed: int) -> None:
+        mask, same, random = SPLITS[arm]
+        chosen = config.Run.model_validate(
+            {
+                "seed": seed,
+                "masking": {"split": {"mask": mask, "same": same, "random": random}},
+                "optimizer": {"warmup_tokens": 81_920, "decay_tokens": 1_572_864},
+            }
+        )
+        content = {
+            "training": chosen.model_dump(),
+            "numerics": {"device": "cpu", "dtype": "bfloat16", "path": "eager", "deterministic": False},
+            "data": {"corpus": "shakespeare-0", "vocabulary": "shakespeare-unigram-2048-0", "shards": "s-0"},
+            "code": "synthetic0code00",
+        }
+        digest = identity.digest(json.loads(json.dumps(content)))
+        self.digests[arm, seed] = digest
+        folder = self.results / "runs" / digest
+        write_json(folder / "config.json", content)
+        if (arm, seed) in self.missing:
+            return
+        status = "diverged" if (arm, seed) in self.diverged else "finished"
+        draws = np.random.default_rng([seed, *(int(1000 * share) for share in SPLITS[arm])])
+        shared = np.random.default_rng(seed).normal(0, 0.01)
+        level = 0.755 + shared + self.effects[arm] + draws.normal(0, self.spread)
+        lines, final = _metrics(SPLITS[arm], draws, stop=0.4 if status == "diverged" else 1.0)
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        save_file({"embedding": np.zeros((32, 16), np.float32), "norm": np.ones(16, np.float32)}, folder / "weights.safetensors")
+        self._measures(folder, digest, status, SPLITS[arm], draws, float(level), final)
+        selected = 393_000 + seed
+        kinds = {"mask": round(selected * mask), "same": round(selected * same)}
+        kinds["random"] = selected - sum(kinds.values())
+        record = {
+            "digest": digest,
+            "status": status,
+            "steps": 640,
+            "tokens": BUDGET,
+            "flops": 10**12,
+            "training_seconds": 25.0 + float(draws.normal()),
+            "wall_seconds": 30.0,
+            "peak_memory_bytes": 600_000_000,
+            "realised": {"eligible": BUDGET - 1000, "selected": selected, **kinds},
+            "diverged": {"step": 256, "learning_rate": 0.003} if status == "diverged" else None,
+            "files": {name: file_sha256(folder / name) for name in ("weights.safetensors", "metrics.jsonl")},
+            "code": "synthetic0code00",
+            "git": {"commit": hashlib.sha1(b"synthetic").hexdigest(), "dirty": False},
+            "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
+            "device": "synthetic",
+            "inputs": {"corpus_sha256": {"train": "0" * 64}, "vocabulary_sha256": "0" * 64},
+            "data": {
+                "corpus": {
+                    "title": "The complete plays of Shakespeare (synthetic results)",
+                    "licence": "Text in the public domain.",
+                    "splits": {
+                        "train": {"documents": 35, "characters": 4_400_000, "bytes": 4_450_000, "tokens": 1_250_000},
+                        "validation": {"documents": 2, "characters": 230_000, "bytes": 232_000, "tokens": 66_000},
+                        "test": {"documents": 2, "characters": 220_000, "bytes": 222_000, "tokens": 64_000},
+                    },
+                }
+            },
+        }
+        write_json(folder / "run.json", record)
+
+    def _measures(self, folder: Path, digest: str, status: str, split: tuple[float, float, float],
+                  draws: np.random.Generator, level: float, final: dict[str, Any]) -> None:  # fmt: skip
+        evaluation: dict[str, float] = {}
+        for part in measures.SPLITS:
+            for corruption in measures.CORRUPTIONS:
+                for kind in ("", *measures.KINDS):
+                    content = final[corruption].get(kind) if kind else final[corruption]
+                    for quantity in measures.QUANTITIES if content else ():
+                        name = ".".join(x for x in (part, corruption, kind, quantity) if x)
+                        evaluation[name] = content[quantity] + (0.05 if part == "test" and "loss" in name else 0.0)
+        rise = {"layer_0.": 0.0, "layer_1.": 0.30, "layer_2.": 0.55 + 4 * min(level - 0.755, 0.02), "": 1.0}
+        probe = {}
+        for layer, share in rise.items():
+            value = 0.632 + (level - 0.632) * share + float(draws.normal(0, 0.003)) * (layer != "")
+            probe[f"probe.{layer}accuracy"] = value
+            probe[f"probe.{layer}ambiguous_accuracy"] = value - 0.06
+        for measure, values in (("evaluation", evaluation), ("probe", probe)):
+            record: dict[str, Any] = {"run": digest, "measure": measure, "status": status}
+            record["values"] = values if status == "finished" else {}
+            write_json(folder / MEASURE_FILES[measure], record | (_lookups() if measure == "probe" else {}))
+
+
+def _lookups() -> dict[str, Any]:
+    return {
+        "references": {
+            "lookup.word.accuracy": 0.839,
+            "lookup.word.ambiguous_accuracy": 0.71,
+            "lookup.first_piece.accuracy": 0.644,
+            "lookup.first_piece.ambiguous_accuracy": 0.58,
+        },
+        "counts": {"train_words": 56_000, "test_words": 21_000, "ambiguous_words": 9_300, "tags": 61},
+    }
+
+
+def _metrics(split: tuple[float, float, float], draws: np.random.Generator, stop: float) -> tuple[list[Any], Any]:
+    """Lines of metrics.jsonl, and the last evaluation."""
+    floor = 4.15 + 0.15 * split[1] + (1.6 if split[0] == 0 else 0.0) - 0.4 * (split[0] == 0 and split[1] > 0)
+    floor += float(draws.normal(0, 0.02))
+    shares = dict(zip(measures.KINDS, split, strict=True))
+    lines, last = [], {}
+    for step in range(1, 641):
+        tokens = step * 4096
+        if tokens > stop * BUDGET:
+            break
+        loss = floor + 2.9 * float(np.exp(-tokens / 450_000))
+        if step % 10 == 0:
+            targets = {kind: round(614 * share) for kind, share in shares.items()}
+            lines.append(
+                {"event": "train", "step": step, "tokens": tokens, "loss_nats": loss - 0.1, "learning_rate": 3e-3,
+                 "gradient_norm": 0.7, "targets": targets, "train_seconds": step / 25}
+            )  # fmt: skip
+        if step % 64 == 0:
+            own: dict[str, Any] = {"loss_nats": loss - 0.3 * split[1], "accuracy": 0.3}
+            for kind, share in shares.items():
+                if share > 0:
+                    own[kind] = {"loss_nats": 0.2 if kind == "same" else loss, "accuracy": 0.98 if kind == "same" else 0.27}
+            last = {"event": "evaluation", "step": step, "tokens": tokens,
+                    "yardstick": {"loss_nats": loss, "accuracy": 0.28}, "own": own,
+                    "train_seconds": step / 25}  # fmt: skip
+            lines.append(last)
+            lines.append({"event": "fills", "step": step, "tokens": tokens})
+    return lines, last
