@@ -1,0 +1,56 @@
+"""A copy of the repository, and ways to run commands in it as a person would."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+ROOT = Path(__file__).parents[2]
+SCALE = ["--config", "scale=smoke"]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A working copy of the repository."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "SNAKEMAKE_", "MAKE", "MFLAGS"))}
+        kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+        # Archives are fetched from the registries once and then kept, verified at each use.
+        kept.setdefault("MLM_ARCHIVES", str(ROOT / ".cache" / "archives"))
+        return kept
+
+    def run(self, *command: str, ok: bool = True) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        assert not ok or done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done
+
+    def snakemake(self, *arguments: str, cores: str = "all", ok: bool = True) -> str:
+        done = self.run("snakemake", "--cores", cores, *arguments, *SCALE, ok=ok)
+        return done.stdout + done.stderr
+
+    def make(self, target: str, *settings: str) -> list[str]:
+        """`make` as the README says it, in the environment that runs the tests."""
+        return ["make", target, f"VENV={sys.prefix}", *settings]
+
+
+def copy_to(folder: Path) -> Copy:
+    """The files that git knows of (or would), with their times, so that nothing is installed again."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target)
+    return Copy(folder)

@@ -1,0 +1,181 @@
+"""The whole line from text to paper at smoke scale: it completes, and knows what is done."""
+
+import csv
+import json
+import re
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.pipeline.copies import SCALE, Copy, copy_to
+
+pytestmark = pytest.mark.pipeline
+SEEDS, ARMS = 2, 7
+
+# What must be the same bits whenever the pipeline is run; seconds.csv is the one table of times.
+RESULTS = ("results/smoke/tables", "results/smoke/figures", "results/smoke/numbers.json", "results/smoke/paper")
+
+
+def contents(copy: Copy) -> dict[str, bytes]:
+    """Every compared file of a finished pipeline."""
+    found: dict[str, bytes] = {}
+    for place in RESULTS:
+        top = copy.folder / place
+        for path in [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.is_file()):
+            if path.name != "seconds.csv":
+                found[str(path.relative_to(copy.folder))] = path.read_bytes()
+    for path in sorted((copy.folder / "results" / "runs").glob("*/weights.safetensors")):
+        found[str(path.relative_to(copy.folder))] = path.read_bytes()
+    return found
+
+
+def jobs(output: str) -> Counter[str]:
+    """Rule -> number of jobs that a dry run lists."""
+    table = output.split("Job stats:")[-1]
+    return Counter({name: int(n) for name, n in re.findall(r"^([a-z_]+)\s+(\d+)$", table, re.MULTILINE)})
+
+
+def test_every_arm_seed_and_measure_is_there(smoke: Copy) -> None:
+    with (smoke.folder / "results/smoke/tables/split/results.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    for measure in ("probe.accuracy", "test.yardstick.loss_nats", "validation.own.accuracy"):
+        here = [row for row in rows if row["measure"] == measure and row["arm"] in _arms(smoke)]
+        assert len({(row["arm"], row["seed"]) for row in here}) == ARMS * SEEDS
+        assert all(row["status"] == "finished" and float(row["value"]) > 0 for row in here)
+
+
+def test_realised_split_is_logged_and_near_the_one_asked_for(smoke: Copy) -> None:
+    index = json.loads((smoke.folder / "results/smoke/study.json").read_text())["index"]
+    for cell in index:
+        folder = smoke.folder / "results/runs" / cell["digest"]
+        realised = json.loads((folder / "run.json").read_text())["realised"]
+        asked = json.loads((folder / "config.json").read_text())["training"]["masking"]
+        selected, eligible = realised["selected"], realised["eligible"]
+        assert abs(selected / eligible - asked["rate"]) < 0.002  # exact counts: ± half a token a row
+        for kind, share in asked["split"].items():
+            deviation = (share * (1 - share) / selected) ** 0.5
+            assert abs(realised[kind] / selected - share) <= 5 * deviation
+
+
+def test_the_paper_is_a_pdf_marked_as_smoke(smoke: Copy) -> None:
+    paper = smoke.folder / "results/smoke/paper"
+    assert (paper / "paper.pdf").read_bytes().startswith(b"%PDF-")
+    assert "not evidence" in (paper / "paper.md").read_text()
+
+
+def test_a_second_run_has_nothing_to_do(smoke: Copy) -> None:
+    assert "Nothing to be done" in smoke.snakemake()
+    assert "Nothing to be done" in smoke.snakemake("split")
+
+
+def test_renaming_an_arm_trains_nothing(smoke: Copy) -> None:
+    experiment = smoke.folder / "experiments/split.yaml"
+    before = experiment.read_text()
+    try:
+        experiment.write_text(before.replace("81-9-10", "two-draws"))
+        planned = jobs(smoke.snakemake("--dry-run"))
+    finally:
+        experiment.write_text(before)
+    assert planned["collect"] == 1
+    assert not planned["train"] + planned["evaluation"] + planned["probe"]
+
+
+def test_an_edited_arm_reruns_alone_with_what_follows(smoke: Copy, tmp_path: Path) -> None:
+    copy = Copy(tmp_path / "edited")
+    shutil.copytree(smoke.folder, copy.folder, symlinks=True)
+    kept = contents(copy)
+    experiment = copy.folder / "experiments/split.yaml"
+    experiment.write_text(
+        experiment.read_text().replace("{mask: .00, same: .20, random: .80}", "{mask: .00, same: .25, random: .75}")
+    )
+    planned = jobs(copy.snakemake("--dry-run"))
+    analysis = dict.fromkeys(("all", "collect", "contrasts", "table", "figures", "numbers", "paper"), 1)
+    assert planned == Counter({"train": SEEDS, "evaluation": SEEDS, "probe": SEEDS, "total": 13, **analysis})
+    copy.snakemake()
+    after = contents(copy)
+    assert set(kept) < set(after)
+    weights = [name for name in kept if name.endswith(".safetensors")]
+    assert all(kept[name] == after[name] for name in weights)  # old runs stay until they are removed
+    assert len([name for name in after if name.endswith(".safetensors")]) == len(weights) + SEEDS
+    results = "results/smoke/tables/split/results.csv"
+
+    def others(table: bytes) -> list[str]:
+        return [line for line in table.decode().splitlines() if ",0-20-80," not in line]
+
+    assert kept[results] != after[results]
+    assert others(kept[results]) == others(after[results])
+
+
+@pytest.mark.parametrize("seconds", [25.0])
+def test_killed_with_its_children_and_made_again_on_one_core_gives_the_same_bits(
+    smoke: Copy, tmp_path: Path, seconds: float
+) -> None:
+    copy = copy_to(tmp_path / "killed")
+    command = copy.make("smoke")
+    process = psutil.Popen(command, cwd=copy.folder, env=copy.environment, stdout=-3, stderr=-3, stdin=-3)
+    time.sleep(seconds)
+    assert process.is_running(), "the pipeline ended before it could be killed"
+    family = [process, *process.children(recursive=True)]
+    for member in family:
+        member.suspend()  # so that none can start another in between
+    family = list({p.pid: p for p in [*family, *process.children(recursive=True)]}.values())
+    for member in family:
+        member.kill()
+    psutil.wait_procs(family, timeout=30)
+
+    # Bare Snakemake says how to unlock; make looks for a live one, unlocks and goes on.
+    refused = copy.run("snakemake", "--cores", "all", *SCALE, ok=False)
+    assert refused.returncode != 0
+    assert "--unlock" in refused.stdout + refused.stderr
+    copy.run(*copy.make("smoke", "CORES=1"))
+    assert contents(copy) == contents(smoke)
+
+
+def test_a_second_start_beside_a_live_one_says_so(smoke: Copy) -> None:
+    import fcntl
+
+    with (smoke.folder / "results/.live").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)  # as a live Snakemake holds it
+        done = smoke.run(*smoke.make("smoke"), ok=False)
+    assert done.returncode != 0
+    assert "another snakemake is at work" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "told"),
+    [
+        ("experiments/split.yaml", "rate: .15", "rate: 15", ("experiments/split.yaml: base.masking.rate", "0.15")),
+        ("experiments/split.yaml", "arm: 100-0-0,", "arm: 100-0-1,", ("contrasts.primary.arm", "100-0-0")),
+        ("experiments/scales/smoke.yaml", "budget_tokens:", "budget_token:", ("smoke.yaml: run.budget_token",)),
+    ],
+)
+def test_bad_input_is_refused_before_any_job(
+    smoke: Copy, file: str, old: str, new: str, told: tuple[str, ...]
+) -> None:
+    path = smoke.folder / file
+    before = path.read_text()
+    assert old in before
+    try:
+        path.write_text(before.replace(old, new, 1))
+        done = smoke.run("snakemake", "--cores", "all", *SCALE, ok=False)
+    finally:
+        path.write_text(before)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout + done.stderr
+    assert all(part in done.stderr for part in told), done.stderr
+
+
+def test_an_unknown_scale_and_an_unknown_setting_are_refused(smoke: Copy) -> None:
+    for setting, told in (("scale=huge", "laptop, smoke"), ("scael=smoke", "unknown key")):
+        done = smoke.run("snakemake", "--cores", "all", "--config", setting, ok=False)
+        assert done.returncode == 2
+        assert told in done.stderr
+
+
+def _arms(copy: Copy) -> list[str]:
+    study = json.loads((copy.folder / "results/smoke/study.json").read_text())
+    return list(study["experiments"]["split"]["arms"])
