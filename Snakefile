@@ -1,10 +1,12 @@
 # From text to paper, in the order of the data. `snakemake --cores all` runs the experiments that
 # the scale names, `snakemake --cores all split` one of them, `--config scale=smoke` the quick version.
 import sys
+from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
 from analysis import outputs
+from mlm.files import file_sha256
 from mlm.identity import code_hash
 from mlm.pipeline import Plan
 
@@ -201,11 +203,12 @@ rule numbers:
 rule paper:
     input:
         rules.numbers.output,
+        outputs.sources(),
         [outputs.files(c, scale, name) for name in study.scale.experiments for c in ("table", "figures")],
     output:
         outputs.files("paper", scale),
     params:
-        sources=outputs.sources(),
+        sources=[file_sha256(Path(path)) for path in outputs.sources()],
         code=code_hash(outputs.modules("paper")),
     shell:
         f"python -m analysis paper {scale}"

@@ -7,7 +7,9 @@ from matplotlib.patches import Rectangle
 from analysis import labels, style
 from analysis.contrasts import Result
 
-ROW = 0.30  # inches
+ROW = 0.29  # inches
+DIFFERENCE, PAIRS, HOLM, VERDICT, HEADING = 1.63, 1.76, 1.95, 1.99, -0.39
+"""Where the columns of text end or begin, in axes widths."""
 HEADINGS = {
     "primary": "Primary",
     "secondary": "Secondary",
@@ -28,7 +30,7 @@ def draw(results: list[Result]) -> Figure:
     y = height - top
     for name, group, size in zip(names, groups, sizes, strict=True):
         y -= ROW * size
-        axes = figure.add_axes((0.15, y / height, 0.41, ROW * size / height))
+        axes = figure.add_axes((0.15, y / height, 0.37, ROW * size / height))
         _panel(axes, name, group, size)
         y -= between
     return figure
@@ -40,14 +42,14 @@ def _panel(axes: Axes, measure: str, results: list[Result], size: int) -> None:
     axes.set_ylim(size - 0.5, -0.5)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
     place, family = 0, ""
-    _aside(axes, -0.345, -1.5, "Differences between arms, paired by seed", ha="left", size=8.5, weight="bold")
-    for title, x in (("difference [95 % interval]", 1.40), ("Holm p", 1.60), ("verdict", 1.655)):
+    _aside(axes, HEADING, -1.5, "Differences between arms, paired by seed", ha="left", size=8.5, weight="bold")
+    for title, x in (("difference [95 % interval]", DIFFERENCE), ("n", PAIRS), ("Holm p", HOLM), ("verdict", VERDICT)):
         side = "left" if title == "verdict" else "right"
         _aside(axes, x, -0.72, title, ha=side, color=style.MUTED, size=6.8)
     for result in results:
         if result.family != family:
             family = result.family
-            _aside(axes, -0.345, place, HEADINGS[family], ha="left", weight="bold", size=7.5)
+            _aside(axes, HEADING, place, HEADINGS[family], ha="left", weight="bold", size=7.5)
             place += 1
         _row(axes, result, place, low, high)
         place += 1
@@ -66,7 +68,7 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float) -> None:
         box = Rectangle((-result.margin, y - 0.42), 2 * result.margin, 0.84, color="#dfe8f1", linewidth=0, zorder=0)
         axes.add_patch(box)
     if result.difference is None:
-        _aside(axes, 1.40, y, "no complete pair", ha="right", size=7.2)
+        _aside(axes, DIFFERENCE, y, "no complete pair", ha="right", size=7.2)
     else:
         axes.plot(result.differences, [y + 0.26] * result.n, "|", color=style.MUTED, markersize=3.5, alpha=0.8, zorder=2)
         if result.bounded:
@@ -81,11 +83,12 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float) -> None:
         axes.plot([result.difference], [y], "o", markersize=5.5, markerfacecolor=face, markeredgecolor=style.INK, zorder=4)
         digits = labels.digits(result.measure)
         interval = f"[{labels.number(result.low, digits)}, {labels.number(result.high, digits)}]"
-        _aside(axes, 1.40, y, f"{labels.number(result.difference, digits)} {interval}", ha="right", size=7.2)
-    _aside(axes, 1.60, y, labels.number(result.p_holm, 4), ha="right", size=7.2)
-    note = f" (n = {result.n} of {result.planned})" if result.n < result.planned else ""
+        _aside(axes, DIFFERENCE, y, f"{labels.number(result.difference, digits)} {interval}", ha="right", size=7.2)
+    _aside(axes, HOLM, y, labels.number(result.p_holm, 4), ha="right", size=7.2)
+    pairs = str(result.n) if result.n == result.planned else f"{result.n}/{result.planned}"
+    _aside(axes, PAIRS, y, pairs, ha="right", size=7.2)
     strong = "bold" if result.verdict in FILLED else "normal"
-    _aside(axes, 1.655, y, result.verdict + note, ha="left", size=7.2, weight=strong)
+    _aside(axes, VERDICT, y, result.verdict, ha="left", size=7.2, weight=strong)
 
 
 def _aside(axes: Axes, x: float, y: float, text: str, *, ha: str, size: float, color: str = style.INK, weight: str = "normal") -> None:

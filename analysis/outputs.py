@@ -9,6 +9,7 @@ from pathlib import Path
 
 RESULTS = Path("results")
 PAPER = Path("paper")
+PROBE_FILE = Path("experiments/probes/brown.yaml")
 ROOT = Path(__file__).parent.parent
 
 COMMANDS = ("collect", "contrasts", "table", "figures", "numbers", "paper")
@@ -78,9 +79,9 @@ def modules(command: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def sources(command: str) -> list[str]:
-    """Files of the repository, code apart, that a command reads."""
-    return [(PAPER / name).as_posix() for name in PAPER_SOURCES] if command == "paper" else []
+def sources() -> list[str]:
+    """Files of the repository, code apart, that decide the paper: make them inputs of its rule."""
+    return [*((PAPER / name).as_posix() for name in PAPER_SOURCES), PROBE_FILE.as_posix()]
 
 
 def _source(module: str) -> Path:

@@ -45,7 +45,7 @@ class Git(_Record):
     """The commit that the run was made from; None outside a repository."""
 
     commit: str | None
-    dirty: bool
+    dirty: bool | None
 
 
 class SplitSize(_Record):

@@ -15,7 +15,7 @@ from mlm.files import write_atomically
 DASH = "—"
 COLUMNS = ("row", "kind", "measure", "mean", "low", "high", "sd", "n")
 INTERVAL = "mean ± half the 95 % Student t interval over seeds"
-LOOKUPS = {"first_piece": "most frequent tag of the first piece", "word": "most frequent tag of the word"}
+LOOKUPS = {"first_piece": "lookup, first piece", "word": "lookup, whole word"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Panel:
 def panels(experiment: Experiment, collected: tidy.Collected) -> list[Panel]:
     """The printed tables of an experiment, in reading order."""
     arms = experiment.arms
-    kinds = {"": "all targets"} | {f"{kind}.": labels.PLAIN[kind] for kind in measures.KINDS}
+    kinds = {"": "all"} | {f"{kind}.": labels.PLAIN[kind] for kind in measures.KINDS}
     found = [_features(arms, collected)]
     for quantity, words in (("loss_nats", "Loss in nats"), ("accuracy", "Accuracy")):
         names = [f"test.yardstick.{quantity}", *(f"test.own.{kind}{quantity}" for kind in kinds)]
@@ -43,7 +43,7 @@ def panels(experiment: Experiment, collected: tidy.Collected) -> list[Panel]:
                 f"{words} on the held-out test documents, on the common yardstick (15 %, all [MASK]) and under each "
                 "arm's own corruption, by what stands at the target; a dash where an arm has no such target "
                 f"({INTERVAL}). Only the yardstick compares across arms.",
-                ("MASK/SAME/RND", "n", "yardstick", *(f"own: {words}" for words in kinds.values())),
+                ("MASK/SAME/RND", "n", "yardstick", "own", *(f"own, {words}" for words in list(kinds.values())[1:])),
                 tuple((*_head(arm, collected), *(_cell(collected, arm, name) for name in names)) for arm in arms),
             )
         )
@@ -64,7 +64,8 @@ def _features(arms: tuple[str, ...], collected: tidy.Collected) -> Panel:
     return Panel(
         "features",
         "Part-of-speech accuracy of a linear probe on frozen features, all layers concatenated, on all and on "
-        f"ambiguous words, and of each layer alone ({INTERVAL}); below, what needs no training.",
+        f"ambiguous words, and of each layer alone ({INTERVAL}); below, what needs no pre-training: the same encoders "
+        "before their first step, and the most frequent training tag of a word or of its first piece.",
         ("MASK/SAME/RND", "n", "all layers", "ambiguous", *titles),
         tuple((*_head(arm, collected), *(_cell(collected, arm, name) for name in names)) for arm in arms),
         tuple(references),

@@ -7,6 +7,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -108,7 +109,7 @@ def members(archive: Path, pattern: str, declared_in: str) -> Iterator[tuple[str
                         count += 1
                         checked(item.name, item.size)
                         yield item.name, stream.read()
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise InputError(f"{archive}: not a readable zip or tar archive ({error})") from None
     if not count:
         raise InputError(f"{declared_in}: source.members {pattern!r} matches nothing in {archive}")

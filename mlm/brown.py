@@ -75,7 +75,7 @@ def prepare(size: experiment.Probe, path: Path) -> None:
 def read(path: Path) -> list[Sentence]:
     """Prepared sentences."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().splitlines()
         return [Sentence(**json.loads(line)) for line in lines]
     except (OSError, ValueError, TypeError) as error:
         raise Damaged(f"{path}: damaged ({error}); delete it and run again") from None

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -213,12 +214,15 @@ def _file_documents(file: Path, text_key: str) -> Documents:
                 where = f"{file}, line {number}"
                 try:
                     text = json.loads(line)[text_key]
+                    raw = text.encode() if isinstance(text, str) else b""
+                except UnicodeError as error:
+                    raise InputError(f"{where}: not UTF-8 ({error.reason}); convert the text to UTF-8") from None
                 except (ValueError, KeyError, TypeError):
                     raise InputError(f"{where}: not a JSON object with the key {text_key!r}") from None
                 if not isinstance(text, str):
                     raise InputError(f"{where}: {text_key!r} is not text")
-                yield f"{file}:{number}", _parts(io.BytesIO(text.encode()), where)
-        except (gzip.BadGzipFile, EOFError) as error:
+                yield f"{file}:{number}", _parts(io.BytesIO(raw), where)
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise InputError(f"{file}: not readable as gzip ({error})") from None
 
 
@@ -263,7 +267,7 @@ def _parts(stream: Any, where: str) -> Iterator[str]:
             rest = rest[cut + 1 :]
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8 ({error.reason}); convert the text to UTF-8") from None
-    except (gzip.BadGzipFile, EOFError, OSError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:
         raise InputError(f"{where}: cannot be read ({error})") from None
     if rest:
         yield rest

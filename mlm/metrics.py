@@ -50,12 +50,12 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         Damaged: a line is torn or is no JSON object.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_bytes().splitlines(keepends=True)  # of text, it would cut at U+2028 and its like
+    except OSError as error:
         raise Damaged(f"{path}: cannot be read ({error}); delete the run's folder to train it anew") from None
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line) if line.endswith("\n") else None
+            record = json.loads(line) if line.endswith(b"\n") else None
         except ValueError:
             record = None
         if not isinstance(record, dict):

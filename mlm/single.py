@@ -212,12 +212,13 @@ def finish_measure(
     name: str,
     output: Path | None,
     take: Callable[[], dict[str, Any]],
-    needs_training: bool = True,
+    trained: bool = True,
 ) -> None:
     """Take a measure of a run that ended and write or show it; a diverged run has no values."""
-    status_ = run.outcome()["status"] if needs_training else "finished"
-    taken = take() if status_ == "finished" else {"values": {}}
-    content = {"run": run.path.name, "measure": name, "status": status_, **taken}
+    ended = run.outcome()["status"] if trained else "finished"
+    taken = take() if ended == "finished" else {"values": {}}
+    digest = run.path.name if trained else study.untrained_digest(run.record)
+    content = {"run": digest, "measure": name, "status": ended, **taken}
     if output is not None:
         write_json(output, content)
         return

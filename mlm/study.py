@@ -57,21 +57,6 @@ class PlannedRun:
     def folder(self) -> Path:
         return RESULTS / "runs" / self.digest
 
-    @property
-    def untrained(self) -> str:
-        """Digest of the encoder before its first step."""
-        code = identity.code_hash(("mlm.encoder", "mlm.randomness"), ("torch", "numpy"))
-        record = self.record()
-        return identity.digest(
-            [
-                record["training"]["encoder"],
-                self.config.seed,
-                record["numerics"],
-                record["data"]["vocabulary"],
-                code,
-            ]
-        )
-
     def record(self) -> dict[str, Any]:
         """The content of run folder's config.json; its digest names the folder."""
         return {
@@ -84,6 +69,15 @@ class PlannedRun:
             },
             "code": self.code,
         }
+
+
+def untrained_digest(record: Mapping[str, Any]) -> str:
+    """Digest of a run's encoder before its first step, from the run's record."""
+    code = identity.code_hash(("mlm.encoder", "mlm.randomness"), ("torch", "numpy"))
+    training = record["training"]
+    return identity.digest(
+        [training["encoder"], training["seed"], record["numerics"], record["data"]["vocabulary"], code]
+    )
 
 
 @dataclass(frozen=True)
@@ -294,7 +288,7 @@ class _Planner:
                 draft = PlannedRun("", seeded, self.numerics, self.data(run), code)
                 digest = identity.digest(draft.record())
                 final = PlannedRun(digest, seeded, self.numerics, draft.data, code)
-                planned.append((Cell(name, arm, seed, digest, final.untrained), final))
+                planned.append((Cell(name, arm, seed, digest, untrained_digest(final.record())), final))
         return planned
 
     def data(self, run: Run) -> Data:

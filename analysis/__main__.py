@@ -1,0 +1,103 @@
+"""The commands of the analysis: python -m analysis COMMAND SCALE [EXPERIMENT]."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from analysis import outputs
+from mlm.errors import InputError
+
+app = typer.Typer(
+    help="From results to tables, figures, numbers and the paper. Run in the root of the study; "
+    "in this order: collect, contrasts, table, figures, numbers, paper.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Scale = Annotated[str, typer.Argument(help="Name of the scale: a folder under results/ with a study.json.")]
+Experiment = Annotated[str, typer.Argument(help="Name of the experiment, as its file is called.")]
+Experiments = Annotated[
+    list[str] | None, typer.Option("--experiment", help="Experiment to include; repeat for more. Unless told, all.")
+]
+
+
+@app.command()
+def collect(scale: Scale, experiment: Experiment) -> None:
+    """Gather the runs of an experiment into results.csv, curves.csv and seconds.csv."""
+    from analysis import collect as room
+    from analysis import study
+
+    room.collect(study.load(scale), experiment)
+    _said("collect", scale, experiment)
+
+
+@app.command()
+def contrasts(scale: Scale, experiment: Experiment) -> None:
+    """Paired differences with intervals, p values, Holm's correction and verdicts."""
+    from analysis import contrasts as room
+    from analysis import study
+
+    room.write(study.load(scale), experiment)
+    _said("contrasts", scale, experiment)
+
+
+@app.command()
+def table(scale: Scale, experiment: Experiment) -> None:
+    """The tables of an experiment as CSV, Markdown and LaTeX."""
+    from analysis import study
+    from analysis import table as room
+
+    room.write(study.load(scale), experiment)
+    _said("table", scale, experiment)
+
+
+@app.command()
+def figures(scale: Scale, experiment: Experiment) -> None:
+    """Learning curves, contrasts and layers as SVG and PDF; wants collect and contrasts."""
+    from analysis import figures as room
+    from analysis import study
+
+    room.write(study.load(scale), experiment)
+    _said("figures", scale, experiment)
+
+
+@app.command()
+def numbers(scale: Scale, experiment: Experiments = None) -> None:
+    """Every number that the paper may quote, with its runs; wants collect and contrasts."""
+    from analysis import numbers as room
+    from analysis import study
+
+    planned = study.load(scale)
+    room.write(planned, experiment or list(planned.experiments))
+    _said("numbers", scale)
+
+
+@app.command()
+def paper(scale: Scale, experiment: Experiments = None) -> None:
+    """The paper from paper/paper.md; wants all of the others."""
+    from analysis import paper as room
+    from analysis import study
+
+    planned = study.load(scale)
+    room.write(planned, experiment)
+    _said("paper", scale)
+
+
+def _said(command: str, scale: str, experiment: str = "") -> None:
+    for path in outputs.files(command, scale, experiment):
+        typer.echo(path)
+
+
+def main(run: Callable[[], None] = app) -> None:
+    """Run a command; bad input ends it with status 2 and no traceback."""
+    try:
+        run()
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

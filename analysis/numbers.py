@@ -1,0 +1,143 @@
+"""results/<scale>/numbers.json: every number that the paper may quote, by id, with where it comes from.
+
+An entry holds value, low and high (null where there is no interval, or n is too small for one), n,
+digits (decimals to show; null: as it is), unit, interval (how it was made), runs (digests), code and
+git_commit. No seconds: those differ from machine to machine.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from analysis import contrasts, labels, outputs, runs, setup, summary, table, tidy
+from analysis.contrasts import Result
+from analysis.study import Study
+from mlm import measures
+from mlm.errors import Damaged
+from mlm.files import read_json, write_json
+
+Entry = dict[str, Any]
+T, SIGN_FLIP = "95 % Student t", "95 % sign-flip, unadjusted"
+
+
+def write(study: Study, experiments: Iterable[str]) -> None:
+    """Write numbers.json over experiments whose results and contrasts have been made."""
+    found: dict[str, Entry] = {}
+    for name in experiments:
+        found |= dict(_of(study, name))
+    write_json(outputs.numbers_file(study.scale), found)
+
+
+def load(scale: str) -> dict[str, Entry]:
+    """The entries by id.
+
+    Raises:
+        Damaged: the file is missing or not what was written.
+    """
+    path = outputs.numbers_file(scale)
+    remedy = f"run `python -m analysis numbers {scale}` again"
+    content = read_json(path, remedy)
+    if not isinstance(content, dict) or not all(isinstance(e, dict) and "value" in e for e in content.values()):
+        raise Damaged(f"{path}: damaged; {remedy}")
+    return content
+
+
+def _of(study: Study, name: str) -> Iterator[tuple[str, Entry]]:
+    experiment, collected = study.experiment(name), tidy.load(study.scale, name)
+    commits = _commits(study, name)
+    for key, value, unit in setup.numbers(study, name):
+        whole = isinstance(value, int)
+        yield f"{name}.setup.{key}", _entry(value, 0 if whole else None, unit, collected.code, commits)
+    for state, count in collected.runs.items():
+        yield f"{name}.runs.{state}", _entry(count, 0, "runs", collected.code, commits)
+    for arm in experiment.arms:
+        yield from _of_arm(name, arm, collected, commits)
+    for result in contrasts.load(study.scale, name):
+        yield from _of_contrast(result, collected.code, commits)
+    yield from _references(name, collected, commits)
+
+
+def _of_arm(name: str, arm: str, collected: tidy.Collected, commits: Mapping[str, str | None]) -> Iterator[tuple[str, Entry]]:
+    yield f"{name}.{arm}.diverged", _entry(len(collected.diverged(arm)), 0, "runs", collected.code, commits)
+    measured = dict.fromkeys(collected.results[collected.results["arm"] == arm]["measure"])
+    for measure in measured:
+        if measure.startswith(("untrained.", "lookup.", "count.", "training.")):
+            continue
+        found = summary.estimate(collected.array(arm, measure))
+        digests = list(collected.digests(arm, measure).values())
+        counted = measure.startswith("realised.")
+        entry = _entry(found.mean if found else None, 1 if counted else labels.digits(measure), _unit(measure),
+                       collected.code, commits, digests)  # fmt: skip
+        if found is not None:
+            bounded = found.n > 1
+            entry |= {"n": found.n, "low": found.low if bounded else None, "high": found.high if bounded else None}
+        yield f"{name}.{arm}.{measure}.mean", entry | {"interval": T}
+
+
+def _of_contrast(result: Result, code: str | None, commits: Mapping[str, str | None]) -> Iterator[tuple[str, Entry]]:
+    digits = labels.digits(result.measure)
+    base = _entry(None, digits, _unit(result.measure), code, commits, result.runs) | {"n": result.n}
+    ends = {"low": result.low, "high": result.high, "interval": SIGN_FLIP} if result.bounded else {"interval": SIGN_FLIP}
+    yield f"{result.id}.difference", base | {"value": result.difference} | ends
+    yield f"{result.id}.effect_size", base | {"value": result.effect_size, "digits": 2, "unit": "SD of the paired differences"}
+    yield f"{result.id}.p", base | {"value": result.p, "digits": 4, "unit": "p"}
+    yield f"{result.id}.p_holm", base | {"value": result.p_holm, "digits": 4, "unit": "p"}
+    yield f"{result.id}.n", base | {"value": result.n, "digits": 0, "unit": "pairs"}
+    yield f"{result.id}.planned", base | {"value": result.planned, "digits": 0, "unit": "pairs"}
+    if result.margin is not None:
+        yield f"{result.id}.margin", base | {"value": result.margin, "digits": None}
+
+
+def _references(name: str, collected: tidy.Collected, commits: Mapping[str, str | None]) -> Iterator[tuple[str, Entry]]:
+    for measure in dict.fromkeys(collected.results["measure"]):
+        if measure.startswith("untrained."):
+            found = table.untrained(collected, measure)
+            if found is not None:
+                ends = {"low": found.low, "high": found.high} if found.n > 1 else {}
+                r = collected.results
+                digests = sorted(set(r[(r["measure"] == measure) & r["value"].notna()]["run"]))
+                entry = _entry(found.mean, labels.digits(measure), _unit(measure), collected.code, commits, digests)
+                yield f"{name}.{measure}.mean", entry | ends | {"n": found.n, "interval": T}
+        elif measure.startswith(("lookup.", "count.", "training.")):
+            value = table.lookup(collected, measure)
+            if value is not None:
+                counted = not measure.startswith("lookup.")
+                unit = measure.split(".")[1] if counted else "share"
+                entry = _entry(int(value) if counted else value, 0 if counted else 3, unit, collected.code, commits)
+                yield f"{name}.{measure}", entry
+
+
+def _entry(
+    value: float | None, digits: int | None, unit: str, code: str | None, commits: Mapping[str, str | None],
+    digests: Iterable[str] | None = None,
+) -> Entry:  # fmt: skip
+    mine = sorted(digests if digests is not None else commits)
+    made_from = {commits.get(digest) for digest in mine} - {None}
+    return {
+        "value": value,
+        "low": None,
+        "high": None,
+        "n": None,
+        "digits": digits,
+        "unit": unit,
+        "interval": None,
+        "runs": mine,
+        "code": code,
+        "git_commit": made_from.pop() if len(made_from) == 1 else None,
+    }
+
+
+def _commits(study: Study, name: str) -> dict[str, str | None]:
+    """Digest -> commit that the run was made from, `+dirty` where the work tree had changes."""
+    found: dict[str, str | None] = {}
+    for cell in study.cells(name):
+        record = runs.run(cell.digest)
+        if record is not None:
+            dirty = "+dirty" if record.git.dirty else ""
+            found[cell.digest] = f"{record.git.commit}{dirty}" if record.git.commit else None
+    return found
+
+
+def _unit(measure: str) -> str:
+    if measure.startswith("realised."):
+        return "tokens"
+    return "nats" if measure.endswith(measures.QUANTITIES[0]) else "share"

@@ -1,0 +1,105 @@
+"""paper/paper.md and the results -> results/<scale>/paper/: Markdown, Typst source and PDF.
+
+Jinja2 fills in the text, pandoc makes Typst of it, Typst the PDF: wheels alone, no TeX, and the same
+bytes from the same results.
+"""
+
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import jinja2
+import pypandoc
+import typst
+
+from analysis import manuscript, numbers, outputs
+from analysis.quote import Quoter
+from analysis.study import Study
+from mlm.errors import InputError
+from mlm.files import write_atomically
+
+SOURCE = outputs.PAPER / "paper.md"
+TIMESTAMP = 1_700_000_000  # Typst writes it into the PDF; a clock would change the bytes
+
+
+def write(study: Study, experiments: Sequence[str] | None = None) -> None:
+    """Write paper.md, paper.typ and paper.pdf of a scale.
+
+    Args:
+        experiments: those the paper may tell of; None takes those that numbers.json holds.
+
+    Raises:
+        InputError: the source quotes a number that does not exist, or does not compile; names the line.
+    """
+    for name in outputs.PAPER_SOURCES:
+        if not (outputs.PAPER / name).exists():
+            raise InputError(f"{outputs.PAPER / name}: missing; the paper needs it; restore it")
+    place = outputs.paper(study.scale)
+    entries = numbers.load(study.scale)
+    known = [name for name in study.experiments if f"{name}.setup.runs" in entries]
+    markdown = render(study, experiments or known, Quoter(entries))
+    write_atomically(place / "paper.md", markdown)
+    source = to_typst(markdown)
+    write_atomically(place / "paper.typ", source)
+    write_atomically(place / "paper.pdf", to_pdf(study.scale))
+
+
+def render(study: Study, experiments: Sequence[str], quote: Quoter) -> str:
+    """The Markdown of the paper, all numbers filled in."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - Markdown, not HTML
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # {# and {{ belong to Markdown's attributes and to formulas.
+        variable_start_string="<<",
+        variable_end_string=">>",
+        block_start_string="<%",
+        block_end_string="%>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+    )
+    names = manuscript.vocabulary(study, experiments, quote)
+    try:
+        return environment.from_string(SOURCE.read_text(encoding="utf-8")).render(names)
+    except jinja2.TemplateSyntaxError as error:
+        raise InputError(f"{SOURCE}, line {error.lineno}: {error.message}") from None
+    except (InputError, jinja2.UndefinedError) as error:
+        _blame(error)
+
+
+def _blame(error: Exception) -> NoReturn:
+    """Name the line of the source that asked for what does not exist."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<template>"]
+    where = f"{SOURCE}, line {lines[-1]}" if lines else str(SOURCE)
+    found = error.problems if isinstance(error, InputError) else (str(error),)
+    raise InputError(*(f"{where}: {problem}" for problem in found)) from None
+
+
+def to_typst(markdown: str) -> str:
+    """Markdown -> Typst source with our template and cross-references."""
+    options = [
+        f"--template={outputs.PAPER / 'paper.typ.tpl'}",
+        f"--lua-filter={outputs.PAPER / 'paper.lua'}",
+        "--wrap=none",
+        "--standalone",
+        "--fail-if-warnings",
+    ]
+    try:
+        text: str = pypandoc.convert_text(markdown, "typst", format="markdown", extra_args=options, sandbox=False)
+    except RuntimeError as error:
+        raise InputError(f"{SOURCE}: pandoc refused it: {error}") from None
+    return text
+
+
+def to_pdf(scale: str) -> bytes:
+    """Compile paper.typ; figures and bibliography are read from the root of the study."""
+    path = outputs.paper(scale) / "paper.typ"
+    options: dict[str, Any] = {"root": ".", "ignore_system_fonts": True, "timestamp": TIMESTAMP}
+    try:
+        content = typst.compile(str(path), **options)
+    except Exception as error:  # the wheel's error class is not public in all versions
+        raise InputError(f"{path}: Typst refused it: {error}; the text is {SOURCE}'s") from None
+    assert isinstance(content, bytes)
+    return content

@@ -1,0 +1,103 @@
+"""Contrasts in words, whichever way they fall."""
+
+from collections.abc import Sequence
+
+from analysis import labels
+from analysis.contrasts import Result
+from analysis.quote import Quoter
+
+EXPECTED = {"higher": "expected higher", "lower": "expected lower", "differ": "a difference expected, in no direction"}
+
+
+def verdict(result: Result, quote: Quoter, family_size: int) -> str:
+    """One contrast with everything that belongs to it: difference, interval, effect size, n, p, verdict.
+
+    Args:
+        family_size: number of contrasts that Holm's correction runs over.
+    """
+    name = f"{labels.arm(result.arm)} against {labels.arm(result.against)}"
+    stated = f"claimed equal within ±{quote.num(f'{result.id}.margin')}" if result.margin else EXPECTED[result.expect or "differ"]
+    head = f"**{name}** ({stated}): "
+    if result.n == 0:
+        return head + f"no pair of runs is complete, so there is nothing to compare{_lost(result)} --- *{result.verdict}*."
+    numbers = (
+        f"difference in {labels.measure(result.measure)} {quote.num(f'{result.id}.difference', signed=True)} "
+        f"({quote.ci(f'{result.id}.difference')}{_size(result, quote)}, n = {quote.num(f'{result.id}.n')} pairs)"
+    )
+    return head + numbers + _tested(result, quote) + _meaning(result, quote, family_size) + _lost(result) + "."
+
+
+def _size(result: Result, quote: Quoter) -> str:
+    if result.effect_size is None:
+        return ""
+    return f", {quote.num(f'{result.id}.effect_size')} standard deviations of the paired difference"
+
+
+def _tested(result: Result, quote: Quoter) -> str:
+    if result.p is None:
+        return ""
+    test = "two one-sided tests, " if result.margin else ""
+    return f", {test}p {quote.p(f'{result.id}.p')}, Holm-adjusted {quote.p(f'{result.id}.p_holm')}".replace("adjusted =", "adjusted")
+
+
+def _meaning(result: Result, quote: Quoter, family_size: int) -> str:
+    arm, direction = labels.arm(result.arm), "higher" if (result.difference or 0) > 0 else "lower"
+    if result.margin is not None:
+        margin = quote.num(f"{result.id}.margin")
+        meanings = {
+            "equivalent": f"the difference is smaller than {margin} either way",
+            "contradicted": f"the difference is larger than {margin}",
+            "inconclusive": f"neither a difference within {margin} nor one beyond it is shown",
+        }
+    else:
+        meanings = {
+            "supported": f"{arm} is {direction}" + (", as stated beforehand" if result.expect != "differ" else ""),
+            "contradicted": f"{arm} is {direction}, against the stated direction",
+            "inconclusive": "the difference may lie on either side of zero",
+        }
+    others = f" in a family of {family_size}" if family_size > 1 else ""
+    meanings["descriptive"] = f"with {quote.num(f'{result.id}.n')} pairs{others}, no outcome could reach the level, so none is tested"
+    meanings["partial"] = "runs are missing, so no verdict is given"
+    return f" --- *{result.verdict}*: {meanings[result.verdict]}"
+
+
+def _lost(result: Result) -> str:
+    # A run that diverged is no missing value at random: the pairs left are those that went well.
+    return f" ({result.note}; only complete pairs are compared)" if result.note else ""
+
+
+def headline(result: Result, quote: Quoter) -> str:
+    """The primary contrast for the abstract."""
+    arm, against = labels.arm(result.arm), labels.arm(result.against)
+    if result.n == 0:
+        return f"No pair of {arm} and {against} runs is complete, so the primary contrast cannot be told."
+    moved = {True: "raises", False: "lowers"}[(result.difference or 0) > 0]
+    change = f"by {quote.num(f'{result.id}.difference').lstrip('−')} (paired difference {quote.num(f'{result.id}.difference', signed=True)}, {quote.ci(f'{result.id}.difference')}"
+    tail = {
+        "supported": f"p {quote.p(f'{result.id}.p')}), as was stated beforehand.",
+        "contradicted": f"p {quote.p(f'{result.id}.p')}), against the stated direction.",
+        "inconclusive": f"p {quote.p(f'{result.id}.p')}), which {quote.num(f'{result.id}.n')} seeds cannot tell from no difference.",
+        "descriptive": f"n = {quote.num(f'{result.id}.n')}); so few seeds describe and cannot test.",
+        "partial": "on the runs made so far); runs are missing, and no verdict is given.",
+    }
+    return f"Training with {arm} instead of {against} {moved} mean {labels.measure(result.measure)} {change}; {tail[result.verdict]}"
+
+
+def tally(results: Sequence[Result]) -> str:
+    """How the verdicts of a family fell, `three are supported and one is inconclusive`."""
+    counted = {kind: sum(r.verdict == kind for r in results) for kind in dict.fromkeys(r.verdict for r in results)}
+    parts = []
+    for kind, n in counted.items():
+        verb = ("has" if n == 1 else "have") if kind == "partial" else ("is" if n == 1 else "are")
+        parts.append(f"{count_word(n)} {verb} {'no verdict yet' if kind == 'partial' else kind}")
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts) or "none is stated"
+
+
+def count_word(n: int) -> str:
+    """Small counts are written out.
+
+    >>> count_word(3), count_word(14)
+    ('three', '14')
+    """
+    words = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    return words[n] if n < len(words) else str(n)

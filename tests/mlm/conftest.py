@@ -1,0 +1,109 @@
+"""What is built once and used by many tests: text, vocabularies, shards, trained runs."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from mlm import config, corpus, shards, study, vocabulary
+from mlm.runs import RunFolder
+from mlm.vocabulary import Tokenizer
+from tests.mlm.places import ARCHIVES, TEXT, done, found_study, mlm
+
+torch.set_num_threads(1)
+settings.register_profile(
+    "mlm",
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("mlm")
+
+
+@pytest.fixture(autouse=True)
+def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives come from one cache; no test publishes unless it asks to."""
+    monkeypatch.setenv("MLM_ARCHIVES", str(ARCHIVES))
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+@pytest.fixture(scope="session")
+def vocabularies() -> dict[str, Tokenizer]:
+    """A tokenizer of each kind."""
+    lines = [line for line in TEXT.split("\n") if line.strip()]
+    wanted = {"unigram": 600, "bpe": 600, "char": len(set(TEXT) - {"\n"}) + 1 + config.N_SPECIAL}
+    return {
+        kind: Tokenizer(vocabulary.train(lines, config.Vocabulary.model_validate({"kind": kind, "size": n}), "here"))
+        for kind, n in wanted.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small study, planned; the baseline's and the `bert` arm's first seeds are trained.
+
+    Tests read it and write nothing into it (`copy_of` makes one to write into).
+    """
+    folder = found_study(tmp_path_factory.mktemp("study"))
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        study.load_study("test").write()
+    finally:
+        os.chdir(before)
+    for arm in ("80-10-10", "bert"):
+        done(mlm(folder, "train", "trial", "--arm", arm, "--scale", "test", "--checkpoint-seconds", "1e-3"))
+    return folder
+
+
+@pytest.fixture
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small study as the current folder."""
+    monkeypatch.chdir(place)
+    return place
+
+
+def _run(place: Path, arm: str) -> RunFolder:
+    index = json.loads((place / "results/test/study.json").read_text())["index"]
+    digest = next(cell["digest"] for cell in index if cell["arm"] == arm and cell["seed"] == 0)
+    return RunFolder.open(place / "results" / "runs" / digest)
+
+
+@pytest.fixture(scope="session")
+def modern(place: Path) -> RunFolder:
+    """The trained run of the `modern` preset, 80-10-10."""
+    return _run(place, "80-10-10")
+
+
+@pytest.fixture(scope="session")
+def bert(place: Path) -> RunFolder:
+    """The trained run of the `bert` preset, with dropout."""
+    return _run(place, "bert")
+
+
+@pytest.fixture(scope="session")
+def data(place: Path, modern: RunFolder) -> dict[str, shards.Shard]:
+    """The small study's shards."""
+    return shards.read(place / "results" / "data" / "shards" / modern.record["data"]["shards"])
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Iterator[Path]:
+    """A prepared corpus of three documents a split."""
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    texts = TEXT.split("\n\n")
+    for number, split in enumerate(corpus.SPLITS):
+        chosen = texts[number * 90 : number * 90 + 90]
+        lines = [
+            {"document": f"{split}-{i}", "text": "\n\n".join(chosen[30 * i : 30 * i + 30]) + "\n"} for i in range(3)
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    manifest = {"splits": {split: {"sha256": split} for split in corpus.SPLITS}}
+    (folder / "corpus.json").write_text(json.dumps(manifest))
+    yield folder

@@ -1,0 +1,130 @@
+"""Folders a test can work in: a small study of its own, and commands run there."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydoc_data.topics import topics
+
+ROOT = Path(__file__).parents[2]
+ARCHIVES = Path(os.environ.get("MLM_ARCHIVES", ROOT / ".cache" / "archives")).resolve()
+
+# English prose that every CPython carries: its own language reference, half a megabyte.
+TOPICS = dict(sorted(topics.items()))
+TEXT = "\n".join(TOPICS.values())
+
+CORPUS: dict[str, Any] = {
+    "title": "Python's language reference",
+    "licence": "Python Software Foundation License",
+    "source": {"kind": "files", "paths": ["text/*.txt"]},
+    "split": {"validation": ["class", "compound"], "test": ["typesmapping", "strings"]},
+    "prompts": ["The class definition is an executable statement.", "A string is a sequence of characters."],
+}
+
+SCALE: dict[str, Any] = {
+    "title": "test",
+    "experiments": ["trial"],
+    "evidence": False,
+    "checkpoint_seconds": 1e-3,
+    "numerics": {"device": "cpu", "dtype": "float32"},
+    "run": {
+        "corpus": "reference",
+        "vocabulary": {"kind": "unigram", "size": 400},
+        "encoder": {"preset": "modern", "size": "tiny", "width": 32, "heads": 2, "max_positions": 96},
+        "sequence_length": 16,
+        "batch_size": 8,
+        "budget_tokens": 16 * 8 * 40,
+        "log_every_tokens": 16 * 8 * 4,
+        "optimizer": {"learning_rate": 3e-3, "warmup_tokens": 512, "decay_tokens": 2048},
+        "curve": {"every_tokens": 16 * 8 * 16, "sequences": 8},
+    },
+    "measures": {"evaluation": {"sequences": 16}, "probe": {"train_sentences": 120, "test_sentences": 60}},
+}
+
+EXPERIMENT: dict[str, Any] = {
+    "title": "A trial",
+    "question": "Does it run?",
+    "claim": "It runs.",
+    "reference": "none",
+    "cost": "seconds",
+    "base": {"masking": {"rate": 0.15}},
+    "baseline": "80-10-10",
+    "arms": {
+        "80-10-10": {"masking": {"split": {"mask": 0.8, "same": 0.1, "random": 0.1}}},
+        "100-0-0": {"masking": {"split": {"mask": 1.0}}},
+        "bert": {"encoder": {"preset": "bert"}},
+    },
+    "seeds": 2,
+    "primary_measure": "probe.accuracy",
+    "contrasts": {"primary": {"arm": "100-0-0", "expect": "lower"}},
+}
+
+
+def write_yaml(path: Path, content: Mapping[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+def found_study(folder: Path, scale: Mapping[str, Any] = SCALE, **experiments: Mapping[str, Any]) -> Path:
+    """Write text, corpus, probe, scale and experiments (`trial` unless told) into `folder`."""
+    (folder / "text").mkdir(parents=True, exist_ok=True)
+    for name in ("class", "compound", "typesmapping", "strings", "objects", "specialnames", "types", "import"):
+        (folder / "text" / f"{name}.txt").write_text(TOPICS[name], encoding="utf-8")
+    here = folder / "experiments"
+    write_yaml(here / "corpora" / "reference.yaml", CORPUS)
+    write_yaml(here / "scales" / "test.yaml", scale)
+    for name, content in (experiments or {"trial": EXPERIMENT}).items():
+        write_yaml(here / f"{name}.yaml", content)
+    (here / "probes").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "experiments" / "probes" / "brown.yaml", here / "probes")
+    return folder
+
+
+def copy_of(place: Path, folder: Path) -> Path:
+    """The same study and data, its runs planned and none of them trained."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("experiments", "text"):
+        (folder / name).symlink_to(place / name)
+    (folder / "results").mkdir()
+    (folder / "results" / "data").symlink_to(place / "results" / "data")
+    for planned in (place / "results" / "runs").glob("*/config.json"):
+        run = folder / "results" / "runs" / planned.parent.name
+        run.mkdir(parents=True)
+        shutil.copy(planned, run)
+        if (planned.parent / "labels.json").exists():
+            shutil.copy(planned.parent / "labels.json", run)
+    return folder
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment, with the package found and Weights & Biases off unless asked for."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
+    here = {"PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled", "MLM_ARCHIVES": str(ARCHIVES), "COLUMNS": "200"}
+    return {**kept, **here, **variables}
+
+
+def mlm(place: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`python -m mlm …` in a place; its output as text."""
+    command = [sys.executable, "-m", "mlm", *words]
+    return subprocess.run(
+        command, cwd=place, env=environment(**variables), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def done(result: subprocess.CompletedProcess[str]) -> str:
+    """The output of a command that went well."""
+    assert result.returncode == 0, result.stderr + result.stdout
+    return result.stdout
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    """What a command said that refused bad input: exit code 2, no traceback."""
+    assert result.returncode == 2, (result.returncode, result.stderr, result.stdout)
+    assert "Traceback" not in result.stderr
+    return result.stderr

