@@ -14,6 +14,7 @@ from mlm.errors import InputError
 
 app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Masked language models as an experiment. `snakemake --cores all` runs a whole study with "

@@ -216,7 +216,9 @@ def _file_documents(file: Path, text_key: str) -> Documents:
                     text = json.loads(line)[text_key]
                     raw = text.encode() if isinstance(text, str) else b""
                 except UnicodeError as error:
-                    raise InputError(f"{where}: not UTF-8 ({error.reason}); convert the text to UTF-8") from None
+                    raise InputError(
+                        f"{where}: not UTF-8 ({error.reason}); convert the text to UTF-8"
+                    ) from None
                 except (ValueError, KeyError, TypeError):
                     raise InputError(f"{where}: not a JSON object with the key {text_key!r}") from None
                 if not isinstance(text, str):

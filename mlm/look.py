@@ -3,6 +3,7 @@
 from typing import Any
 
 from pydantic import ValidationError
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -109,9 +110,9 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
 
 def runs(select: str) -> None:
     """A table of the runs whose label contains `select`."""
-    table = Table(title="runs", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for heading in ("label", "digest", "state"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True)
     for heading in ("tokens", "held-out nats", "probe"):
         table.add_column(heading, justify="right")
     for run in run_folders.everything():

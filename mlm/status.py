@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from mlm.checkpoint import is_locked
@@ -116,10 +117,10 @@ def summary(runs: list[RunStatus]) -> str:
 
 def table(runs: list[RunStatus]) -> Table:
     """The runs as a person sees them."""
-    found = Table(title=summary(runs), title_justify="left")
+    found = Table(title=summary(runs), title_justify="left", box=box.SIMPLE_HEAD)
     for heading, justify in (("run", "left"), ("state", "left"), ("tokens", "right"), ("", "right"),
                              ("tokens/s", "right"), ("left", "right"), ("held-out nats", "right")):  # fmt: skip
-        found.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        found.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for run in runs:
         speed = run.tokens_per_second
         left = (run.budget_tokens - run.tokens) / speed if run.state == "training" and speed else None

@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-
 ROOT = Path(__file__).parents[2]
 SCALE = ["--config", "scale=smoke"]
 
@@ -20,7 +19,9 @@ class Copy:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "SNAKEMAKE_", "MAKE", "MFLAGS"))}
+        kept = {
+            k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "SNAKEMAKE_", "MAKE", "MFLAGS"))
+        }
         kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
         # Archives are fetched from the registries once and then kept, verified at each use.
         kept.setdefault("MLM_ARCHIVES", str(ROOT / ".cache" / "archives"))
@@ -28,7 +29,13 @@ class Copy:
 
     def run(self, *command: str, ok: bool = True) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+            command,
+            check=False,
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
         )
         assert not ok or done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done

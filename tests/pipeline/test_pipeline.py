@@ -35,7 +35,7 @@ def contents(copy: Copy) -> dict[str, bytes]:
 
 def jobs(output: str) -> Counter[str]:
     """Rule -> number of jobs that a dry run lists."""
-    table = output.split("Job stats:")[-1]
+    table = output.rpartition("Job stats:")[2]
     return Counter({name: int(n) for name, n in re.findall(r"^([a-z_]+)\s+(\d+)$", table, re.MULTILINE)})
 
 
@@ -90,7 +90,9 @@ def test_an_edited_arm_reruns_alone_with_what_follows(smoke: Copy, tmp_path: Pat
     kept = contents(copy)
     experiment = copy.folder / "experiments/split.yaml"
     experiment.write_text(
-        experiment.read_text().replace("{mask: .00, same: .20, random: .80}", "{mask: .00, same: .25, random: .75}")
+        experiment.read_text().replace(
+            "{mask: .00, same: .20, random: .80}", "{mask: .00, same: .25, random: .75}"
+        )
     )
     planned = jobs(copy.snakemake("--dry-run"))
     analysis = dict.fromkeys(("all", "collect", "contrasts", "table", "figures", "numbers", "paper"), 1)
@@ -148,7 +150,12 @@ def test_a_second_start_beside_a_live_one_says_so(smoke: Copy) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "told"),
     [
-        ("experiments/split.yaml", "rate: .15", "rate: 15", ("experiments/split.yaml: base.masking.rate", "0.15")),
+        (
+            "experiments/split.yaml",
+            "rate: .15",
+            "rate: 15",
+            ("experiments/split.yaml: base.masking.rate", "0.15"),
+        ),
         ("experiments/split.yaml", "arm: 100-0-0,", "arm: 100-0-1,", ("contrasts.primary.arm", "100-0-0")),
         ("experiments/scales/smoke.yaml", "budget_tokens:", "budget_token:", ("smoke.yaml: run.budget_token",)),
     ],
