@@ -49,7 +49,7 @@ mkdir -p results; \
 if ! flock --exclusive --nonblock results/.live true; then \
   echo "another snakemake is at work in this folder; wait for it, or stop it" >&2; exit 1; fi; \
 if compgen -G '.snakemake/locks/*' > /dev/null; then \
-  echo "a killed run left its lock behind; removing it and going on"; snakemake --unlock --quiet all $(1); fi; \
+  echo "a killed run left its lock behind; removing it and going on"; snakemake --unlock $(1) || exit $$?; fi; \
 snakemake --cores $(CORES) $(1)
 endef
 

@@ -67,10 +67,10 @@ rule shards:
         model=lambda w: plan.of_shards[w.shards].vocabulary,
     output:
         "results/data/shards/{shards}/shards.json",
+    threads: 64  # all there are: Snakemake lowers it to --cores
     params:
         corpus=lambda w: str(plan.of_shards[w.shards].corpus),
         folder="results/data/shards/{shards}",
-    threads: workflow.cores
     shell:
         "python -m mlm shards {params.corpus:q} {input.model:q} {params.folder:q} --cores {threads}"
 
@@ -106,10 +106,10 @@ rule evaluation:
         "results/runs/{run}/trained",
     output:
         f"results/runs/{{run}}/{study.measure_file('evaluation')}",
-    params:
-        sequences=study.scale.measures.evaluation.sequences,
     resources:
         gpu=int(study.numerics.device == "cuda"),
+    params:
+        sequences=study.scale.measures.evaluation.sequences,
     shell:
         "python -m mlm evaluate results/runs/{wildcards.run} --output {output:q} --sequences {params.sequences}"
 
@@ -132,10 +132,10 @@ rule probe_untrained:
         sentences=rules.sentences.output,
     output:
         f"results/untrained/{{untrained}}/{study.measure_file('probe')}",
-    params:
-        run=lambda w: plan.of_untrained[w.untrained].digest,
     resources:
         gpu=int(study.numerics.device == "cuda"),
+    params:
+        run=lambda w: plan.of_untrained[w.untrained].digest,
     shell:
         "python -m mlm probe results/runs/{params.run} {input.sentences:q} --untrained --output {output:q}"
 
@@ -183,14 +183,18 @@ rule figures:
     output:
         outputs.files("figures", scale, "{experiment}"),
     params:
-        code=code_hash(outputs.modules("figures")),
+        code=code_hash(outputs.modules("figures"), ("matplotlib",)),
     shell:
         f"python -m analysis figures {scale} {{wildcards.experiment:q}}"
 
 
 rule numbers:
     input:
-        [outputs.files(c, scale, name) for name in study.scale.experiments for c in ("collect", "contrasts", "table")],
+        [
+            outputs.files(c, scale, name)
+            for name in study.scale.experiments
+            for c in ("collect", "contrasts", "table")
+        ],
     output:
         outputs.files("numbers", scale),
     params:
@@ -204,11 +208,15 @@ rule paper:
     input:
         rules.numbers.output,
         outputs.sources(),
-        [outputs.files(c, scale, name) for name in study.scale.experiments for c in ("table", "figures")],
+        [
+            outputs.files(c, scale, name)
+            for name in study.scale.experiments
+            for c in ("table", "figures")
+        ],
     output:
         outputs.files("paper", scale),
     params:
         sources=[file_sha256(Path(path)) for path in outputs.sources()],
-        code=code_hash(outputs.modules("paper")),
+        code=code_hash(outputs.modules("paper"), ("jinja2", "pypandoc_binary", "typst")),
     shell:
         f"python -m analysis paper {scale}"

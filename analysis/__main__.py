@@ -19,7 +19,8 @@ app = typer.Typer(
 Scale = Annotated[str, typer.Argument(help="Name of the scale: a folder under results/ with a study.json.")]
 Experiment = Annotated[str, typer.Argument(help="Name of the experiment, as its file is called.")]
 Experiments = Annotated[
-    list[str] | None, typer.Option("--experiment", help="Experiment to include; repeat for more. Unless told, all.")
+    list[str] | None,
+    typer.Option("--experiment", help="Experiment to include; repeat for more. Unless told, all."),
 ]
 
 

@@ -39,7 +39,8 @@ def collect(study: Study, experiment: str) -> None:
     Raises:
         InputError: damaged files, each named, or runs of different code; nothing is written then.
     """
-    tables, damaged = _Tables(), []
+    tables = _Tables()
+    damaged: list[str] = []
     for cell in study.cells(experiment):
         try:
             _add(study, cell, tables)
@@ -153,7 +154,9 @@ def _machine(record: runs.RunFile) -> Iterator[tuple[str, float]]:
 
 
 def _mixture(experiment: str, codes: dict[str, list[str]]) -> str:
-    parts = "; ".join(f"{code}: {len(found)} runs, such as {runs.folder(found[0])}" for code, found in codes.items())
+    parts = "; ".join(
+        f"{code}: {len(found)} runs, such as {runs.folder(found[0])}" for code, found in codes.items()
+    )
     return (
         f"{outputs.RESULTS / 'runs'}: code: the runs of {experiment} were trained by different code ({parts}); "
         "plan the study again and train what is missing, so that one code made all of them"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis import outputs, tidy, verdicts
+from analysis import labels, outputs, tidy, verdicts
 from analysis.multiplicity import holm
 from analysis.signflip import SignFlip, p_beyond, p_equivalent
 from analysis.study import FAMILIES, Contrast, Experiment, Study
@@ -94,7 +94,9 @@ def _family(
     # A contrast without any pair says nothing, yet it was stated: it keeps its place in the family.
     raw = [_p(contrast, d) for contrast, (_, d) in zip(stated, pairs, strict=True)]
     adjusted = holm(raw)
-    beyond = holm([p_beyond(d, c.margin) if len(d) and c.margin else 1.0 for c, (_, d) in zip(stated, pairs, strict=True)])
+    beyond = holm(
+        [p_beyond(d, c.margin) if len(d) and c.margin else 1.0 for c, (_, d) in zip(stated, pairs, strict=True)]
+    )
     sides = 1 if stated and stated[0].margin else 2
     hopeless = verdicts.out_of_reach([len(d) for _, d in pairs], sides)
     results = []
@@ -112,7 +114,9 @@ def _family(
         shown = len(d) > 0 and not collected.partial
         sd = float(d.std(ddof=1)) if len(d) > 1 else math.nan
         low, high = SignFlip(d).interval() if len(d) else (None, None)
-        arm, against = ([collected.values(a, contrast.measure)[s] for s in seeds] for a in (contrast.arm, contrast.against))
+        arm, against = (
+            [collected.values(a, contrast.measure)[s] for s in seeds] for a in (contrast.arm, contrast.against)
+        )
         digests = [collected.digests(a, contrast.measure) for a in (contrast.arm, contrast.against)]
         results.append(
             Result(
@@ -145,7 +149,9 @@ def _family(
     return results
 
 
-def _pairs(contrast: Contrast, collected: tidy.Collected) -> tuple[list[int], np.ndarray[Any, np.dtype[np.float64]]]:
+def _pairs(
+    contrast: Contrast, collected: tidy.Collected
+) -> tuple[list[int], np.ndarray[Any, np.dtype[np.float64]]]:
     arm = collected.values(contrast.arm, contrast.measure)
     against = collected.values(contrast.against, contrast.measure)
     seeds = [int(seed) for seed in arm.index if seed in against.index]
@@ -170,7 +176,8 @@ def _note(contrast: Contrast, collected: tidy.Collected) -> str:
     parts = []
     for arm in (contrast.arm, contrast.against):
         if lost := collected.diverged(arm):
-            parts.append(f"{arm} diverged at seed {', '.join(map(str, lost))}")
+            seeds = f"seed{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
+            parts.append(f"{labels.arm(arm)} diverged at {seeds}")
     return "; ".join(parts)
 
 
@@ -187,7 +194,7 @@ def write(study: Study, experiment: str) -> None:
         "partial": collected.partial,
         "runs": collected.runs,
         "level": verdicts.LEVEL,
-        "interval": "95 %, inverting the exact two-sided sign-flip test; unadjusted; null: n is too small for one",
+        "interval": "95 %, inverting the exact two-sided sign-flip test, unadjusted; null: n is too small",
         "contrasts": [_jsonable(result) for result in found],
     }
     write_json(place / "contrasts.json", content)

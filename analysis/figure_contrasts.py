@@ -15,8 +15,9 @@ HEADINGS = {
     "secondary": "Secondary",
     "equivalence": "Equivalence",
 }
-# Colours as in the verdicts' meaning, told apart by the marker's filling too.
 FILLED = {"supported", "contradicted", "equivalent"}
+"""Verdicts at the level; their points are filled."""
+UNBOUNDED = {"arrowstyle": "->", "color": style.MUTED, "linewidth": 0.9, "linestyle": ":", "shrinkB": 0}
 
 
 def draw(results: list[Result]) -> Figure:
@@ -43,7 +44,12 @@ def _panel(axes: Axes, measure: str, results: list[Result], size: int) -> None:
     axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
     place, family = 0, ""
     _aside(axes, HEADING, -1.5, "Differences between arms, paired by seed", ha="left", size=8.5, weight="bold")
-    for title, x in (("difference [95 % interval]", DIFFERENCE), ("n", PAIRS), ("Holm p", HOLM), ("verdict", VERDICT)):
+    for title, x in (
+        ("difference [95 % interval]", DIFFERENCE),
+        ("n", PAIRS),
+        ("Holm p", HOLM),
+        ("verdict", VERDICT),
+    ):
         side = "left" if title == "verdict" else "right"
         _aside(axes, x, -0.72, title, ha=side, color=style.MUTED, size=6.8)
     for result in results:
@@ -65,25 +71,42 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float) -> None:
     versus = labels.arm(result.arm)
     _aside(axes, -0.03, y, versus, ha="right", size=7.8)
     if result.margin is not None:
-        box = Rectangle((-result.margin, y - 0.42), 2 * result.margin, 0.84, color="#dfe8f1", linewidth=0, zorder=0)
+        box = Rectangle(
+            (-result.margin, y - 0.42), 2 * result.margin, 0.84, color="#dfe8f1", linewidth=0, zorder=0
+        )
         axes.add_patch(box)
     if result.difference is None:
         _aside(axes, DIFFERENCE, y, "no complete pair", ha="right", size=7.2)
     else:
-        axes.plot(result.differences, [y + 0.26] * result.n, "|", color=style.MUTED, markersize=3.5, alpha=0.8, zorder=2)
-        if result.bounded:
+        axes.plot(
+            result.differences,
+            [y + 0.26] * result.n,
+            "|",
+            color=style.MUTED,
+            markersize=3.5,
+            alpha=0.8,
+            zorder=2,
+        )
+        if result.low is not None and result.high is not None and result.bounded:
             axes.plot([result.low, result.high], [y, y], color=style.INK, linewidth=1.8, zorder=3)
         else:
             for end in (low, high):
-                axes.annotate(
-                    "", xy=(end, y), xytext=(result.difference, y),
-                    arrowprops={"arrowstyle": "->", "color": style.MUTED, "linewidth": 0.9, "linestyle": ":", "shrinkA": 3, "shrinkB": 0},
-                )  # fmt: skip
+                axes.annotate("", xy=(end, y), xytext=(result.difference, y), arrowprops=UNBOUNDED)
         face = style.INK if result.verdict in FILLED else "white"
-        axes.plot([result.difference], [y], "o", markersize=5.5, markerfacecolor=face, markeredgecolor=style.INK, zorder=4)
+        axes.plot(
+            [result.difference],
+            [y],
+            "o",
+            markersize=5.5,
+            markerfacecolor=face,
+            markeredgecolor=style.INK,
+            zorder=4,
+        )
         digits = labels.digits(result.measure)
         interval = f"[{labels.number(result.low, digits)}, {labels.number(result.high, digits)}]"
-        _aside(axes, DIFFERENCE, y, f"{labels.number(result.difference, digits)} {interval}", ha="right", size=7.2)
+        _aside(
+            axes, DIFFERENCE, y, f"{labels.number(result.difference, digits)} {interval}", ha="right", size=7.2
+        )
     _aside(axes, HOLM, y, labels.number(result.p_holm, 4), ha="right", size=7.2)
     pairs = str(result.n) if result.n == result.planned else f"{result.n}/{result.planned}"
     _aside(axes, PAIRS, y, pairs, ha="right", size=7.2)
@@ -91,9 +114,30 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float) -> None:
     _aside(axes, VERDICT, y, result.verdict, ha="left", size=7.2, weight=strong)
 
 
-def _aside(axes: Axes, x: float, y: float, text: str, *, ha: str, size: float, color: str = style.INK, weight: str = "normal") -> None:
+def _aside(
+    axes: Axes,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    ha: str,
+    size: float,
+    color: str = style.INK,
+    weight: str = "normal",
+) -> None:
     """Text beside the axes: x in axes widths, y in rows."""
-    axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=ha, va="center", fontsize=size, color=color, fontweight=weight, clip_on=False)
+    axes.text(
+        x,
+        y,
+        text,
+        transform=axes.get_yaxis_transform(),
+        ha=ha,
+        va="center",
+        fontsize=size,
+        color=color,
+        fontweight=weight,
+        clip_on=False,
+    )
 
 
 def _limits(results: list[Result]) -> tuple[float, float]:

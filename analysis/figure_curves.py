@@ -12,7 +12,7 @@ MEASURE = "validation.yardstick.loss_nats"
 def draw(experiment: Experiment, collected: tidy.Collected) -> Figure:
     """Mean over seeds and pointwise 95 % t interval, for every arm that has values."""
     figure = Figure(figsize=(style.WIDTH, 3.5))
-    axes = figure.add_axes((0.085, 0.13, 0.755, 0.80))
+    axes = figure.add_axes((0.085, 0.155, 0.755, 0.775))
     c = collected.curves
     rows = c[(c["measure"] == MEASURE) & c["value"].notna()]
     ends, last, lost = [], 0.0, []
@@ -47,5 +47,7 @@ def draw(experiment: Experiment, collected: tidy.Collected) -> Figure:
     axes.set_title("Held-out loss with every target shown as [MASK] (nats)", color=style.INK)
     style.label_ends(axes, ends)
     if lost:
-        figure.text(0.085, 0.012, f"Runs that diverged, not drawn: {'; '.join(lost)}", fontsize=6.5, color=style.MUTED)
+        figure.text(
+            0.012, 0.012, f"Runs that diverged, not drawn: {'; '.join(lost)}", fontsize=6.5, color=style.MUTED
+        )
     return figure

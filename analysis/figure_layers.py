@@ -43,13 +43,20 @@ def draw(experiment: Experiment, collected: tidy.Collected) -> Figure:
 
 
 def _series(
-    axes: Axes, places: Sequence[float], found: Sequence[summary.Estimate | None], aside: float, look: style.Look, text: str
+    axes: Axes,
+    places: Sequence[float],
+    found: Sequence[summary.Estimate | None],
+    aside: float,
+    look: style.Look,
+    text: str,
 ) -> list[tuple[float, float, str, str]]:
     """Draw one arm; the place of its label, or nothing where it has no value for all layers."""
     colour, dash, marker = look
     there = [(at, e) for at, e in zip(places, found, strict=True) if e is not None]
     layers = [(at + aside, e.mean) for at, e in there if at != places[-1]]
-    axes.plot(*zip(*layers, strict=True), color=colour, linestyle=dash, linewidth=1.1, zorder=3) if layers else None
+    axes.plot(
+        *zip(*layers, strict=True), color=colour, linestyle=dash, linewidth=1.1, zorder=3
+    ) if layers else None
     for at, e in there:
         if e.n > 1:
             axes.plot([at + aside] * 2, [e.low, e.high], color=colour, linewidth=1.0, zorder=3)

@@ -10,12 +10,18 @@ from mlm import yaml_file
 from mlm.errors import InputError
 
 # The encoder's settings in words; a setting without words here stops the build rather than pass unsaid.
-WORDS = {
-    "encoder.positions": {"rotary": "rotary positions [@su2021roformer]", "learned": "learned absolute positions"},
+WORDS: dict[str, dict[Any, str]] = {
+    "encoder.positions": {
+        "rotary": "rotary positions [@su2021roformer]",
+        "learned": "learned absolute positions",
+    },
     "encoder.norm": {"rms": "RMSNorm without gain [@zhang2019rmsnorm]", "layer": "layer normalisation"},
     "encoder.norm_place": {"pre": "before", "post": "behind"},
     "encoder.activation": {"relu_squared": "ReLU² [@so2021primer]", "gelu": "GELU"},
-    "encoder.query_key_norm": {True: "with normalised queries and keys [@henry2020querykey]", False: "with scaled dot products"},
+    "encoder.query_key_norm": {
+        True: "with normalised queries and keys [@henry2020querykey]",
+        False: "with scaled dot products",
+    },
     "encoder.biases": {True: "with biases", False: "without biases"},
     "encoder.head_transform": {True: "a dense layer and", False: ""},
     "masking.selection": {"exact": "exact", "bernoulli": "bernoulli"},
@@ -43,7 +49,8 @@ class Part:
 
     def verdict(self, result: contrasts.Result) -> str:
         """A contrast in words."""
-        return sentences.verdict(result, self.quote, len(self.family(_family(result))))
+        size = sum(other.family == result.family for other in self.contrasts)
+        return sentences.verdict(result, self.quote, size)
 
     def headline(self) -> str:
         """The primary contrast for the abstract."""
@@ -61,12 +68,11 @@ class Part:
         """
         value = self.common.get(key)
         if value is None or value not in WORDS.get(key, {}):
-            raise InputError(f"no words for {key} = {value!r}, shared by all runs of {self.name}; add them to analysis/manuscript.py")
+            raise InputError(
+                f"no words for {key} = {value!r}, shared by all runs of {self.name}; "
+                "add them to analysis/manuscript.py"
+            )
         return WORDS[key][value]
-
-
-def _family(result: contrasts.Result) -> Family:
-    return {"primary": "primary", "secondary": "secondary", "equivalence": "equivalence"}[result.family]  # type: ignore[return-value]
 
 
 def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[str, Any]:
@@ -75,13 +81,18 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
 
     def part(name: str) -> Part:
         if name not in parts:
-            raise InputError(f"the paper tells of experiment {name!r}, which is not among: {', '.join(parts)}; give --experiment {name}")
+            raise InputError(
+                f"the paper tells of experiment {name!r}, which is not among: {', '.join(parts)}; "
+                f"give --experiment {name} to numbers and paper"
+            )
         return parts[name]
 
     def panel(experiment: str, name: str, caption: str = "") -> str:
         found = part(experiment).panels.get(name)
         if found is None:
-            raise InputError(f"no table of {experiment} is called {name!r}; there are: {', '.join(part(experiment).panels)}")
+            raise InputError(
+                f"no table of {experiment} is called {name!r}; there are: {', '.join(part(experiment).panels)}"
+            )
         rows = [*found.rows, *([RULE] if found.references else []), *found.references]
         return pipe_table(f"{experiment}-{name}", caption or found.caption, found.columns, rows)
 
@@ -94,12 +105,18 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
     def beside(experiment: str, name: str) -> str:
         source = published.load(name)
         columns, rows = published.beside(source, part(experiment).contrasts)
-        caption = f"{source.title} [@{source.citation}, {source.place}], beside the paired differences Δ of this study to {labels.arm(source.baseline)}. Fine-tuned unless frozen features are named. Units differ; only signs and order compare."
+        caption = (
+            f"{source.title} [@{source.citation}, {source.place}], beside this study. Δ are differences to "
+            f"{labels.arm(source.baseline)}; fine-tuned unless frozen features are named. Units differ: only "
+            "signs and order compare."
+        )
         return pipe_table(f"{experiment}-{name}", caption, columns, rows)
 
     def ledger() -> str:
         columns = ("id", "value", "95 % interval", "n", "runs", "first run")
-        return pipe_table("ledger", "Every number quoted in the text, with the runs it came from.", columns, quote.ledger())
+        return pipe_table(
+            "ledger", "Every number quoted in the text, with the runs it came from.", columns, quote.ledger()
+        )
 
     probe = yaml_file.read(outputs.PROBE_FILE, "the paper names the probe's data; restore it")
     seen = [] if study.evidence else [marks.SMOKE]
@@ -114,7 +131,9 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         "table": panel,
         "figure": figure,
         "beside": beside,
-        "agreement": lambda experiment, name: published.agreement(published.load(name), part(experiment).contrasts),
+        "agreement": lambda experiment, name: published.agreement(
+            published.load(name), part(experiment).contrasts
+        ),
         "words": sentences.count_word,
         "arm": labels.arm,
         "ledger": ledger,
@@ -123,6 +142,7 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         "evidence": study.evidence,
         "partial": any(one.partial for one in parts.values()),
         "marks": seen,
+        "watermark": "partial" if study.evidence else marks.SMOKE,
     }
 
 

@@ -56,7 +56,9 @@ def _of(study: Study, name: str) -> Iterator[tuple[str, Entry]]:
     yield from _references(name, collected, commits)
 
 
-def _of_arm(name: str, arm: str, collected: tidy.Collected, commits: Mapping[str, str | None]) -> Iterator[tuple[str, Entry]]:
+def _of_arm(
+    name: str, arm: str, collected: tidy.Collected, commits: Mapping[str, str | None]
+) -> Iterator[tuple[str, Entry]]:
     yield f"{name}.{arm}.diverged", _entry(len(collected.diverged(arm)), 0, "runs", collected.code, commits)
     measured = dict.fromkeys(collected.results[collected.results["arm"] == arm]["measure"])
     for measure in measured:
@@ -69,16 +71,29 @@ def _of_arm(name: str, arm: str, collected: tidy.Collected, commits: Mapping[str
                        collected.code, commits, digests)  # fmt: skip
         if found is not None:
             bounded = found.n > 1
-            entry |= {"n": found.n, "low": found.low if bounded else None, "high": found.high if bounded else None}
+            entry |= {
+                "n": found.n,
+                "low": found.low if bounded else None,
+                "high": found.high if bounded else None,
+            }
         yield f"{name}.{arm}.{measure}.mean", entry | {"interval": T}
 
 
-def _of_contrast(result: Result, code: str | None, commits: Mapping[str, str | None]) -> Iterator[tuple[str, Entry]]:
+def _of_contrast(
+    result: Result, code: str | None, commits: Mapping[str, str | None]
+) -> Iterator[tuple[str, Entry]]:
     digits = labels.digits(result.measure)
     base = _entry(None, digits, _unit(result.measure), code, commits, result.runs) | {"n": result.n}
-    ends = {"low": result.low, "high": result.high, "interval": SIGN_FLIP} if result.bounded else {"interval": SIGN_FLIP}
+    ends = (
+        {"low": result.low, "high": result.high, "interval": SIGN_FLIP}
+        if result.bounded
+        else {"interval": SIGN_FLIP}
+    )
     yield f"{result.id}.difference", base | {"value": result.difference} | ends
-    yield f"{result.id}.effect_size", base | {"value": result.effect_size, "digits": 2, "unit": "SD of the paired differences"}
+    yield (
+        f"{result.id}.effect_size",
+        base | {"value": result.effect_size, "digits": 2, "unit": "SD of the paired differences"},
+    )
     yield f"{result.id}.p", base | {"value": result.p, "digits": 4, "unit": "p"}
     yield f"{result.id}.p_holm", base | {"value": result.p_holm, "digits": 4, "unit": "p"}
     yield f"{result.id}.n", base | {"value": result.n, "digits": 0, "unit": "pairs"}
@@ -87,7 +102,9 @@ def _of_contrast(result: Result, code: str | None, commits: Mapping[str, str | N
         yield f"{result.id}.margin", base | {"value": result.margin, "digits": None}
 
 
-def _references(name: str, collected: tidy.Collected, commits: Mapping[str, str | None]) -> Iterator[tuple[str, Entry]]:
+def _references(
+    name: str, collected: tidy.Collected, commits: Mapping[str, str | None]
+) -> Iterator[tuple[str, Entry]]:
     for measure in dict.fromkeys(collected.results["measure"]):
         if measure.startswith("untrained."):
             found = table.untrained(collected, measure)
@@ -95,14 +112,18 @@ def _references(name: str, collected: tidy.Collected, commits: Mapping[str, str 
                 ends = {"low": found.low, "high": found.high} if found.n > 1 else {}
                 r = collected.results
                 digests = sorted(set(r[(r["measure"] == measure) & r["value"].notna()]["run"]))
-                entry = _entry(found.mean, labels.digits(measure), _unit(measure), collected.code, commits, digests)
+                entry = _entry(
+                    found.mean, labels.digits(measure), _unit(measure), collected.code, commits, digests
+                )
                 yield f"{name}.{measure}.mean", entry | ends | {"n": found.n, "interval": T}
         elif measure.startswith(("lookup.", "count.", "training.")):
             value = table.lookup(collected, measure)
             if value is not None:
                 counted = not measure.startswith("lookup.")
                 unit = measure.split(".")[1] if counted else "share"
-                entry = _entry(int(value) if counted else value, 0 if counted else 3, unit, collected.code, commits)
+                entry = _entry(
+                    int(value) if counted else value, 0 if counted else 3, unit, collected.code, commits
+                )
                 yield f"{name}.{measure}", entry
 
 

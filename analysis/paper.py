@@ -71,7 +71,9 @@ def render(study: Study, experiments: Sequence[str], quote: Quoter) -> str:
 
 def _blame(error: Exception) -> NoReturn:
     """Name the line of the source that asked for what does not exist."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<template>"]
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<template>"
+    ]
     where = f"{SOURCE}, line {lines[-1]}" if lines else str(SOURCE)
     found = error.problems if isinstance(error, InputError) else (str(error),)
     raise InputError(*(f"{where}: {problem}" for problem in found)) from None
@@ -87,7 +89,9 @@ def to_typst(markdown: str) -> str:
         "--fail-if-warnings",
     ]
     try:
-        text: str = pypandoc.convert_text(markdown, "typst", format="markdown", extra_args=options, sandbox=False)
+        text: str = pypandoc.convert_text(
+            markdown, "typst", format="markdown", extra_args=options, sandbox=False
+        )
     except RuntimeError as error:
         raise InputError(f"{SOURCE}: pandoc refused it: {error}") from None
     return text

@@ -51,7 +51,9 @@ def load(name: str) -> Published:
         raise InputError(*(f"{FILE}: {name}.{problem}" for problem in problems(error))) from None
     for arm, values in found.rows.items():
         if missing := found.columns.keys() ^ values.keys():
-            raise InputError(f"{FILE}: {name}.rows.{arm}: {sorted(missing)[0]} is in rows or columns, but not in both")
+            raise InputError(
+                f"{FILE}: {name}.rows.{arm}: {sorted(missing)[0]} is in rows or columns, but not in both"
+            )
     return found
 
 
@@ -82,7 +84,11 @@ def beside(published: Published, results: list[Result]) -> tuple[tuple[str, ...]
 def _interval(r: Result) -> str:
     digits = labels.digits(r.measure)
     mean = labels.number(r.difference, digits, signed=True)
-    return f"{mean}\u00a0[{labels.number(r.low, digits)},\u00a0{labels.number(r.high, digits)}]" if r.bounded else mean
+    return (
+        f"{mean}\u00a0[{labels.number(r.low, digits)},\u00a0{labels.number(r.high, digits)}]"
+        if r.bounded
+        else mean
+    )
 
 
 def agreement(published: Published, results: list[Result]) -> tuple[int, int]:

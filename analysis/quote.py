@@ -15,7 +15,7 @@ class UnknownNumber(InputError):
 class Quoter:
     """Formats entries of numbers.json and remembers which were used.
 
-    >>> quote = Quoter({"a.mean": {"value": 0.71, "low": 0.70, "high": 0.72, "n": 8, "digits": 3, "unit": "share"}})
+    >>> quote = Quoter({"a.mean": {"value": 0.71, "low": 0.70, "high": 0.72, "n": 8, "digits": 3}})
     >>> quote.num("a.mean"), quote.ci("a.mean")
     ('0.710', '95 % interval 0.700 to 0.720')
     """
@@ -75,12 +75,21 @@ class Quoter:
 
     def ledger(self) -> list[tuple[str, ...]]:
         """(id, value, interval, n, number of runs, first run) of every number used so far, by id."""
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for key in sorted(self.used):
             entry = self.entries[key]
             ends = [labels.number(entry[end], entry["digits"]) for end in ("low", "high")]
             interval = f"[{ends[0]}, {ends[1]}]" if self.bounded(key) else "—"
             runs = entry["runs"]
             value = "—" if entry["value"] is None else labels.number(entry["value"], entry["digits"])
-            rows.append((f"`{key}`", value, interval, str(entry["n"] or "—"), str(len(runs)), f"`{runs[0]}`" if runs else "—"))
+            rows.append(
+                (
+                    f"`{key}`",
+                    value,
+                    interval,
+                    str(entry["n"] or "—"),
+                    str(len(runs)),
+                    f"`{runs[0]}`" if runs else "—",
+                )
+            )
         return rows

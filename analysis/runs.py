@@ -113,7 +113,9 @@ def config(digest: str) -> dict[str, Any]:
     path = folder(digest) / "config.json"
     content: dict[str, Any] = read_json(path, "plan the study again")
     if identity.digest(content) != digest:
-        raise Damaged(f"{path}: altered (its digest is not the folder's name); delete it and plan the study again")
+        raise Damaged(
+            f"{path}: altered (its digest is not the folder's name); delete it and plan the study again"
+        )
     return content
 
 
@@ -126,7 +128,9 @@ def run(digest: str) -> RunFile | None:
     if record.digest != digest:
         raise Damaged(f"{path}: digest: is of run {record.digest}; delete {path.parent} and train again")
     if (record.status == "diverged") != (record.diverged is not None):
-        raise Damaged(f"{path}: diverged: disagrees with status {record.status}; delete {path.parent} and train again")
+        raise Damaged(
+            f"{path}: diverged: disagrees with status {record.status}; delete {path.parent} and train again"
+        )
     return record
 
 
@@ -144,7 +148,9 @@ def metrics(record: RunFile) -> list[dict[str, Any]]:
     if file_sha256(path) != expected:
         raise Damaged(f"{path}: truncated or altered (its SHA-256 is not the one in run.json); {remedy}")
     try:
-        lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines: list[dict[str, Any]] = [
+            json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
+        ]
     except ValueError as error:
         raise Damaged(f"{path}: damaged ({error}); {remedy}") from None
     return lines
@@ -186,7 +192,7 @@ def parameters(digest: str) -> int | None:
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(size))
-        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        return sum(int(math.prod(entry["shape"])) for name, entry in header.items() if name != "__metadata__")
     except (ValueError, KeyError, TypeError, MemoryError, OverflowError):
         raise Damaged(f"{path}: truncated or altered; delete {path.parent} and train again") from None
 

@@ -6,7 +6,11 @@ from analysis import labels
 from analysis.contrasts import Result
 from analysis.quote import Quoter
 
-EXPECTED = {"higher": "expected higher", "lower": "expected lower", "differ": "a difference expected, in no direction"}
+EXPECTED = {
+    "higher": "expected higher",
+    "lower": "expected lower",
+    "differ": "a difference expected, in no direction",
+}
 
 
 def verdict(result: Result, quote: Quoter, family_size: int) -> str:
@@ -16,19 +20,25 @@ def verdict(result: Result, quote: Quoter, family_size: int) -> str:
         family_size: number of contrasts that Holm's correction runs over.
     """
     name = f"{labels.arm(result.arm)} against {labels.arm(result.against)}"
-    stated = f"claimed equal within ±{quote.num(f'{result.id}.margin')}" if result.margin else EXPECTED[result.expect or "differ"]
+    stated = (
+        f"claimed equal within ±{quote.num(f'{result.id}.margin')}"
+        if result.margin
+        else EXPECTED[result.expect or "differ"]
+    )
     head = f"**{name}** ({stated}): "
     if result.n == 0:
-        return head + f"no pair of runs is complete, so there is nothing to compare{_lost(result)} --- *{result.verdict}*."
+        nothing = "no pair of runs is complete, so there is nothing to compare"
+        return f"{head}{nothing}{_lost(result)} --- *{result.verdict}*."
+    key, n = f"{result.id}.difference", quote.num(f"{result.id}.n")
     numbers = (
-        f"difference in {labels.measure(result.measure)} {quote.num(f'{result.id}.difference', signed=True)} "
-        f"({quote.ci(f'{result.id}.difference')}{_size(result, quote)}, n = {quote.num(f'{result.id}.n')} pairs)"
+        f"difference in {labels.measure(result.measure)} {quote.num(key, signed=True)} "
+        f"({quote.ci(key)}{_size(result, quote)}, n = {n} pairs)"
     )
     return head + numbers + _tested(result, quote) + _meaning(result, quote, family_size) + _lost(result) + "."
 
 
 def _size(result: Result, quote: Quoter) -> str:
-    if result.effect_size is None:
+    if result.effect_size is None or result.n < 3:  # two values' spread is no scale
         return ""
     return f", {quote.num(f'{result.id}.effect_size')} standard deviations of the paired difference"
 
@@ -37,7 +47,8 @@ def _tested(result: Result, quote: Quoter) -> str:
     if result.p is None:
         return ""
     test = "two one-sided tests, " if result.margin else ""
-    return f", {test}p {quote.p(f'{result.id}.p')}, Holm-adjusted {quote.p(f'{result.id}.p_holm')}".replace("adjusted =", "adjusted")
+    adjusted = quote.p(f"{result.id}.p_holm").removeprefix("= ")
+    return f", {test}p {quote.p(f'{result.id}.p')}, Holm-adjusted {adjusted}"
 
 
 def _meaning(result: Result, quote: Quoter, family_size: int) -> str:
@@ -51,12 +62,14 @@ def _meaning(result: Result, quote: Quoter, family_size: int) -> str:
         }
     else:
         meanings = {
-            "supported": f"{arm} is {direction}" + (", as stated beforehand" if result.expect != "differ" else ""),
+            "supported": f"{arm} is {direction}"
+            + (", as stated beforehand" if result.expect != "differ" else ""),
             "contradicted": f"{arm} is {direction}, against the stated direction",
             "inconclusive": "the difference may lie on either side of zero",
         }
-    others = f" in a family of {family_size}" if family_size > 1 else ""
-    meanings["descriptive"] = f"with {quote.num(f'{result.id}.n')} pairs{others}, no outcome could reach the level, so none is tested"
+    pairs = f"with {quote.num(f'{result.id}.n')} pairs"
+    pairs += f" in a family of {family_size}" if family_size > 1 else ""
+    meanings["descriptive"] = f"{pairs}, no outcome could reach the level, so this describes and does not test"
     meanings["partial"] = "runs are missing, so no verdict is given"
     return f" --- *{result.verdict}*: {meanings[result.verdict]}"
 
@@ -71,21 +84,26 @@ def headline(result: Result, quote: Quoter) -> str:
     arm, against = labels.arm(result.arm), labels.arm(result.against)
     if result.n == 0:
         return f"No pair of {arm} and {against} runs is complete, so the primary contrast cannot be told."
-    moved = {True: "raises", False: "lowers"}[(result.difference or 0) > 0]
-    change = f"by {quote.num(f'{result.id}.difference').lstrip('−')} (paired difference {quote.num(f'{result.id}.difference', signed=True)}, {quote.ci(f'{result.id}.difference')}"
+    moved = "raises" if (result.difference or 0) > 0 else "lowers"
+    key = f"{result.id}.difference"
+    change = f"Training with {arm} instead of {against} {moved} mean {labels.measure(result.measure)}"
+    change += f" (paired difference {quote.num(key, signed=True)}, {quote.ci(key)}"
+    p, n = quote.p(f"{result.id}.p"), quote.num(f"{result.id}.n")
     tail = {
-        "supported": f"p {quote.p(f'{result.id}.p')}), as was stated beforehand.",
-        "contradicted": f"p {quote.p(f'{result.id}.p')}), against the stated direction.",
-        "inconclusive": f"p {quote.p(f'{result.id}.p')}), which {quote.num(f'{result.id}.n')} seeds cannot tell from no difference.",
-        "descriptive": f"n = {quote.num(f'{result.id}.n')}); so few seeds describe and cannot test.",
+        "supported": f"p {p}), as was stated beforehand.",
+        "contradicted": f"p {p}), against the stated direction.",
+        "inconclusive": f"p {p}), which {n} seeds cannot tell from no difference.",
+        "descriptive": f"n = {n}); so few seeds describe and cannot test.",
         "partial": "on the runs made so far); runs are missing, and no verdict is given.",
     }
-    return f"Training with {arm} instead of {against} {moved} mean {labels.measure(result.measure)} {change}; {tail[result.verdict]}"
+    return f"{change}; {tail[result.verdict]}"
 
 
 def tally(results: Sequence[Result]) -> str:
     """How the verdicts of a family fell, `three are supported and one is inconclusive`."""
-    counted = {kind: sum(r.verdict == kind for r in results) for kind in dict.fromkeys(r.verdict for r in results)}
+    counted = {
+        kind: sum(r.verdict == kind for r in results) for kind in dict.fromkeys(r.verdict for r in results)
+    }
     parts = []
     for kind, n in counted.items():
         verb = ("has" if n == 1 else "have") if kind == "partial" else ("is" if n == 1 else "are")
@@ -99,5 +117,19 @@ def count_word(n: int) -> str:
     >>> count_word(3), count_word(14)
     ('three', '14')
     """
-    words = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    words = (
+        "none",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+    )
     return words[n] if n < len(words) else str(n)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mlm.errors import InputError
 
 MOST_PAIRS = 22  # 2²² subset means are 34 MB and half a second
-DECIMALS = 12  # of the largest difference: differences of shares tie, and rounding error must not break a tie
+TIE = 1e-12  # of the largest difference: sums of shares cancel exactly, and rounding error must not hide it
 
 
 class SignFlip:
@@ -52,17 +52,18 @@ class SignFlip:
         for difference in d:
             sums = np.concatenate([sums, sums + difference])
             sizes = np.concatenate([sizes, sizes + 1])
-        means = np.round(sums[1:] / sizes[1:] / scale, DECIMALS) * scale
+        means = sums[1:] / sizes[1:]
+        means[np.abs(means) <= TIE * scale] = 0.0
         self._sign = float(np.sign(means[-1]))  # the last subset is all of them
         self._means = np.sort(means)
 
     def p_greater(self) -> float:
         """One-sided p for a location above 0: the share of sign patterns with a sum at least as large."""
-        return (1 + int((self._means <= 0).sum())) / 2**self.n
+        return (1 + int((self._means <= 0).sum())) / float(2**self.n)
 
     def p_less(self) -> float:
         """One-sided p for a location below 0."""
-        return (1 + int((self._means >= 0).sum())) / 2**self.n
+        return (1 + int((self._means >= 0).sum())) / float(2**self.n)
 
     def p_two_sided(self) -> float:
         """Share of the sign patterns whose |sum| is at least the observed one."""
@@ -87,7 +88,7 @@ def smallest_p(n: int, sides: int = 2) -> float:
     >>> smallest_p(8)
     0.0078125
     """
-    return min(1.0, sides / 2**n)
+    return min(1.0, sides / float(2**n))
 
 
 def p_equivalent(differences: Sequence[float] | NDArray[np.float64], margin: float) -> float:
@@ -100,6 +101,6 @@ def p_equivalent(differences: Sequence[float] | NDArray[np.float64], margin: flo
 
 
 def p_beyond(differences: Sequence[float] | NDArray[np.float64], margin: float) -> float:
-    """p of H₀: |location| <= margin, both sides tried and paid for."""
+    """P of H₀: |location| <= margin, both sides tried and paid for."""
     d = np.asarray(differences, dtype=np.float64)
     return min(1.0, 2 * min(SignFlip(d - margin).p_greater(), SignFlip(d + margin).p_less()))

@@ -80,7 +80,8 @@ class Study(_Record):
         if name not in self.experiments:
             there = ", ".join(self.experiments) or "none"
             raise InputError(
-                f"{outputs.study_file(self.scale)}: experiments: no experiment is called {name!r}; there are: {there}"
+                f"{outputs.study_file(self.scale)}: experiments: no experiment is called {name!r}; "
+                f"there are: {there}"
             )
         return self.experiments[name]
 
@@ -125,7 +126,8 @@ def _check(path: Path, study: Study) -> None:
         stated = [(c.family == "equivalence", c.arm, c.against, c.measure) for c in experiment.contrasts]
         for row in dict.fromkeys(row for row in stated if stated.count(row) > 1):
             found.append(
-                f"experiments/{name}.yaml: contrasts: {row[1]} against {row[2]} on {row[3]} is stated twice; remove one"
+                f"experiments/{name}.yaml: contrasts: {row[1]} against {row[2]} on {row[3]} is stated twice; "
+                "remove one"
             )
         for contrast in experiment.contrasts:
             found += [
@@ -135,7 +137,8 @@ def _check(path: Path, study: Study) -> None:
             ]
             if (contrast.family == "equivalence") != (contrast.margin is not None):
                 found.append(
-                    f"{path}: experiments.{name}.contrasts: {contrast.arm}: a margin belongs to equivalences; plan the study again"
+                    f"{path}: experiments.{name}.contrasts: {contrast.arm}: a margin belongs to equivalences; "
+                    "plan the study again"
                 )
     known = {(name, arm) for name, e in study.experiments.items() for arm in e.arms}
     for cell in study.index:

@@ -1,10 +1,12 @@
-"""One look for all figures: colours that survive colour blindness and grey, labels at the lines, same bytes twice."""
+"""One look for all figures: colours that survive colour blindness and grey, direct labels, same bytes twice."""
 
 import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -32,7 +34,7 @@ _LINES: tuple[Look, ...] = (
     ("#999933", (0, (8, 2)), "h"),
 )
 REFERENCE: Look = (MUTED, (0, (1, 2)), "_")
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "figure.facecolor": "white",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same outlines everywhere
@@ -76,7 +78,8 @@ def applied() -> Iterator[None]:
     """The style, for the figures made inside; the caller's settings come back after."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_SETTINGS)
+        for key, value in _SETTINGS.items():
+            mpl.rcParams[key] = value
         yield
 
 
@@ -98,9 +101,18 @@ def save(figure: Figure, place: Path, name: str) -> None:
 
 
 def mark(figure: Figure, marks: Sequence[str]) -> None:
-    """A discreet line above the figure that says what it is not."""
+    """A discreet line in the corner of the figure that says what it is not."""
     if marks:
-        figure.text(0.995, 0.995, " · ".join(marks), ha="right", va="top", fontsize=7, style="italic", color="#b03030")
+        figure.text(
+            0.995,
+            0.006,
+            " · ".join(marks),
+            ha="right",
+            va="bottom",
+            fontsize=7,
+            style="italic",
+            color="#b03030",
+        )
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -127,9 +139,9 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
         for k, index in enumerate(members):
             placed[index] = inside + gap * k
     # Moving a block inside may push it onto the next one: settle upwards, then downwards.
-    for previous, index in zip(order, order[1:], strict=False):
+    for previous, index in pairwise(order):
         placed[index] = max(placed[index], placed[previous] + gap)
-    for index, following in reversed(list(zip(order, order[1:], strict=False))):
+    for index, following in reversed(list(pairwise(order))):
         if order and placed[order[-1]] > high:
             placed[order[-1]] = high
         placed[index] = min(placed[index], placed[following] - gap)

@@ -40,11 +40,19 @@ def panels(experiment: Experiment, collected: tidy.Collected) -> list[Panel]:
         found.append(
             Panel(
                 quantity.removesuffix("_nats"),
-                f"{words} on the held-out test documents, on the common yardstick (15 %, all [MASK]) and under each "
-                "arm's own corruption, by what stands at the target; a dash where an arm has no such target "
-                f"({INTERVAL}). Only the yardstick compares across arms.",
-                ("MASK/SAME/RND", "n", "yardstick", "own", *(f"own, {words}" for words in list(kinds.values())[1:])),
-                tuple((*_head(arm, collected), *(_cell(collected, arm, name) for name in names)) for arm in arms),
+                f"{words} on the held-out test documents, on the common yardstick (15 %, all [MASK]) and under "
+                "each arm's own corruption, by what stands at the target; a dash where an arm has no such "
+                f"target ({INTERVAL}). Only the yardstick compares across arms.",
+                (
+                    "MASK/SAME/RND",
+                    "n",
+                    "yardstick",
+                    "own",
+                    *(f"own, {words}" for words in list(kinds.values())[1:]),
+                ),
+                tuple(
+                    (*_head(arm, collected), *(_cell(collected, arm, name) for name in names)) for arm in arms
+                ),
             )
         )
     found.append(_realised(arms, collected))
@@ -57,15 +65,22 @@ def _features(arms: tuple[str, ...], collected: tidy.Collected) -> Panel:
     titles = [f"layer {layer}" if layer else "embedding" for layer in collected.layers()]
     blanks = (DASH,) * len(layers)
     untrained = [f"untrained.{name}" for name in names]
-    references = [("untrained encoder", str(len(_untrained(collected))), *(_untrained_cell(collected, n) for n in untrained))]
+    references = [
+        (
+            "untrained encoder",
+            str(len(_untrained(collected))),
+            *(_untrained_cell(collected, n) for n in untrained),
+        )
+    ]
     for by, words in LOOKUPS.items():
         values = [lookup(collected, f"lookup.{by}.{what}") for what in ("accuracy", "ambiguous_accuracy")]
         references.append((words, DASH, *(labels.number(value, 3) for value in values), *blanks))
     return Panel(
         "features",
         "Part-of-speech accuracy of a linear probe on frozen features, all layers concatenated, on all and on "
-        f"ambiguous words, and of each layer alone ({INTERVAL}); below, what needs no pre-training: the same encoders "
-        "before their first step, and the most frequent training tag of a word or of its first piece.",
+        f"ambiguous words, and of each layer alone ({INTERVAL}); below, what needs no pre-training: the same "
+        "encoders before their first step, and the most frequent training tag of a word or of its first piece. "
+        "n: finished runs, of those that ended where some diverged.",
         ("MASK/SAME/RND", "n", "all layers", "ambiguous", *titles),
         tuple((*_head(arm, collected), *(_cell(collected, arm, name) for name in names)) for arm in arms),
         tuple(references),
@@ -75,15 +90,21 @@ def _features(arms: tuple[str, ...], collected: tidy.Collected) -> Panel:
 def _realised(arms: tuple[str, ...], collected: tidy.Collected) -> Panel:
     rows = []
     for arm in arms:
-        counts = {name: collected.array(arm, f"realised.{name}").sum() for name in ("eligible", "selected", *measures.KINDS)}
+        counts = {
+            name: collected.array(arm, f"realised.{name}").sum()
+            for name in ("eligible", "selected", *measures.KINDS)
+        }
         there = counts["selected"] > 0
-        shares = [labels.number(100 * counts[kind] / counts["selected"], 2) if there else DASH for kind in measures.KINDS]
+        shares = [
+            labels.number(100 * counts[kind] / counts["selected"], 2) if there else DASH
+            for kind in measures.KINDS
+        ]
         rate = labels.number(100 * counts["selected"] / counts["eligible"], 3) if there else DASH
         rows.append((*_head(arm, collected), rate, *shares, labels.number(counts["selected"], 0)))
     return Panel(
         "realised",
-        "What was drawn over all runs of an arm: tokens selected in per cent of the ordinary tokens, and what stood "
-        "in their place in per cent of the selected.",
+        "What was drawn over all runs of an arm: tokens selected in per cent of the ordinary tokens, and what "
+        "stood in their place in per cent of the selected.",
         ("MASK/SAME/RND", "n", "rate %", "[MASK] %", "same %", "random %", "targets"),
         tuple(rows),
     )
@@ -115,7 +136,7 @@ def _untrained_cell(collected: tidy.Collected, measure: str) -> str:
 def _head(arm: str, collected: tidy.Collected) -> tuple[str, str]:
     finished = len(collected.values(arm, "probe.accuracy"))
     lost = len(collected.diverged(arm))
-    return labels.arm(arm), f"{finished} ({lost} diverged)" if lost else str(finished)
+    return labels.arm(arm), f"{finished} of {finished + lost}" if lost else str(finished)
 
 
 def _cell(collected: tidy.Collected, arm: str, measure: str) -> str:
@@ -127,23 +148,32 @@ def plus_minus(estimate: summary.Estimate | None, digits: int) -> str:
     if estimate is None:
         return DASH
     mean = labels.number(estimate.mean, digits)
-    return f"{mean} ± {labels.number(estimate.half_width, digits)}" if math.isfinite(estimate.half_width) else mean
+    return (
+        f"{mean} ± {labels.number(estimate.half_width, digits)}" if math.isfinite(estimate.half_width) else mean
+    )
 
 
 def markdown(panel: Panel) -> str:
     """A pipe table with its caption; spaces around ± do not break."""
     rules = [":---", *["---:"] * (len(panel.columns) - 1)]
     lines = [panel.columns, tuple(rules), *panel.rows, *panel.references]
-    body = "\n".join("| " + " | ".join(cell.replace(" ± ", "\u00a0±\u00a0") for cell in line) + " |" for line in lines)
+    body = "\n".join(
+        "| " + " | ".join(cell.replace(" ± ", "\u00a0±\u00a0") for cell in line) + " |" for line in lines
+    )
     return f"{body}\n\n: {panel.caption}\n"
 
 
 def latex(panel: Panel) -> str:
     """A booktabs table."""
+
     def row(cells: tuple[str, ...]) -> str:
         return " & ".join(_escape(cell) for cell in cells) + r" \\"
 
-    parts = [rf"\begin{{tabular}}{{@{{}}l{'r' * (len(panel.columns) - 1)}@{{}}}}", r"\toprule", row(panel.columns)]
+    parts = [
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(panel.columns) - 1)}@{{}}}}",
+        r"\toprule",
+        row(panel.columns),
+    ]
     parts += [r"\midrule", *map(row, panel.rows)]
     parts += [r"\midrule", *map(row, panel.references)] if panel.references else []
     parts += [r"\bottomrule", r"\end{tabular}"]
@@ -151,9 +181,19 @@ def latex(panel: Panel) -> str:
     return "\n".join([r"\begin{table}", r"\centering\small", caption, *parts, r"\end{table}", ""])
 
 
+LATEX = {
+    "\\": r"\textbackslash ",
+    "[": "{[}",  # at the start of a row it would be taken for an option of the row before
+    **{sign: rf"\{sign}" for sign in "%&_#"},
+    " ± ": r"~$\pm$~",
+    "−": "$-$",
+    DASH: "---",
+    "∞": r"$\infty$",
+}
+
+
 def _escape(text: str) -> str:
-    for plain, code in (("\\", r"\textbackslash "), ("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#"), ("[", "{[}"), ("]", "{]}"),
-                        (" ± ", r"~$\pm$~"), ("−", "$-$"), (DASH, "---"), ("∞", r"$\infty$")):  # fmt: skip
+    for plain, code in LATEX.items():
         text = text.replace(plain, code)
     return text
 
@@ -170,9 +210,26 @@ def _rows(experiment: Experiment, collected: tidy.Collected) -> Iterator[tuple[o
         if name.startswith("untrained."):
             found = untrained(collected, name)
             if found is not None:
-                yield "untrained", "reference", name.removeprefix("untrained."), found.mean, *_finite(found), found.sd, found.n
+                yield (
+                    "untrained",
+                    "reference",
+                    name.removeprefix("untrained."),
+                    found.mean,
+                    *_finite(found),
+                    found.sd,
+                    found.n,
+                )
         elif name.startswith("lookup.") and (value := lookup(collected, name)) is not None:
-            yield ".".join(name.split(".")[:2]), "reference", f"probe.{name.split('.')[2]}", value, None, None, None, None
+            yield (
+                ".".join(name.split(".")[:2]),
+                "reference",
+                f"probe.{name.split('.')[2]}",
+                value,
+                None,
+                None,
+                None,
+                None,
+            )
 
 
 def _finite(found: summary.Estimate) -> tuple[float | None, float | None]:

@@ -30,7 +30,7 @@ TYPES |= {"seed": np.int64, "tokens": np.int64, "value": np.float64}
 
 
 def csv_text(rows: Sequence[Sequence[Any]] | pd.DataFrame, columns: Sequence[str]) -> str:
-    """CSV with the shortest digits that give each float back, and \\n on every system."""
+    """CSV with the shortest digits that give each float back, the same line ends everywhere."""
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), columns=list(columns))
     buffer = io.StringIO()
     frame.to_csv(buffer, index=False, lineterminator="\n")
@@ -114,5 +114,4 @@ def _read(path: Path, sha256: str, remedy: str) -> pd.DataFrame:
         dtype={name: TYPES[name] for name in columns},
         keep_default_na=False,  # an arm may well be called NA
         na_values={"value": [""]},
-        float_precision="round_trip",
     )

@@ -215,7 +215,7 @@ def _file_documents(file: Path, text_key: str) -> Documents:
                 try:
                     text = json.loads(line)[text_key]
                     raw = text.encode() if isinstance(text, str) else b""
-                except UnicodeError as error:
+                except (UnicodeDecodeError, UnicodeEncodeError) as error:
                     raise InputError(
                         f"{where}: not UTF-8 ({error.reason}); convert the text to UTF-8"
                     ) from None

@@ -161,7 +161,7 @@ def fast_tokenizer(tokenizer: Tokenizer, kind: str) -> str:
         fast.normalizer = normalizers.Sequence(
             [
                 normalizers.Precompiled(model.normalizer_spec.precompiled_charsmap),
-                normalizers.Strip(),
+                normalizers.Replace(Regex(r"\A +| +\z"), ""),  # Strip would take more than blanks
                 normalizers.Replace(Regex(" {2,}"), " "),
             ]
         )

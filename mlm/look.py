@@ -110,10 +110,10 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
 
 def runs(select: str) -> None:
     """A table of the runs whose label contains `select`."""
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("label", "digest", "state"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("tokens", "held-out nats", "probe"):
+    for heading in ("M tok", "nats", "probe"):
         table.add_column(heading, justify="right")
     for run in run_folders.everything():
         labels = ["/".join((*label[:3], f"seed-{label[3]}")) for label in run.labels] or ["by hand"]
@@ -127,7 +127,7 @@ def runs(select: str) -> None:
             "\n".join(labels),
             run.path.name,
             f"[{status.STYLES[seen.state]}]{seen.state}[/]",
-            f"{seen.tokens / 1e6:.2f} M",
+            f"{seen.tokens / 1e6:.2f}",
             f"{loss:.3f}" if loss is not None else "",
             f"{accuracy:.3f}" if accuracy is not None else "",
         )

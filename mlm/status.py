@@ -118,8 +118,8 @@ def summary(runs: list[RunStatus]) -> str:
 def table(runs: list[RunStatus]) -> Table:
     """The runs as a person sees them."""
     found = Table(title=summary(runs), title_justify="left", box=box.SIMPLE_HEAD)
-    for heading, justify in (("run", "left"), ("state", "left"), ("tokens", "right"), ("", "right"),
-                             ("tokens/s", "right"), ("left", "right"), ("held-out nats", "right")):  # fmt: skip
+    for heading, justify in (("run", "left"), ("state", "left"), ("M tokens", "right"), ("%", "right"),
+                             ("tokens/s", "right"), ("left", "right"), ("nats", "right")):  # fmt: skip
         found.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for run in runs:
         speed = run.tokens_per_second
@@ -127,8 +127,8 @@ def table(runs: list[RunStatus]) -> Table:
         found.add_row(
             run.name,
             f"[{STYLES[run.state]}]{run.state}[/]",
-            f"{run.tokens / 1e6:.2f} M",
-            f"{100 * run.tokens / run.budget_tokens:.0f} %" if run.budget_tokens else "",
+            f"{run.tokens / 1e6:.2f}",
+            f"{100 * run.tokens / run.budget_tokens:.0f}" if run.budget_tokens else "",
             f"{speed:,.0f}" if speed else "",
             duration(left) if left is not None else "",
             f"{run.loss_nats:.3f}" if run.loss_nats is not None else "",

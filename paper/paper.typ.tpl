@@ -12,7 +12,7 @@
     align(right, text(size: 8pt, style: "italic", fill: rgb("#b03030"), marks.join(" · ")))
   },
   background: if marks.len() > 0 {
-    rotate(-52deg, text(size: 58pt, weight: "bold", fill: rgb("#b0303012"), marks.first().split(":").first()))
+    rotate(-52deg, text(size: 58pt, weight: "bold", fill: rgb("#b0303012"), "$watermark$"))
   },
 )
 #show math.equation: set text(font: "New Computer Modern Math")

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from synthetic_results import EXPERIMENT, Synthetic
 
 from analysis import collect, contrasts, study
-from synthetic_results import EXPERIMENT, Synthetic
 
 
 @pytest.fixture

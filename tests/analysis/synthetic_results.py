@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from mlm import config, identity, measures
-from mlm.files import file_sha256, write_json
+from mlm.files import file_sha256
 
 REPOSITORY = Path(__file__).parents[2]
 EXPERIMENT = "split"
@@ -45,6 +45,12 @@ def contrasts(arms: dict[str, Any]) -> list[dict[str, Any]]:
     stated += [row(arm, "secondary", expect="lower") for arm in ("80-0-20", "80-20-0", "0-20-80", "0-0-100")]
     stated += [row("81-9-10", "equivalence", margin=0.02)]
     return [row for row in stated if row["arm"] in arms]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """As the project writes it, without waiting for the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 class Synthetic:
@@ -94,7 +100,13 @@ class Synthetic:
             record = {"run": digest, "measure": "probe", "status": "finished", "values": values}
             write_json(self.results / "untrained" / digest / MEASURE_FILES["probe"], record | _lookups())
         index = [
-            {"experiment": EXPERIMENT, "arm": arm, "seed": seed, "digest": digest, "untrained": self.untrained[seed]}
+            {
+                "experiment": EXPERIMENT,
+                "arm": arm,
+                "seed": seed,
+                "digest": digest,
+                "untrained": self.untrained[seed],
+            }
             for (arm, seed), digest in self.digests.items()
         ]
         experiment = {
@@ -145,7 +157,10 @@ class Synthetic:
         level = 0.755 + shared + self.effects[arm] + draws.normal(0, self.spread)
         lines, final = _metrics(SPLITS[arm], draws, stop=0.4 if status == "diverged" else 1.0)
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        save_file({"embedding": np.zeros((32, 16), np.float32), "norm": np.ones(16, np.float32)}, folder / "weights.safetensors")
+        save_file(
+            {"embedding": np.zeros((32, 16), np.float32), "norm": np.ones(16, np.float32)},
+            folder / "weights.safetensors",
+        )
         self._measures(folder, digest, status, SPLITS[arm], draws, float(level), final)
         selected = 393_000 + seed
         kinds = {"mask": round(selected * mask), "same": round(selected * same)}
@@ -172,8 +187,18 @@ class Synthetic:
                     "title": "The complete plays of Shakespeare (synthetic results)",
                     "licence": "Text in the public domain.",
                     "splits": {
-                        "train": {"documents": 35, "characters": 4_400_000, "bytes": 4_450_000, "tokens": 1_250_000},
-                        "validation": {"documents": 2, "characters": 230_000, "bytes": 232_000, "tokens": 66_000},
+                        "train": {
+                            "documents": 35,
+                            "characters": 4_400_000,
+                            "bytes": 4_450_000,
+                            "tokens": 1_250_000,
+                        },
+                        "validation": {
+                            "documents": 2,
+                            "characters": 230_000,
+                            "bytes": 232_000,
+                            "tokens": 66_000,
+                        },
                         "test": {"documents": 2, "characters": 220_000, "bytes": 222_000, "tokens": 64_000},
                     },
                 }
@@ -190,7 +215,9 @@ class Synthetic:
                     content = final[corruption].get(kind) if kind else final[corruption]
                     for quantity in measures.QUANTITIES if content else ():
                         name = ".".join(x for x in (part, corruption, kind, quantity) if x)
-                        evaluation[name] = content[quantity] + (0.05 if part == "test" and "loss" in name else 0.0)
+                        evaluation[name] = content[quantity] + (
+                            0.05 if part == "test" and "loss" in name else 0.0
+                        )
         rise = {"layer_0.": 0.0, "layer_1.": 0.30, "layer_2.": 0.55 + 4 * min(level - 0.755, 0.02), "": 1.0}
         probe = {}
         for layer, share in rise.items():
@@ -215,7 +242,9 @@ def _lookups() -> dict[str, Any]:
     }
 
 
-def _metrics(split: tuple[float, float, float], draws: np.random.Generator, stop: float) -> tuple[list[Any], Any]:
+def _metrics(
+    split: tuple[float, float, float], draws: np.random.Generator, stop: float
+) -> tuple[list[Any], Any]:
     """Lines of metrics.jsonl, and the last evaluation."""
     floor = 4.15 + 0.15 * split[1] + (1.6 if split[0] == 0 else 0.0) - 0.4 * (split[0] == 0 and split[1] > 0)
     floor += float(draws.normal(0, 0.02))
@@ -226,17 +255,20 @@ def _metrics(split: tuple[float, float, float], draws: np.random.Generator, stop
         if tokens > stop * BUDGET:
             break
         loss = floor + 2.9 * float(np.exp(-tokens / 450_000))
-        if step % 10 == 0:
+        if step % 40 == 0:
             targets = {kind: round(614 * share) for kind, share in shares.items()}
             lines.append(
-                {"event": "train", "step": step, "tokens": tokens, "loss_nats": loss - 0.1, "learning_rate": 3e-3,
-                 "gradient_norm": 0.7, "targets": targets, "train_seconds": step / 25}
+                {"event": "train", "step": step, "tokens": tokens, "loss_nats": loss - 0.1,
+                 "learning_rate": 3e-3, "gradient_norm": 0.7, "targets": targets, "train_seconds": step / 25}
             )  # fmt: skip
         if step % 64 == 0:
             own: dict[str, Any] = {"loss_nats": loss - 0.3 * split[1], "accuracy": 0.3}
             for kind, share in shares.items():
                 if share > 0:
-                    own[kind] = {"loss_nats": 0.2 if kind == "same" else loss, "accuracy": 0.98 if kind == "same" else 0.27}
+                    own[kind] = {
+                        "loss_nats": 0.2 if kind == "same" else loss,
+                        "accuracy": 0.98 if kind == "same" else 0.27,
+                    }
             last = {"event": "evaluation", "step": step, "tokens": tokens,
                     "yardstick": {"loss_nats": loss, "accuracy": 0.28}, "own": own,
                     "train_seconds": step / 25}  # fmt: skip

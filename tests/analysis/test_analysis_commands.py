@@ -1,0 +1,49 @@
+"""The command line: everything in order, errors without a traceback, and what the Snakefile asks."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from synthetic_results import EFFECTS, EXPERIMENT, REPOSITORY, Synthetic
+
+from analysis import outputs
+from mlm.identity import code_hash
+
+
+def call(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "analysis", *words],
+        cwd=root, capture_output=True, text=True, check=False,
+        env={"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"},
+    )  # fmt: skip
+
+
+def test_commands_write_what_they_say(make: Callable[..., Synthetic]) -> None:
+    made = make(seeds=2, effects={arm: EFFECTS[arm] for arm in ("80-10-10", "100-0-0")})
+    for command in ("collect", "contrasts"):
+        done = call(made.root, command, made.scale, EXPERIMENT)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == outputs.files(command, made.scale, EXPERIMENT)
+        assert all((made.root / path).exists() for path in done.stdout.split())
+
+
+def test_bad_input_ends_with_status_2_and_no_traceback(tmp_path: Path) -> None:
+    done = call(tmp_path, "collect", "galaxy", "split")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: results/galaxy/study.json: missing")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", outputs.COMMANDS)
+def test_a_commands_modules_are_found_and_load_no_torch(command: str) -> None:
+    found = outputs.modules(command)
+    assert f"analysis.{command}" in found
+    assert "mlm.files" in found
+    assert len(code_hash(found)) == 16
+    assert not [m for m in found if "import torch" in (REPOSITORY / f"{m.replace('.', '/')}.py").read_text()]
+
+
+def test_sources_of_the_paper_exist() -> None:
+    assert all((REPOSITORY / path).exists() for path in outputs.sources())

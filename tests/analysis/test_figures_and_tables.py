@@ -1,0 +1,76 @@
+"""Tables that fill no gap; figures that are the same bytes twice and say what they are not."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic_results import EFFECTS, EXPERIMENT, Synthetic
+
+from analysis import figures, outputs, study, style, table, tidy
+
+Make = Callable[..., Synthetic]
+
+
+def test_a_kind_that_an_arm_lacks_is_a_dash(analysed: Make) -> None:
+    made = analysed(seeds=3)
+    planned = study.load(made.scale)
+    printed = {
+        p.name: p for p in table.panels(planned.experiment(EXPERIMENT), tidy.load(made.scale, EXPERIMENT))
+    }
+    rows = {row[0]: row for row in printed["loss"].rows}
+    assert rows["100/0/0"][-2:] == ("—", "—")
+    assert rows["0/0/100"][4:6] == ("—", "—")
+    assert "—" not in rows["80/10/10"]
+    realised = {row[0]: row for row in printed["realised"].rows}
+    assert realised["81/9/10"][3:6] == ("81.00", "9.00", "10.00")
+    assert [row[0] for row in printed["features"].references] == [
+        "untrained encoder",
+        "lookup, first piece",
+        "lookup, whole word",
+    ]
+
+
+def test_tables_and_figures_twice_the_same_bytes(analysed: Make) -> None:
+    made = analysed(seeds=3)
+    paths = [
+        made.root / name for c in ("table", "figures") for name in outputs.files(c, made.scale, EXPERIMENT)
+    ]
+    bits = []
+    for _ in range(2):
+        planned = study.load(made.scale)
+        table.write(planned, EXPERIMENT)
+        figures.write(planned, EXPERIMENT)
+        bits.append([path.read_bytes() for path in paths])
+    assert bits[0] == bits[1]
+    assert all(bits[0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": 2, "evidence": False},
+        {"seeds": 2, "diverged": tuple((arm, seed) for arm in EFFECTS for seed in range(2))},
+        {"seeds": 2, "missing": tuple((arm, seed) for arm in EFFECTS for seed in range(2))},
+        {"seeds": 1, "effects": {arm: EFFECTS[arm] for arm in ("80-10-10", "100-0-0")}},
+    ],
+    ids=["smoke", "all diverged", "nothing yet", "one seed"],
+)
+def test_whatever_is_there_can_be_drawn(analysed: Make, options: dict[str, object]) -> None:
+    made = analysed(**options)
+    planned = study.load(made.scale)
+    table.write(planned, EXPERIMENT)
+    figures.write(planned, EXPERIMENT)
+    text = made.table("table.md").read_text()
+    assert ("smoke, not evidence" in text) == (not made.evidence)
+    assert ("partial: 0 of 14" in text) == ("missing" in options)
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=9))
+def test_labels_never_overlap_and_keep_their_order(wanted: list[float]) -> None:
+    placed = style.spread(wanted, gap=1.0, low=0.0, high=10.0)
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    heights = [placed[i] for i in order]
+    assert all(above - below >= 1 - 1e-9 for below, above in itertools.pairwise(heights))
+    assert min(heights) >= -1e-9 and max(heights) <= 10 + 1e-9

@@ -1,0 +1,140 @@
+"""The paper: whole, the same bytes twice, true to its marks, and stopped by a number that is not there."""
+
+import io
+import re
+from collections.abc import Callable
+
+import pytest
+from matplotlib.figure import Figure
+from synthetic_results import EXPERIMENT, Synthetic
+
+from analysis import numbers, outputs, paper, published, study
+from analysis.quote import Quoter, UnknownNumber
+from mlm.errors import InputError
+from mlm.files import read_json
+
+Make = Callable[..., Synthetic]
+
+
+@pytest.fixture(scope="module")
+def picture() -> bytes:
+    """A figure that costs little; the real ones have tests of their own."""
+    buffer = io.BytesIO()
+    Figure(figsize=(2, 1)).savefig(buffer, format="pdf", metadata={"CreationDate": None})
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def ready(analysed: Make, picture: bytes) -> Make:
+    def build(**options: object) -> Synthetic:
+        made = analysed(**options)
+        planned = study.load(made.scale)
+        for name in outputs.files("figures", made.scale, EXPERIMENT):
+            path = made.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture)
+        numbers.write(planned, [EXPERIMENT])
+        return made
+
+    return build
+
+
+def text_of(made: Synthetic) -> str:
+    planned = study.load(made.scale)
+    return paper.render(planned, [EXPERIMENT], Quoter(numbers.load(made.scale)))
+
+
+def test_the_paper_twice_the_same_bytes_and_every_quoted_number_in_its_ledger(ready: Make) -> None:
+    made = ready()
+    bits = []
+    for _ in range(2):
+        paper.write(study.load(made.scale))
+        bits.append([(made.root / name).read_bytes() for name in outputs.files("paper", made.scale)])
+    assert bits[0] == bits[1]
+    assert bits[0][0].startswith(b"%PDF")
+    text = bits[0][1].decode()
+    entries = numbers.load(made.scale)
+    ledger = re.findall(r"^\| `(split[^`]+)` \|", text, flags=re.MULTILINE)
+    assert len(ledger) > 40 and set(ledger) <= set(entries)
+    assert "smoke" not in text and "<<" not in text
+    assert "*supported*: 100/0/0 is lower, as stated beforehand" in text
+
+
+def test_numbers_have_their_runs_and_no_seconds(ready: Make) -> None:
+    made = ready()
+    entries = read_json(made.results / made.scale / "numbers.json", "")
+    mean = entries["split.100-0-0.probe.accuracy.mean"]
+    assert sorted(mean["runs"]) == sorted(made.digests["100-0-0", seed] for seed in made.seeds)
+    assert mean["n"] == 8 and mean["low"] < mean["value"] < mean["high"]
+    difference = entries["split.contrast.100-0-0.probe.accuracy.difference"]
+    assert len(difference["runs"]) == 16 and difference["high"] < 0
+    assert entries["split.setup.parameters"]["value"] == 32 * 16 + 16
+    assert entries["split.setup.steps"]["value"] == 640
+    assert {"value", "low", "high", "n", "digits", "unit", "runs", "code", "git_commit"} <= mean.keys()
+    assert not [key for key in entries if "second" in key]
+    numbers.write(study.load(made.scale), [EXPERIMENT])
+    assert read_json(made.results / made.scale / "numbers.json", "") == entries
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seeds": 2, "evidence": False},
+        {"seeds": 8, "missing": (("0-0-100", 3),), "diverged": (("100-0-0", 0),)},
+        {"seeds": 1},
+    ],
+    ids=["smoke", "partial", "one seed"],
+)
+def test_the_text_reads_whatever_is_there(ready: Make, options: dict[str, object]) -> None:
+    made = ready(**options)
+    text = text_of(made)
+    assert ("smoke, not evidence" in text) == (not made.evidence)
+    assert ("The study is not complete" in text) == ("missing" in options)
+    assert "None" not in text and "nan" not in text.lower().split()
+    if "missing" in options:
+        paper.write(study.load(made.scale))
+
+
+def test_an_unknown_number_stops_the_build_with_its_id_and_line(ready: Make) -> None:
+    made = ready(seeds=1)
+    source = made.root / "paper" / "paper.md"
+    lines = source.read_text().splitlines()
+    lines.insert(99, 'The accuracy is << num("split.100-0-0.probe.acuracy.mean") >>.')
+    source.write_text("\n".join(lines))
+    with pytest.raises(
+        InputError,
+        match=r"paper/paper.md, line 100: no number has the id 'split.100-0-0.probe.acuracy.mean'; near are",
+    ):
+        text_of(made)
+    lines[99] = "The accuracy is << accuracy >>."
+    source.write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"line 100: 'accuracy' is undefined"):
+        text_of(made)
+    lines[99] = "<% if %>"
+    source.write_text("\n".join(lines))
+    with pytest.raises(InputError, match="line 100: "):
+        text_of(made)
+
+
+def test_dashes_hyphens_and_letters_survive() -> None:
+    typst = paper.to_typst(
+        "---\ntitle: x\n---\n\n"
+        "80–90 well-read — ẞ Kučera “so” −0.5 ReLU² `--cores` $\\delta$ 100 % #1 @ <b\\> [MASK]"
+    )
+    for piece in ("well-read", "Kučera", "−0.5", "ReLU²", "`--cores`", "ẞ", "\\#1", "MASK"):
+        assert piece in typst
+
+
+def test_published_values_are_those_of_the_source_and_set_beside_ours() -> None:
+    c2 = published.load("c2")
+    assert c2.rows["100-0-0"] == {"mnli": 84.3, "ner": 94.9, "ner_features": 94.0}
+    columns, rows = published.beside(c2, [])
+    assert len(rows) == 6 and all(len(row) == len(columns) for row in rows)
+    assert rows[1][-2:] == ("−0.9", "—")
+    with pytest.raises(InputError, match="there are: c2"):
+        published.load("c3")
+
+
+def test_quoting_nothing_is_an_error() -> None:
+    with pytest.raises(UnknownNumber, match=r"'a\.b'"):
+        Quoter({}).num("a.b")

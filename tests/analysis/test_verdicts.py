@@ -1,0 +1,137 @@
+"""Holm by hand, what a few pairs can reach, and each verdict with its sentence."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic_results import EFFECTS, EXPERIMENT, Synthetic
+
+from analysis import contrasts, labels, sentences, study, verdicts
+from analysis.multiplicity import holm
+from analysis.quote import Quoter
+from analysis.summary import estimate
+
+
+def test_holm_by_hand() -> None:
+    # 4·.01, 3·.02, 2·.03, 1·.04 and no smaller than the one before: .04 .06 .06 .06
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_holm_controls_the_family_under_the_null() -> None:
+    draws = np.random.default_rng(0).random((2000, 4))
+    assert np.mean([min(holm(list(p))) < 0.05 for p in draws]) <= 0.05 + 0.013
+
+
+@pytest.mark.parametrize(
+    ("contrasts_", "seeds"), [(1, 6), (2, 7), (3, 7), (4, 8), (6, 8), (7, 9), (12, 9), (13, 10), (25, 10)]
+)
+def test_seeds_that_a_family_needs(contrasts_: int, seeds: int) -> None:
+    assert not any(verdicts.out_of_reach([seeds] * contrasts_, sides=2))
+    assert all(verdicts.out_of_reach([seeds - 1] * contrasts_, sides=2))
+
+
+def test_student_interval() -> None:
+    found = estimate([1.0, 2.0, 3.0])
+    assert found is not None
+    assert (found.mean, found.low, found.high) == pytest.approx(
+        (2.0, -0.4841377, 4.4841377)
+    )  # t(.975, 2) = 4.3027
+    assert estimate([]) is None
+
+
+def results_of(
+    effects: dict[str, float], analysed: Callable[..., Synthetic], **options: object
+) -> dict[str, contrasts.Result]:
+    made = analysed(effects=effects, **options)
+    return {result.arm: result for result in contrasts.load(made.scale, EXPERIMENT)}
+
+
+def test_every_verdict_is_reached_and_worded(analysed: Callable[..., Synthetic]) -> None:
+    effects = EFFECTS | {"100-0-0": -0.05, "80-0-20": 0.06, "80-20-0": 0.0, "81-9-10": 0.0}
+    found = results_of(effects, analysed, spread=0.003)
+    assert found["100-0-0"].verdict == "supported"
+    assert found["80-0-20"].verdict == "contradicted"
+    assert found["80-20-0"].verdict == "inconclusive"
+    assert found["81-9-10"].verdict == "equivalent"
+    assert (found["100-0-0"].high or 0) < 0 < (found["80-0-20"].low or 0)
+    assert "as stated beforehand" in said(found["100-0-0"])
+    assert "80/0/20 is higher, against the stated direction" in said(found["80-0-20"])
+    assert "either side of zero" in said(found["80-20-0"])
+    assert "smaller than 0.02 either way" in said(found["81-9-10"])
+
+
+def test_a_large_difference_contradicts_equivalence_and_a_vague_one_does_not(
+    analysed: Callable[..., Synthetic],
+) -> None:
+    assert results_of(EFFECTS | {"81-9-10": 0.08}, analysed)["81-9-10"].verdict == "contradicted"
+    vague = results_of(EFFECTS | {"81-9-10": 0.0}, analysed, spread=0.08)["81-9-10"]
+    assert vague.verdict == "inconclusive"
+    assert "neither a difference within 0.02 nor one beyond it" in said(vague)
+
+
+def test_few_seeds_only_describe(analysed: Callable[..., Synthetic]) -> None:
+    found = results_of(EFFECTS, analysed, seeds=7)
+    assert found["100-0-0"].verdict == "supported"
+    assert found["0-0-100"].verdict == "descriptive"  # four secondary contrasts need eight
+    assert "with 7 pairs in a family of 4" in said(found["0-0-100"])
+
+
+def test_missing_runs_give_no_verdict_and_no_p(analysed: Callable[..., Synthetic]) -> None:
+    found = results_of(EFFECTS, analysed, missing=(("80-20-0", 1),))
+    assert {result.verdict for result in found.values()} == {"partial"}
+    assert {result.p for result in found.values()} == {None}
+    assert found["80-20-0"].n == 7
+    assert "no verdict is given" in said(found["100-0-0"])
+
+
+def test_a_diverged_run_leaves_its_pair_and_is_told(analysed: Callable[..., Synthetic]) -> None:
+    found = results_of(EFFECTS, analysed, diverged=(("0-0-100", 2), *(("0-20-80", s) for s in range(8))))
+    assert (found["0-0-100"].n, found["0-0-100"].planned) == (7, 8)
+    assert "diverged at seed 2" in said(found["0-0-100"])
+    assert found["0-20-80"].difference is None
+    assert found["0-20-80"].verdict == "descriptive"
+    assert "no pair of runs is complete" in said(found["0-20-80"])
+    assert found["100-0-0"].verdict == "supported"
+
+
+def test_both_primary_headlines_read(analysed: Callable[..., Synthetic]) -> None:
+    result = results_of(EFFECTS, analysed)["100-0-0"]
+    for verdict in verdicts.VERDICTS:
+        if verdict != "equivalent":
+            text = sentences.headline(replace(result, verdict=verdict), quoter(result))
+            assert text.startswith("Training with 100/0/0 instead of 80/10/10 lowers")
+            assert text.endswith(".")
+
+
+def test_contrast_stated_twice_is_refused(make: Callable[..., Synthetic]) -> None:
+    from mlm.errors import InputError
+    from mlm.files import read_json, write_json
+
+    made = make(seeds=1)
+    path = made.results / made.scale / "study.json"
+    content = read_json(path, "")
+    stated = content["experiments"][EXPERIMENT]["contrasts"]
+    stated.append(stated[0])
+    write_json(path, content)
+    with pytest.raises(InputError, match=r"experiments/split.yaml: contrasts: 100-0-0 .* twice"):
+        study.load(made.scale)
+
+
+def quoter(result: contrasts.Result) -> Quoter:
+    digits = labels.digits(result.measure)
+    base = {"low": None, "high": None, "n": result.n, "digits": digits, "unit": "", "runs": []}
+    values = {
+        name: base | {"value": getattr(result, name)}
+        for name in ("difference", "effect_size", "p", "p_holm", "n")
+    }
+    values["difference"] |= {"low": result.low, "high": result.high} if result.bounded else {}
+    values["margin"] = base | {"value": result.margin, "digits": None}
+    values["n"] |= {"digits": 0}
+    return Quoter({f"{result.id}.{name}": entry for name, entry in values.items()})
+
+
+def said(result: contrasts.Result) -> str:
+    return sentences.verdict(result, quoter(result), 4 if result.family == "secondary" else 1)
