@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mlm.errors import InputError
 from mlm.randomness import Purpose, generator
@@ -41,7 +43,7 @@ class Batches:
         phase = draws.integers(self.length)
         return phase + draws.permutation(self.windows).astype(np.int64) * self.length
 
-    def __call__(self, step: int) -> torch.Tensor:
+    def __call__(self, step: int) -> Int[Tensor, "batch_size length"]:
         """[batch_size, length] int64 tokens of a step (counted from 0)."""
         places = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         epochs, within = np.divmod(places, self.windows)
@@ -53,7 +55,7 @@ class Batches:
         return torch.from_numpy(self.tokens[index].astype(np.int64))
 
 
-def windows(tokens: NDArray[Any], length: int, most: int) -> torch.Tensor:
+def windows(tokens: NDArray[Any], length: int, most: int) -> Int[Tensor, "n length"]:
     """[n, length] up to `most` windows spread evenly over a stream; for evaluation.
 
     They do not overlap unless fewer are there than asked for; then all there are come.

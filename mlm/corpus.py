@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from mlm import archives, files, yaml_file
-from mlm.errors import InputError
+from mlm.errors import Damaged, InputError
 from mlm.yaml_file import Strict
 
 SPLITS = ("train", "validation", "test")
@@ -131,6 +131,17 @@ def prepare(path: Path, folder: Path) -> None:
             "splits": {s: {**counts[s], "sha256": hashes[s].hexdigest()} for s in SPLITS},
         },
     )
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest of a prepared corpus whose files are as they were written."""
+    remedy = f"delete {folder} and run again"
+    manifest: dict[str, Any] = files.read_json(folder / "corpus.json", remedy)
+    for split in SPLITS:
+        path = folder / f"{split}.jsonl"
+        if not path.exists() or files.file_sha256(path) != manifest["splits"][split]["sha256"]:
+            raise Damaged(f"{path}: missing or altered since it was prepared; {remedy}")
+    return manifest
 
 
 def read(folder: Path, split: str) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mlm import config
@@ -54,7 +55,7 @@ class _RMSNorm(torch.autograd.Function):
         return result
 
 
-def rms_norm(x: Tensor) -> Tensor:
+def rms_norm(x: Float[Tensor, "*places width"]) -> Float[Tensor, "*places width"]:
     """[…, width] -> the same with unit root mean square."""
     return _RMSNorm.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -90,7 +91,9 @@ class Linear(nn.Module):
         return F.linear(x, self.weight[begin:end].to(x.dtype), bias)
 
 
-def rotary_table(length: int, head_width: int) -> tuple[Tensor, Tensor]:
+def rotary_table(
+    length: int, head_width: int
+) -> tuple[Float[Tensor, "length half"], Float[Tensor, "length half"]]:
     """[length, head_width / 2] cosines and sines of position · 10000^(-2i / head_width)."""
     inverse = 10000.0 ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
     angles = torch.outer(torch.arange(length, dtype=torch.float64), inverse)
@@ -229,8 +232,9 @@ class Encoder(nn.Module):
                 deviation = parameter.shape[1] ** -0.5
             parameter.copy_(values.mul_(deviation))
 
-    def hidden(self, tokens: Tensor, *, at: Tensor | None = None, visible: Tensor | None = None,
-               uniform: Uniform | None = None) -> list[Tensor]:  # fmt: skip
+    def hidden(self, tokens: Int[Tensor, "rows length"], *, at: Int[Tensor, "rows targets"] | None = None,
+               visible: Bool[Tensor, "rows length"] | None = None,
+               uniform: Uniform | None = None) -> list[Float[Tensor, "rows _ width"]]:  # fmt: skip
         """Hidden states behind the embedding and behind each layer: layers + 1 tensors.
 
         Args:
@@ -254,7 +258,7 @@ class Encoder(nn.Module):
             states.append(x)
         return states
 
-    def logits(self, x: Tensor) -> Tensor:
+    def logits(self, x: Float[Tensor, "*places width"]) -> Float[Tensor, "*places n_tokens"]:
         """[…, width] last hidden state -> […, n_tokens] logits, in the encoder's dtype."""
         x = self.final_norm(x)
         if self.options.head_transform:
@@ -262,8 +266,9 @@ class Encoder(nn.Module):
         bias = self.head_bias.to(x.dtype) if self.options.biases else None
         return F.linear(x, self.embedding.to(x.dtype), bias)
 
-    def forward(self, tokens: Tensor, *, at: Tensor | None = None, visible: Tensor | None = None,
-                uniform: Uniform | None = None) -> Tensor:  # fmt: skip
+    def forward(self, tokens: Int[Tensor, "rows length"], *, at: Int[Tensor, "rows targets"] | None = None,
+                visible: Bool[Tensor, "rows length"] | None = None,
+                uniform: Uniform | None = None) -> Float[Tensor, "rows places n_tokens"]:  # fmt: skip
         """[rows, length] tokens -> [rows, length or targets, n_tokens] logits."""
         return self.logits(self.hidden(tokens, at=at, visible=visible, uniform=uniform)[-1])
 

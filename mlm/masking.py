@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Int, Int8
+from torch import Tensor
 
 from mlm import config
 from mlm.randomness import Uniform
@@ -23,11 +25,11 @@ from mlm.randomness import Uniform
 class Corrupted(NamedTuple):
     """A corrupted batch; all tensors are [rows, length]."""
 
-    inputs: torch.Tensor
+    inputs: Int[Tensor, "rows length"]
     """int64, what the model sees."""
-    selected: torch.Tensor
+    selected: Bool[Tensor, "rows length"]
     """bool, the targets: positions whose original token is to be predicted."""
-    kind: torch.Tensor
+    kind: Int8[Tensor, "rows length"]
     """int8 at every position: 0 not selected, 1 shown [MASK], 2 the same, 3 random."""
 
 
@@ -35,7 +37,7 @@ KIND_NUMBERS = {"mask": 1, "same": 2, "random": 3}
 
 
 def corrupt(
-    tokens: torch.Tensor,
+    tokens: Int[Tensor, "rows length"],
     masking: config.Masking,
     uniform: Uniform,
     *,
@@ -77,7 +79,9 @@ def corrupt(
     return Corrupted(inputs, selected, kind)
 
 
-def select_exact(eligible: torch.Tensor, rate: float, uniform: Uniform) -> torch.Tensor:
+def select_exact(
+    eligible: Bool[Tensor, "rows length"], rate: float, uniform: Uniform
+) -> Bool[Tensor, "rows length"]:
     """[rows, length] bool: floor(rate · n + u) of each row's n eligible positions, uniformly."""
     rows, length = eligible.shape
     available = eligible.sum(1)
@@ -89,12 +93,14 @@ def select_exact(eligible: torch.Tensor, rate: float, uniform: Uniform) -> torch
     return torch.zeros_like(eligible).scatter_(1, order, chosen)
 
 
-def select_bernoulli(eligible: torch.Tensor, rate: float, uniform: Uniform) -> torch.Tensor:
+def select_bernoulli(
+    eligible: Bool[Tensor, "rows length"], rate: float, uniform: Uniform
+) -> Bool[Tensor, "rows length"]:
     """[rows, length] bool: each eligible position with probability `rate`."""
     return eligible & (uniform((eligible.shape[0], eligible.shape[1])) < rate)
 
 
-def _ordinary(n_tokens: int, protected: tuple[int, ...], device: torch.device) -> torch.Tensor:
+def _ordinary(n_tokens: int, protected: tuple[int, ...], device: torch.device) -> Int[Tensor, "ordinary"]:
     keep = torch.ones(n_tokens, dtype=torch.bool)
     keep[[token for token in protected if 0 <= token < n_tokens]] = False
     return keep.nonzero()[:, 0].to(device)
@@ -144,8 +150,8 @@ class MLM:
         self.masking = config.Masking(rate=masking_prob, selection="bernoulli", split=split)
 
     def __call__(
-        self, x: torch.Tensor, generator: torch.Generator | None = None, seq_dim: int = 0
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, x: Int[Tensor, "first second"], generator: torch.Generator | None = None, seq_dim: int = 0
+    ) -> tuple[Int[Tensor, "first second"], Int[Tensor, "first second"]]:
         """Corrupt `x`, [seq_len, batch_size] int64 (batch first with seq_dim=1), and leave it as it is.
 
         Returns:

@@ -2,10 +2,13 @@
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def target_positions(selected: Tensor) -> tuple[Tensor, Tensor]:
+def target_positions(
+    selected: Bool[Tensor, "rows length"],
+) -> tuple[Int[Tensor, "rows targets"], Bool[Tensor, "rows targets"]]:
     """Positions of the targets as a rectangle, so that a batch stays a batch.
 
     Args:
@@ -22,13 +25,19 @@ def target_positions(selected: Tensor) -> tuple[Tensor, Tensor]:
     return at, real
 
 
-def cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
+def cross_entropies(
+    logits: Float[Tensor, "*places n_tokens"], targets: Int[Tensor, "*places"]
+) -> Float[Tensor, "*places"]:
     """[…, n_tokens], […] -> […] float32 negative log-likelihoods in nats."""
     flat = F.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), reduction="none")
     return flat.view(targets.shape)
 
 
-def masked_lm_loss(logits: Tensor, targets: Tensor, real: Tensor) -> Tensor:
+def masked_lm_loss(
+    logits: Float[Tensor, "rows targets n_tokens"],
+    targets: Int[Tensor, "rows targets"],
+    real: Bool[Tensor, "rows targets"],
+) -> Float[Tensor, ""]:
     """Mean negative log-likelihood over a batch's targets, in nats; 0 for a batch without any.
 
     Every target of the batch has the same weight: a row may have none.

@@ -42,6 +42,7 @@ class Shard:
 
 def write(corpus_folder: Path, vocabulary: Path, folder: Path, cores: int = 1) -> None:
     """Encode a prepared corpus; the bytes do not depend on `cores`, memory not on the corpus."""
+    manifest = corpus.verify(corpus_folder)
     tokenizer = Tokenizer.read(vocabulary)
     dtype = "<u2" if tokenizer.size <= 2**16 else "<u4"
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +51,6 @@ def write(corpus_folder: Path, vocabulary: Path, folder: Path, cores: int = 1) -
     with ProcessPoolExecutor(cores, get_context("spawn"), _start, (tokenizer.model,)) as pool:
         for split in corpus.SPLITS:
             splits[split] = _write_split(pool, cores, corpus.read(corpus_folder, split), folder, split, dtype)
-    manifest = read_json(corpus_folder / "corpus.json", "prepare the corpus again")
     write_json(
         folder / "shards.json",
         {

@@ -38,7 +38,9 @@ def plan(experiment: str, arm: str, seed: int, scale: str, changes: list[str]) -
         vocabulary.prepare(run.config.vocabulary, data.corpus, data.vocabulary, str(data.corpus_file))
     if not (data.shards / "shards.json").exists():
         shards.write(data.corpus, data.vocabulary, data.shards, os.cpu_count() or 1)
-    study.write_run(run, [] if changes else [[scale, experiment, wanted, seed]])
+    study.write_run(run)
+    if not changes:
+        study.write_labels(run.folder, [[scale, experiment, wanted, seed]], scale)
     return run.folder
 
 
@@ -187,15 +189,7 @@ def evaluation(run: RunFolder, sequences: int) -> dict[str, Any]:
     from mlm import evaluate
 
     data = shards.read(run.shards, run.vocabulary)
-    values: dict[str, float] = {}
-    for split in ("validation", "test"):
-        for name, masking in evaluate.corruptions(run.config).items():
-            length, size = run.config.sequence_length, encoder.n_tokens
-            batches = evaluate.freeze(data[split].tokens, masking, length, size, sequences)
-            result = evaluate.measure(encoder, batches, encoder.embedding.device)
-            values |= dict(evaluate.flatten(f"{split}.{name}", result))
-    # Under the yardstick every target shows [MASK]: its breakdown by kind would say the same twice.
-    return {"values": {k: v for k, v in values.items() if k.split(".")[1:3] != ["yardstick", "mask"]}}
+    return {"values": evaluate.final(encoder, run.config, data, sequences, encoder.embedding.device)}
 
 
 def probe(run: RunFolder, sentences: Path, trained: bool) -> dict[str, Any]:

@@ -21,7 +21,11 @@ from mlm.yaml_file import Strict
 
 EXPERIMENTS = Path("experiments")
 RESULTS = Path("results")
-MEASURES = ("evaluation", "probe")
+MEASURES = {
+    "evaluation": ("mlm.evaluate", "mlm.measures"),
+    "probe": ("mlm.probe", "mlm.brown", "mlm.vocabulary"),
+}
+"""Measures of a finished run, each with the modules that decide its numbers beside the run's own."""
 Layers = list[tuple[Path, str, Mapping[str, Any]]]
 """(file, key prefix, content) of each layer of a merge, in its order."""
 Model = TypeVar("Model", bound=Strict)
@@ -114,7 +118,7 @@ class Study:
     def measure_file(self, name: str) -> str:
         """File name of a measure inside a run's folder: its settings and code are part of it."""
         settings = getattr(self.scale.measures, name).model_dump()
-        code = identity.code_hash((f"mlm.{'evaluate' if name == 'evaluation' else name}", "mlm.vocabulary"))
+        code = identity.code_hash(MEASURES[name], ("torch", "numpy"))
         data = self.probe_data.name if name == "probe" else ""
         return f"{name}-{identity.digest([settings, code, data])}.json"
 
@@ -163,20 +167,28 @@ class Study:
         labels: dict[str, list[list[Any]]] = {}
         for cell in self.cells:
             labels.setdefault(cell.digest, []).append([self.scale_name, cell.experiment, cell.arm, cell.seed])
+        for folder in (RESULTS / "runs").glob("*"):
+            if folder.name not in labels:
+                write_labels(folder, [], self.scale_name)  # of an arm that has been edited since
         for digest, run in self.runs.items():
-            write_run(run, labels[digest])
+            write_run(run)
+            write_labels(run.folder, labels[digest], self.scale_name)
 
 
-def write_run(run: PlannedRun, labels: list[list[Any]]) -> None:
-    """A run folder's config.json, and beside it who asked for the run, which is no part of it."""
+def write_run(run: PlannedRun) -> None:
+    """Write a run folder's config.json, once."""
     path = run.folder / "config.json"
     if not path.exists():
         write_json(path, run.record())
-    known = run.folder / "labels.json"
-    before = read_json(known, "delete it") if known.exists() else []
-    after = before + [label for label in labels if label not in before]
+
+
+def write_labels(folder: Path, labels: list[list[Any]], scale: str) -> None:
+    """Who asks for a run, as (scale, experiment, arm, seed); labels of other scales stay."""
+    path = folder / "labels.json"
+    before = read_json(path, "delete it") if path.exists() else []
+    after = [label for label in before if label[0] != scale] + labels
     if after != before:
-        write_json(known, after)
+        write_json(path, after)
 
 
 def available() -> list[str]:

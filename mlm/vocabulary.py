@@ -128,6 +128,7 @@ def train(lines: Iterable[str], wanted: config.Vocabulary, declared_in: str) -> 
 
 def prepare(wanted: config.Vocabulary, corpus_folder: Path, path: Path, declared_in: str) -> None:
     """Train on the training split of a prepared corpus and write the model to `path`."""
+    corpus.verify(corpus_folder)
     characters = sum(len(text) for _, text in corpus.read(corpus_folder, "train"))
     stride = max(1, -(-characters // TRAINING_CHARACTERS))
     write_atomically(path, train(_lines(corpus_folder, stride), wanted, declared_in))

@@ -38,7 +38,9 @@ def vocabularies() -> dict[str, Tokenizer]:
     lines = [line for line in TEXT.split("\n") if line.strip()]
     wanted = {"unigram": 600, "bpe": 600, "char": len(set(TEXT) - {"\n"}) + 1 + config.N_SPECIAL}
     return {
-        kind: Tokenizer(vocabulary.train(lines, config.Vocabulary.model_validate({"kind": kind, "size": n}), "here"))
+        kind: Tokenizer(
+            vocabulary.train(lines, config.Vocabulary.model_validate({"kind": kind, "size": n}), "here")
+        )
         for kind, n in wanted.items()
     }
 
@@ -101,7 +103,8 @@ def prepared(tmp_path: Path) -> Iterator[Path]:
     for number, split in enumerate(corpus.SPLITS):
         chosen = texts[number * 90 : number * 90 + 90]
         lines = [
-            {"document": f"{split}-{i}", "text": "\n\n".join(chosen[30 * i : 30 * i + 30]) + "\n"} for i in range(3)
+            {"document": f"{split}-{i}", "text": "\n\n".join(chosen[30 * i : 30 * i + 30]) + "\n"}
+            for i in range(3)
         ]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     manifest = {"splits": {split: {"sha256": split} for split in corpus.SPLITS}}

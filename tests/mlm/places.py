@@ -6,10 +6,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import Any
 
 import yaml
-from pydoc_data.topics import topics
 
 ROOT = Path(__file__).parents[2]
 ARCHIVES = Path(os.environ.get("MLM_ARCHIVES", ROOT / ".cache" / "archives")).resolve()
@@ -113,7 +113,13 @@ def mlm(place: Path, *words: str, **variables: str) -> subprocess.CompletedProce
     """`python -m mlm …` in a place; its output as text."""
     command = [sys.executable, "-m", "mlm", *words]
     return subprocess.run(
-        command, cwd=place, env=environment(**variables), capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=place,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 

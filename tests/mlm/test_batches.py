@@ -78,7 +78,9 @@ def test_text_too_short_is_named() -> None:
 
 
 @given(length=st.integers(1, 9), there=st.integers(1, 60), rest=st.integers(0, 8), most=st.integers(1, 80))
-def test_windows_for_evaluation_are_even_and_do_not_overlap(length: int, there: int, rest: int, most: int) -> None:
+def test_windows_for_evaluation_are_even_and_do_not_overlap(
+    length: int, there: int, rest: int, most: int
+) -> None:
     found = windows(np.arange(length * there + min(rest, length - 1), dtype=np.uint32), length, most)
     assert found.shape == (min(most, there), length)
     assert torch.equal(found, found[:, :1] + torch.arange(length))

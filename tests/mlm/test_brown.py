@@ -75,7 +75,9 @@ def test_no_sentence_is_both_learnt_and_asked(whole: list[brown.Sentence]) -> No
     assert len(sides[0] & sides[1]) < 0.01 * len(sides[1])
 
 
-def test_the_most_frequent_tag_of_a_word_scores_as_it_does_in_the_literature(whole: list[brown.Sentence]) -> None:
+def test_the_most_frequent_tag_of_a_word_scores_as_it_does_in_the_literature(
+    whole: list[brown.Sentence],
+) -> None:
     from mlm.probe import lookup
 
     train, test = ([(w, t) for s in whole if s.held_out == side for w, t in zip(s.words, s.tags, strict=True)]

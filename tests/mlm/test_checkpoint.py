@@ -16,7 +16,9 @@ from mlm.errors import Damaged
 
 def state(step: int) -> State:
     source = torch.Generator().manual_seed(step)
-    tensors = {name: torch.randn(50, generator=source) for name in ("parameters", "first_moment", "second_moment")}
+    tensors = {
+        name: torch.randn(50, generator=source) for name in ("parameters", "first_moment", "second_moment")
+    }
     return State(step, tensors, {"eligible": float(step), "seconds": step / 3})
 
 

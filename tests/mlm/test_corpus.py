@@ -154,7 +154,9 @@ PLAYS = {f"plays/{name}.md": text.encode() for name, text in TEXTS.items()}
 def test_members_of_an_archive(pack, own_archives: Path) -> None:
     archive = pack({"code.py": b"raise SystemExit", **dict(reversed(PLAYS.items()))})
     found = prepared(declare(package(archive)))
-    assert {d: t for part in found.values() for d, t in part.items()} == {n: r.decode() for n, r in PLAYS.items()}
+    assert {d: t for part in found.values() for d, t in part.items()} == {
+        n: r.decode() for n, r in PLAYS.items()
+    }
     assert list(found["test"]) == ["plays/scene-2.md", "plays/scene-3.md"]
 
 
@@ -273,7 +275,9 @@ def test_cleaning_does_not_depend_on_where_the_parts_are_cut(part: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus, "PART_CHARACTERS", max(part, 30))  # longer than every line
         parts = corpus._parts(io.BytesIO(PLAY.encode()), "here")
-        assert "".join(corpus._cleaned(parts, "markdown_play")) == "".join(corpus._cleaned([PLAY], "markdown_play"))
+        assert "".join(corpus._cleaned(parts, "markdown_play")) == "".join(
+            corpus._cleaned([PLAY], "markdown_play")
+        )
 
 
 # What is wrong is said, with file and remedy
@@ -323,7 +327,9 @@ def test_names_that_match_no_document_and_an_empty_split() -> None:
     said = refusal(declare(files("in/scene-0.txt"), {"validation": 1e-9, "test": 1e-9}))
     assert "no document falls to validation" in said
     assert "raise its share" in said
-    assert "no document falls to train" in refusal(declare(files("in/*.txt"), {"validation": ["*"], "test": 0.1}))
+    assert "no document falls to train" in refusal(
+        declare(files("in/*.txt"), {"validation": ["*"], "test": 0.1})
+    )
 
 
 def test_a_wrong_hash_is_refused(own_archives: Path) -> None:

@@ -101,12 +101,18 @@ def test_measures_have_names_that_a_contrast_can_know_beforehand(here, modern: R
     assert set(values) == expected
 
 
-def test_yardstick_masks_are_those_of_every_arm(data: dict[str, shards.Shard], modern: RunFolder, bert: RunFolder) -> None:
+def test_yardstick_masks_are_those_of_every_arm(
+    data: dict[str, shards.Shard], modern: RunFolder, bert: RunFolder
+) -> None:
     one, other = (
         evaluate.freeze(data["test"].tokens, evaluate.corruptions(run.config)["yardstick"], 16, 400, 16)
         for run in (modern, bert)
     )
-    assert all(torch.equal(a, b) for mine, theirs in zip(one, other, strict=True) for a, b in zip(mine, theirs, strict=True))
+    assert all(
+        torch.equal(a, b)
+        for mine, theirs in zip(one, other, strict=True)
+        for a, b in zip(mine, theirs, strict=True)
+    )
     assert config.YARDSTICK.split == config.Split(mask=1.0)
     assert config.YARDSTICK.rate == 0.15
 

@@ -80,7 +80,10 @@ def test_answers_are_the_models_distribution_without_special_tokens() -> None:
 
 
 def test_colours_tell_right_from_wrong_from_context() -> None:
-    record = {"pieces": ["▁To", "▁be", "▁or"], "fills": [{"position": 1, "piece": "▁be"}, {"position": 2, "piece": "▁if"}]}
+    record = {
+        "pieces": ["▁To", "▁be", "▁or"],
+        "fills": [{"position": 1, "piece": "▁be"}, {"position": 2, "piece": "▁if"}],
+    }
     text = coloured(record)
     assert text.plain == " To be if(or)"
     assert [(text.plain[s.start : s.end], s.style) for s in text.spans] == [

@@ -21,7 +21,9 @@ SELECTIONS = ("exact", "bernoulli")
 
 
 def masking(split: str = "80/10/10", rate: float = 0.15, selection: str = "exact") -> config.Masking:
-    shares = dict(zip(("mask", "same", "random"), (int(share) / 100 for share in split.split("/")), strict=True))
+    shares = dict(
+        zip(("mask", "same", "random"), (int(share) / 100 for share in split.split("/")), strict=True)
+    )
     return config.Masking.model_validate({"rate": rate, "selection": selection, "split": shares})
 
 
@@ -176,7 +178,9 @@ def test_kinds_are_independent_of_the_number_selected_and_of_the_position() -> N
     by_position = np.stack([torch.bincount(kind[:, i], minlength=4)[1:].numpy() for i in range(8)])
     assert stats.chi2_contingency(by_position).pvalue > LEVEL
     targets = (kind > 0).sum(1)
-    by_number = np.stack([torch.bincount(kind[targets == n].flatten(), minlength=4)[1:].numpy() for n in (2, 3)])
+    by_number = np.stack(
+        [torch.bincount(kind[targets == n].flatten(), minlength=4)[1:].numpy() for n in (2, 3)]
+    )
     assert stats.chi2_contingency(by_number).pvalue > LEVEL
 
 
@@ -237,7 +241,8 @@ def test_mlm_is_sequence_first_and_labels_are_padding_where_there_is_no_target()
 
 
 @pytest.mark.parametrize(
-    ("randomize", "no_change"), [(0.1, 0.1), (0.0, 0.0), (0.2, 0.0), (0.0, 0.2), (0.8, 0.2), (1.0, 0.0), (0.1, 0.09)]
+    ("randomize", "no_change"),
+    [(0.1, 0.1), (0.0, 0.0), (0.2, 0.0), (0.0, 0.2), (0.8, 0.2), (1.0, 0.0), (0.1, 0.09)],
 )
 def test_mlm_meets_the_split_asked_for(randomize: float, no_change: float) -> None:
     mlm = well_known(masking_prob=0.4, randomize_prob=randomize, no_change_prob=no_change)
@@ -281,7 +286,9 @@ def test_mlm_draws_from_the_generator_given_else_from_torchs_own() -> None:
     rate=st.floats(0, 1),
     seed=st.integers(0, 2**32),
 )
-def test_mlm_never_selects_nor_draws_what_must_not_be_masked(protected: list[int], rate: float, seed: int) -> None:
+def test_mlm_never_selects_nor_draws_what_must_not_be_masked(
+    protected: list[int], rate: float, seed: int
+) -> None:
     x = torch.randint(0, 20, (9, 6), generator=torch.Generator().manual_seed(seed))
     mlm = MLM(padding_token=19, mask_token=18, no_mask_tokens=protected, n_tokens=20, masking_prob=rate,
               randomize_prob=0.5, no_change_prob=0.1)  # fmt: skip

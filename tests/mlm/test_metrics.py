@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from mlm.errors import Damaged
 from mlm.metrics import MetricsLog, read
 
-RECORDS = [{"event": "train", "step": step, "loss_nats": step / 7, "text": "é\u2028"} for step in range(0, 50, 5)]
+RECORDS = [
+    {"event": "train", "step": step, "loss_nats": step / 7, "text": "é\u2028"} for step in range(0, 50, 5)
+]
 
 
 def write(path: Path, after: int, records: list[dict]) -> None:

@@ -23,7 +23,11 @@ def ours(logits: torch.Tensor, tokens: torch.Tensor, selected: torch.Tensor) -> 
 
 
 problems = st.builds(
-    problem, st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 12), st.sampled_from([0.05, 0.3, 0.9, 1.0])
+    problem,
+    st.integers(0, 2**32),
+    st.integers(1, 6),
+    st.integers(1, 12),
+    st.sampled_from([0.05, 0.3, 0.9, 1.0]),
 )
 
 

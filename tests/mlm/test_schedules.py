@@ -13,7 +13,9 @@ def rates(step: int, steps: int, warmup: int, decay: int, peak: float = 1.0) -> 
     return [learning_rate(optimizer, step * steps, n * step, (n + 1) * step) for n in range(steps)]
 
 
-@given(step=st.integers(1, 5000), steps=st.integers(1, 60), share=st.tuples(st.floats(0, 0.5), st.floats(0, 0.5)))
+@given(
+    step=st.integers(1, 5000), steps=st.integers(1, 60), share=st.tuples(st.floats(0, 0.5), st.floats(0, 0.5))
+)
 def test_laws_of_every_schedule(step: int, steps: int, share: tuple[float, float]) -> None:
     budget = step * steps
     found = rates(step, steps, int(share[0] * budget), int(share[1] * budget), 3e-3)

@@ -19,8 +19,8 @@ from mlm import checkpoint, config, evaluate, metrics, shards, train
 from mlm.batches import Batches
 from mlm.encoder import training_flops
 from mlm.errors import Damaged
-from mlm.fill import fill_prompts
 from mlm.files import file_sha256
+from mlm.fill import fill_prompts
 from mlm.masking import corrupt
 from mlm.randomness import Purpose, generator, uniform
 from mlm.runs import RunFolder
@@ -80,7 +80,9 @@ def test_stopped_and_resumed_at_several_points_is_undisturbed(
             continue
     assert next(stops, None) is None, "it was stopped five times"
     assert {k: v for k, v in outcome.items() if k != "training_seconds"} == expected
-    weights = [checkpoint.safetensors.torch.load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "parts")]
+    weights = [
+        checkpoint.safetensors.torch.load_file(tmp_path / n / "weights.safetensors") for n in ("whole", "parts")
+    ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert records(folder) == records(tmp_path / "whole")
 
@@ -99,7 +101,9 @@ def test_how_often_it_saves_reports_and_looks_changes_no_bit(
 
 def test_events_stand_where_the_configuration_puts_them(modern: RunFolder) -> None:
     run, found = modern.config, records(modern.path)
-    steps = {event: [r["step"] for r in found if r["event"] == event] for event in ("train", "evaluation", "fills")}
+    steps = {
+        event: [r["step"] for r in found if r["event"] == event] for event in ("train", "evaluation", "fills")
+    }
     assert steps["train"] == [*range(4, 41, 4)]
     assert steps["evaluation"] == steps["fills"] == [0, 16, 32, 40]
     for record in found:
@@ -114,7 +118,9 @@ def test_realised_counts_are_the_sum_over_the_records_and_what_a_recount_gives(
     outcome, run = modern.outcome(), modern.config
     realised = outcome["realised"]
     for kind_ in ("mask", "same", "random"):
-        assert realised[kind_] == sum(r["targets"][kind_] for r in records(modern.path) if r["event"] == "train")
+        assert realised[kind_] == sum(
+            r["targets"][kind_] for r in records(modern.path) if r["event"] == "train"
+        )
     assert realised["selected"] == realised["mask"] + realised["same"] + realised["random"]
     batches = Batches(data["train"].tokens, run.seed, run.batch_size, run.sequence_length)
     eligible, kinds = 0, torch.zeros(4, dtype=torch.int64)
@@ -139,7 +145,9 @@ def test_the_loss_falls_on_real_text(modern: RunFolder, data: dict[str, shards.S
     assert losses[-1] < losses[0] - 0.5
 
 
-def test_seeds_pair_arms_same_start_same_text_same_evaluation(modern: RunFolder, data: dict[str, shards.Shard]) -> None:
+def test_seeds_pair_arms_same_start_same_text_same_evaluation(
+    modern: RunFolder, data: dict[str, shards.Shard]
+) -> None:
     other = small(modern.config, masking={"rate": 0.15, "split": {"mask": 1.0}})
     one, two, third = (trainer(run, data) for run in (modern.config, other, small(other, seed=1)))
     assert torch.equal(one.optimizer.parameters, two.optimizer.parameters)
@@ -174,7 +182,10 @@ def test_a_run_that_diverges_says_at_which_step_and_rate(
     assert 1 < step < 40
     assert outcome["steps"] == step
     made = trainer(run, data)
-    finite = [bool(torch.stack([x.double() for x in made.step(number)[:2]]).isfinite().all()) for number in range(step)]
+    finite = [
+        bool(torch.stack([x.double() for x in made.step(number)[:2]]).isfinite().all())
+        for number in range(step)
+    ]
     assert finite == [True] * (step - 1) + [False], "the very step, not the record it fell into"
     assert to_the_end(run, data, tmp_path / "b" / "run") == outcome
     assert all(r["step"] < step for r in records(tmp_path / "a" / "run"))
@@ -197,7 +208,9 @@ def test_a_damaged_newest_checkpoint_costs_a_warning_and_no_bit(
     assert seen[0]["event"] == "warning"
     assert str(newest) in seen[0]["message"]
     assert {k: v for k, v in outcome.items() if k != "training_seconds"} == expected
-    assert (folder / "weights.safetensors").read_bytes() == (tmp_path / "whole/run/weights.safetensors").read_bytes()
+    assert (folder / "weights.safetensors").read_bytes() == (
+        tmp_path / "whole/run/weights.safetensors"
+    ).read_bytes()
     assert records(folder) == records(tmp_path / "whole" / "run")
 
 
@@ -396,14 +409,18 @@ def test_a_finished_run_is_not_trained_again(place: Path, modern: RunFolder, tmp
     after = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in mine.iterdir()}
     assert {path.name for path in after if before[path] != after[path]} <= {"trained", "lock"}
     stated = (mine / "trained").read_text().strip()
-    assert stated == file_sha256(mine / "weights.safetensors") == file_sha256(modern.path / "weights.safetensors")
+    assert (
+        stated == file_sha256(mine / "weights.safetensors") == file_sha256(modern.path / "weights.safetensors")
+    )
 
 
 def test_two_processes_never_train_one_run_at_once(place: Path, modern: RunFolder, tmp_path: Path) -> None:
     mine = copy_of(place, tmp_path / "place")
     command = [sys.executable, "-m", "mlm", "train", f"results/runs/{modern.path.name}"]
     both = [
-        subprocess.Popen(command, cwd=mine, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command, cwd=mine, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(2)
     ]
     said = [process.communicate(timeout=120) for process in both]
@@ -442,5 +459,7 @@ def test_evaluation_during_training_is_the_evaluation_of_those_weights(
     last = [r for r in records(modern.path) if r["event"] == "evaluation"][-1]
     run, encoder = modern.config, modern.encoder()
     for name, masking in evaluate.corruptions(run).items():
-        frozen = evaluate.freeze(data["validation"].tokens, masking, run.sequence_length, 400, run.curve.sequences)
+        frozen = evaluate.freeze(
+            data["validation"].tokens, masking, run.sequence_length, 400, run.curve.sequences
+        )
         assert evaluate.measure(encoder, frozen, CPU) == last[name]

@@ -39,12 +39,16 @@ def test_the_same_bytes_twice_and_on_one_core(kind: str, vocabularies: dict[str,
     command = [sys.executable, "-c", PROGRAM, kind, str(size)]
     core = str(min(os.sched_getaffinity(0)))
     for prefix in ([], ["taskset", "-c", core]):
-        done = subprocess.run([*prefix, *command], env=environment(), capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*prefix, *command], env=environment(), capture_output=True, text=True, check=True
+        )
         assert done.stdout.strip() == vocabularies[kind].sha256
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_special_tokens_have_their_ids_and_the_size_is_met(kind: str, vocabularies: dict[str, Tokenizer]) -> None:
+def test_special_tokens_have_their_ids_and_the_size_is_met(
+    kind: str, vocabularies: dict[str, Tokenizer]
+) -> None:
     tokenizer = vocabularies[kind]
     assert tokenizer.pieces[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     assert [config.PAD, config.UNK, config.CLS, config.SEP, config.MASK] == [0, 1, 2, 3, 4]

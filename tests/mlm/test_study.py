@@ -1,0 +1,551 @@
+"""Files come to runs: what is the same run has the same digest, and what is wrong is refused by name."""
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlm import config, devices, identity, study, yaml_file
+from mlm.errors import Damaged, InputError
+from mlm.study import load_study
+from tests.mlm.places import EXPERIMENT, ROOT, SCALE, done, environment, found_study, write_yaml
+
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., study.Study]:
+    """Write scale and experiments, changed by `scale=` and `experiment=`, and load the study."""
+    monkeypatch.chdir(tmp_path)
+
+    def build(
+        scale: Change | None = None, experiment: Change | None = None, **more: dict[str, Any]
+    ) -> study.Study:
+        contents = []
+        for content, change in ((SCALE, scale), (EXPERIMENT, experiment)):
+            changed = copy.deepcopy(content)
+            if change is not None:
+                change(changed)
+            contents.append(changed)
+        found_study(tmp_path, contents[0], trial=contents[1], **more)
+        return load_study("test")
+
+    return build
+
+
+def digests(found: study.Study, experiment: str = "trial") -> dict[tuple[str, int], str]:
+    return {(cell.arm, cell.seed): cell.digest for cell in found.cells if cell.experiment == experiment}
+
+
+def setting(path: str, value: Any) -> Change:
+    """A change that sets (or with None removes) one key."""
+
+    def change(content: dict[str, Any]) -> None:
+        *parents, last = path.split("/")
+        for parent in parents:
+            content = content.setdefault(parent, {})
+        if value is None:
+            del content[last]
+        else:
+            content[last] = value
+
+    return change
+
+
+def refusal(trial: Callable[..., study.Study], **changes: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        trial(**changes)
+    return str(caught.value)
+
+
+# Runs
+
+
+def test_arms_by_seeds_with_everything_resolved(trial: Callable[..., study.Study]) -> None:
+    found = trial()
+    assert [(c.arm, c.seed) for c in found.cells] == [
+        (arm, seed) for arm in EXPERIMENT["arms"] for seed in (0, 1)
+    ]
+    assert len(found.runs) == 6
+    for cell in found.cells:
+        run = found.runs[cell.digest]
+        assert run.digest == identity.digest(run.record())
+        assert run.config.seed == cell.seed
+    bert = found.runs[digests(found)["bert", 0]].config.encoder
+    assert (bert.positions, bert.norm, bert.dropout) == ("learned", "layer", 0.1)  # from the arm
+    assert (bert.width, bert.heads) == (32, 2)  # from the scale
+    masked = found.runs[digests(found)["100-0-0", 0]].config.masking
+    assert masked.split == config.Split(mask=1.0)  # a split is replaced as a unit
+    assert masked.rate == 0.15  # from the base
+
+
+def test_later_layers_win(trial: Callable[..., study.Study], tmp_path: Path) -> None:
+    """Defaults ← scale ← base ← arm ← command line."""
+
+    def rate(**changes: Any) -> float:
+        found = trial(**changes)
+        return found.runs[digests(found)["80-10-10", 0]].config.masking.rate
+
+    no_base = setting("base", {})
+    assert rate(experiment=no_base) == config.Masking().rate
+    assert rate(experiment=no_base, scale=setting("run/masking", {"rate": 0.2})) == 0.2
+    assert (
+        rate(experiment=setting("base/masking/rate", 0.3), scale=setting("run/masking", {"rate": 0.2})) == 0.3
+    )
+    trial(experiment=setting("arms/80-10-10/masking/rate", 0.4))
+    assert next(iter(load_study("test").runs.values())).config.masking.rate == 0.4
+    over = load_study("test", ["trial"], {"masking": {"rate": 0.5}, "sequence_length": 8})
+    assert {run.config.masking.rate for run in over.runs.values()} == {0.5}
+
+
+def test_seeds_may_be_counted_or_named_and_a_scale_may_take_fewer(trial: Callable[..., study.Study]) -> None:
+    assert {c.seed for c in trial(experiment=setting("seeds", [3, 17, 5])).cells} == {3, 17, 5}
+    assert {c.seed for c in trial(setting("seeds_at_most", 2), setting("seeds", [3, 17, 5])).cells} == {3, 17}
+
+
+def test_arms_of_one_seed_share_the_untrained_encoder(trial: Callable[..., study.Study]) -> None:
+    found = {(c.arm, c.seed): c.untrained for c in trial().cells}
+    assert found["80-10-10", 0] == found["100-0-0", 0]
+    assert len({found["80-10-10", 0], found["80-10-10", 1], found["bert", 0]}) == 3
+
+
+# Digests
+
+
+def test_an_arm_that_two_experiments_share_is_one_run(trial: Callable[..., study.Study]) -> None:
+    other = {
+        **EXPERIMENT,
+        "title": "Another",
+        "base": {},
+        "baseline": "usual",
+        "arms": {
+            "usual": {"masking": {"rate": 0.15, "split": {"random": 0.1, "same": 0.1, "mask": 0.8}}},
+            "much": {"masking": {"rate": 0.4}},
+        },
+        "contrasts": {"primary": {"arm": "much"}},
+        "primary_measure": "test.own.accuracy",
+    }
+    found = trial(other=other)
+    mine, theirs = digests(found), digests(found, "other")
+    assert theirs["usual", 0] == mine["80-10-10", 0]
+    assert theirs["usual", 1] == mine["80-10-10", 1]
+    assert theirs["much", 0] not in mine.values()
+    assert len(found.runs) == 8
+
+
+def test_names_measures_contrasts_and_words_are_in_no_digest(trial: Callable[..., study.Study]) -> None:
+    before = sorted(digests(trial()).values())
+
+    def rename(content: dict[str, Any]) -> None:
+        content["arms"]["usual"] = content["arms"].pop("80-10-10")
+        content |= {
+            "baseline": "usual",
+            "title": "Other",
+            "claim": "Another.",
+            "primary_measure": "test.own.accuracy",
+        }
+        content["contrasts"] = {"primary": {"arm": "bert", "against": "100-0-0"}}
+
+    def measure(content: dict[str, Any]) -> None:
+        content |= {"title": "other", "evidence": True, "checkpoint_seconds": 99.0}
+        content["measures"] = {
+            "evaluation": {"sequences": 7},
+            "probe": {"train_sentences": 77, "test_sentences": 60},
+        }
+
+    after = trial(measure, rename)
+    assert sorted(digests(after).values()) == before
+    assert after.measure_file("evaluation") != trial().measure_file("evaluation")
+
+
+def test_a_changed_value_changes_that_arms_digests_alone(trial: Callable[..., study.Study]) -> None:
+    before = digests(trial())
+    after = digests(trial(experiment=setting("arms/100-0-0/masking/split", {"mask": 0.99, "same": 0.01})))
+    assert {arm for (arm, seed) in before if before[arm, seed] != after[arm, seed]} == {"100-0-0"}
+    assert all(before["100-0-0", seed] != after["100-0-0", seed] for seed in (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("run/optimizer/learning_rate", 1e-3), ("run/sequence_length", 32), ("run/budget_tokens", 4096),
+        ("run/vocabulary/size", 401), ("run/encoder/heads", 4), ("run/curve/sequences", 9),
+        ("numerics/dtype", "bfloat16"),
+    ],
+)  # fmt: skip
+def test_what_the_bits_depend_on_is_in_every_digest(
+    trial: Callable[..., study.Study], path: str, value: Any
+) -> None:
+    before, after = digests(trial()), digests(trial(setting(path, value)))
+    assert not set(before.values()) & set(after.values())
+
+
+def test_changed_text_is_other_data_and_other_runs(trial: Callable[..., study.Study], tmp_path: Path) -> None:
+    before = digests(trial())
+    with (tmp_path / "text" / "import.txt").open("a") as stream:
+        stream.write("One more line.\n")
+    after = load_study("test")
+    assert not set(before.values()) & set(digests(after).values())
+
+
+def test_the_same_number_written_otherwise_is_the_same_run(trial: Callable[..., study.Study]) -> None:
+    before = digests(trial())
+    path = Path("experiments/scales/test.yaml")
+    text = path.read_text()
+    assert "learning_rate: 0.003" in text
+    path.write_text(
+        text.replace("0.003", "3e-3").replace("budget_tokens: 5120", "budget_tokens: 5_120.0 # tokens")
+    )
+    assert digests(load_study("test")) == before
+
+
+def code(root: Path) -> str:
+    program = (
+        "from mlm import identity, study; print(identity.code_hash(study.TRAINING_CODE, ('torch', 'numpy')))"
+    )
+    env = environment(PYTHONPATH=str(root))
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=root, env=env, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_rewording_code_changes_no_hash_and_changing_it_does(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "mlm", tmp_path / "mlm", ignore=shutil.ignore_patterns("__pycache__"))
+    masking = tmp_path / "mlm" / "masking.py"
+    text = masking.read_text()
+    before = code(tmp_path)
+    reworded = text.replace('"""', '"""Reworded. ', 2).replace("import torch\n", "import torch  # why\n\n\n", 1)
+    masking.write_text(
+        "# A comment.\n" + reworded.replace("rows, length = tokens.shape", "(rows, length) = tokens.shape")
+    )
+    assert code(tmp_path) == before
+    masking.write_text(text.replace("v < split.mask)", "v <= split.mask)"))
+    assert code(tmp_path) != before
+    masking.write_text(text)
+    for name, matters in (
+        ("tracking", False),
+        ("__main__", False),
+        ("look", False),
+        ("batches", True),
+        ("encoder", True),
+    ):
+        path = tmp_path / "mlm" / f"{name}.py"
+        whole = path.read_text()
+        path.write_text(whole + "\nadded = 1\n")
+        assert (code(tmp_path) != before) == matters, name
+        path.write_text(whole)
+
+
+def test_planning_loads_no_torch(trial: Callable[..., study.Study]) -> None:
+    trial()
+    program = (
+        "import sys; from mlm.study import load_study; load_study('test').write(); print(sorted(sys.modules))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
+    )
+    loaded = set(yaml.safe_load(said.stdout))
+    assert "mlm.study" in loaded
+    assert not loaded & {"torch", "pandas", "wandb", "transformers", "datasets", "sentencepiece", "scipy"}
+
+
+# What is written
+
+
+def test_configurations_are_written_once_and_labels_gathered(trial: Callable[..., study.Study]) -> None:
+    found = trial()
+    found.write()
+    digest = digests(found)["80-10-10", 0]
+    path = Path(f"results/runs/{digest}/config.json")
+    before = path.stat().st_mtime_ns
+    assert identity.digest(json.loads(path.read_text())) == digest
+    again = trial(
+        experiment=lambda content: (
+            content["arms"].update({"usual": content["arms"].pop("80-10-10")})
+            or content.update(baseline="usual")
+        )
+    )
+    again.write()
+    assert path.stat().st_mtime_ns == before
+    labels = json.loads(path.with_name("labels.json").read_text())
+    assert labels == [["test", "trial", "80-10-10", 0], ["test", "trial", "usual", 0]]
+    index = json.loads(Path("results/test/study.json").read_text())
+    assert {cell["arm"] for cell in index["index"]} == {"usual", "100-0-0", "bert"}
+    contrast = index["experiments"]["trial"]["contrasts"][0]
+    assert (contrast["against"], contrast["measure"], contrast["family"]) == (
+        "usual",
+        "probe.accuracy",
+        "primary",
+    )
+
+
+def test_numerics_are_fixed_once_kept_and_not_contradicted(
+    trial: Callable[..., study.Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undecided = setting("numerics", None)
+    monkeypatch.setattr(devices, "detect", lambda: config.Numerics(device="cpu", dtype="bfloat16"))
+    found = trial(undecided)
+    before = digests(found)
+    assert found.numerics.dtype == "bfloat16"
+    found.write()
+    monkeypatch.setattr(devices, "detect", lambda: config.Numerics(device="cuda", dtype="bfloat16"))
+    assert digests(trial(undecided)) == before, "another machine does not change a study that has begun"
+    said = refusal(trial)
+    assert "experiments/scales/test.yaml: numerics" in said
+    assert "results/test/numerics.json" in said
+    fixed = Path("results/test/numerics.json")
+    for harmed in ("{", '{"device": "abacus", "dtype": "float32"}'):
+        fixed.write_text(harmed)
+        with pytest.raises((InputError, Damaged), match=r"numerics\.json"):
+            trial(undecided)
+
+
+def test_numerics_that_this_machine_has_not_stop_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 0)
+    monkeypatch.setattr(devices, "cpu_flags", frozenset)
+    with pytest.raises(InputError, match=r"no CUDA device is here.*here\.json fixes the numerics"):
+        devices.check(config.Numerics(device="cuda", dtype="bfloat16"), "here.json")
+    with pytest.raises(InputError, match="AMX"):
+        devices.check(config.Numerics(device="cpu", dtype="bfloat16"), "here.json")
+    devices.check(config.Numerics(device="cpu", dtype="float32"), "here.json")
+    assert devices.detect() == config.Numerics(device="cpu", dtype="float32")
+
+
+# Bad input: file, key and remedy
+
+SCALE_FILE, TRIAL_FILE = "experiments/scales/test.yaml: ", "experiments/trial.yaml: "
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("run/sequence_lenght", 16, "run.sequence_lenght: unknown key; did you mean `sequence_length`?"),
+        ("run/encoder/hieght", 1, "run.encoder.hieght: unknown key"),
+        ("run/batch_size", "64", "run.batch_size: is '64' (text)"),
+        ("run/batch_size", 2.5, "run.batch_size: is 2.5"),
+        ("run/batch_size", True, "run.batch_size: is True (a yes/no)"),
+        ("run/budget_tokens", "5k", "run.budget_tokens: is '5k' (text)"),
+        ("run/optimizer/learning_rate", "fast", "run.optimizer.learning_rate: is 'fast' (text)"),
+        ("run/optimizer/learning_rate", 0, "run.optimizer.learning_rate: is 0; should be greater than 0"),
+        ("run/optimizer/learning_rate", float("nan"), "run.optimizer.learning_rate: is nan"),
+        ("run/optimizer/beta2", 1.0, "run.optimizer.beta2: is 1.0; should be less than 1"),
+        ("run/masking", {"rate": 15}, "run.masking.rate: is 15"),
+        ("run/vocabulary/size", 5, "run.vocabulary.size: is 5; should be greater than 5"),
+        ("run/vocabulary/kind", "wordpiece", "run.vocabulary.kind: is 'wordpiece'; choose one of 'unigram'"),
+        ("run/sequence_length", 97, "run: sequence_length 97 exceeds encoder.max_positions 96"),
+        ("run/budget_tokens", 127, "run: budget_tokens 127 is less than one step"),
+        ("run/optimizer/warmup_tokens", 5000, "run: optimizer.warmup_tokens + optimizer.decay_tokens = 7048 exceeds"),
+        ("run/encoder/heads", 3, "run.encoder: width 32 is not divisible by 3 heads"),
+        ("run/encoder/heads", 32, "run.encoder: rotary positions need an even head width"),
+        ("run/encoder/preset", "gpt", "run.encoder: `preset` is 'gpt'; choose one of bert, modern"),
+        ("run/encoder/size", "huge", "run.encoder: `size` is 'huge'; choose one of tiny"),
+        ("run/encoder", 3, "run.encoder: is 3"),
+        ("run/corpus", "bible", "experiments/corpora/bible.yaml: no such file. `corpus` names a file in "),
+        ("experiments", ["trail"], "experiments: no file experiments/trail.yaml; there are: trial"),
+        ("measures/probe/train_sentences", 3, "measures.probe.train_sentences: is 3"),
+        ("measures/probes", {}, "measures.probes: unknown key; did you mean `probe`?"),
+        ("evidence", None, "evidence: missing"),
+        ("numerics/dtype", "float8", "numerics.dtype: is 'float8'; choose one of 'float32' or 'bfloat16'"),
+        ("seeds_at_most", 0, "seeds_at_most: is 0"),
+    ],
+)  # fmt: skip
+def test_a_scale_is_refused(trial: Callable[..., study.Study], path: str, value: Any, said: str) -> None:
+    found = refusal(trial, scale=setting(path, value))
+    assert said in found
+    assert found.startswith(SCALE_FILE) or said.startswith("experiments/")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("base/masking/rate", 1.5, "base.masking.rate: is 1.5; should be less than or equal to 1 (a share: 1.5 % is"),
+        ("base/masking/rate", -0.1, "base.masking.rate: is -0.1; should be greater than or equal to 0"),
+        ("base/masking/rte", 0.1, "base.masking.rte: unknown key; did you mean `rate`?"),
+        ("arms/bert/masking", {"split": {"mask": 0.8, "same": 0.3, "random": 0.1}},
+         "arms.bert.masking.split: mask + same + random = 1.2; the shares"),
+        ("arms/bert/masking", {"split": {"mask": 1.2, "same": -0.2}}, "arms.bert.masking.split.mask: is 1.2"),
+        ("arms/bert/masking", {"split": [0.8, 0.1, 0.1]}, "arms.bert.masking.split: is [0.8, 0.1, 0.1] (a list)"),
+        ("arms/bert/seed", -1, "arms.bert.seed: is -1"),
+        ("arms/twin", {"masking": {"rate": 0.15, "split": {"mask": 0.8, "same": 0.1, "random": 0.1}}},
+         "arms.twin: asks for the same runs as arms.80-10-10"),
+        ("arms", {}, "arms: is {}"),
+        ("seeds", 0, "seeds"),
+        ("seeds", [1, 2, 1], "seeds: [1, 2, 1]; give each seed once"),
+        ("seeds", [], "seeds: []; give each seed once, and at least one"),
+        ("baseline", "90-5-5", "baseline: no arm is called '90-5-5'; there are: 80-10-10, 100-0-0, bert"),
+        ("contrasts/primary/arm", "100", "contrasts.primary.arm: no arm is called '100'; there are:"),
+        ("contrasts/primary/against", "7", "contrasts.primary.against: no arm is called '7'"),
+        ("contrasts/primary/arm", "80-10-10", "contrasts.primary: compares 80-10-10 with itself"),
+        ("contrasts/primary/expect", "better", "contrasts.primary.expect: is 'better'; choose one of 'higher'"),
+        ("contrasts/secondary", [{"arm": "bert"}, {"arm": "brt"}], "contrasts.secondary.1.arm: no arm is called 'brt'"),
+        ("contrasts/equivalence", [{"arm": "bert"}], "contrasts.equivalence.0.margin: missing"),
+        ("contrasts/equivalence", [{"arm": "bert", "margin": 0}], "contrasts.equivalence.0.margin: is 0"),
+        ("primary_measure", "probe.acuracy", "primary_measure: no measure is called 'probe.acuracy'; near are: probe.accuracy"),
+        ("primary_measure", "probe.layer_3.accuracy", "primary_measure: no measure is called 'probe.layer_3.accuracy'"),
+        ("contrasts/primary/measure", "test.own.same.accuracy",
+         "contrasts.primary.measure: test.own.same.accuracy does not exist for an arm whose split has no same tokens"),
+        ("contrast", {}, "contrast: unknown key; did you mean `contrasts`?"),
+        ("question", None, "question: missing"),
+        ("title", 5, "title: is 5"),
+    ],
+)  # fmt: skip
+def test_an_experiment_is_refused(trial: Callable[..., study.Study], path: str, value: Any, said: str) -> None:
+    found = refusal(trial, experiment=setting(path, value))
+    assert said in found
+    assert found.startswith(TRIAL_FILE)
+
+
+def test_all_problems_of_a_file_at_once_each_named_once(trial: Callable[..., study.Study]) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["arms"]["100-0-0"]["masking"]["rate"] = 2.0
+        content["arms"]["bert"]["batch_sise"] = 3
+        content["base"]["sequence_length"] = "long"
+        content["baseline"] = "nobody"
+        content["contrasts"]["secondary"] = [{"arm": "noone"}]
+
+    with pytest.raises(InputError) as caught:
+        trial(experiment=spoil)
+    problems = caught.value.problems
+    keys = {problem.split(": ")[1] for problem in problems}
+    assert keys == {
+        "arms.100-0-0.masking.rate",
+        "arms.bert.batch_sise",
+        "base.sequence_length",
+        "baseline",
+        "contrasts.secondary.0.arm",
+    }
+    assert len(problems) == len(keys), "what the base says wrongly is said once, not once an arm"
+
+
+def test_the_layer_that_set_a_value_is_named(trial: Callable[..., study.Study]) -> None:
+    wrong = setting("run/masking", {"rate": 7.0})
+    assert refusal(trial, scale=wrong, experiment=setting("base", {})).startswith(
+        SCALE_FILE + "run.masking.rate"
+    )
+    assert refusal(trial, experiment=setting("base/masking/rate", 7.0)).startswith(
+        TRIAL_FILE + "base.masking.rate"
+    )
+    for_all = setting(
+        "arms", {arm: {"masking": {"rate": 7.0 + i}} for i, arm in enumerate(("80-10-10", "100-0-0"))}
+    )
+    assert refusal(trial, experiment=for_all).startswith(TRIAL_FILE + "arms.80-10-10.masking.rate")
+    trial()
+    with pytest.raises(InputError, match=r"^--set: masking\.rate: is 7\.0"):
+        load_study("test", ["trial"], {"masking": {"rate": 7.0}})
+
+
+def test_problems_of_several_files_come_together(trial: Callable[..., study.Study]) -> None:
+    found = refusal(
+        trial, experiment=setting("baseline", "a"), other={**EXPERIMENT, "title": 3}, third={"title": "t"}
+    )
+    assert TRIAL_FILE + "baseline" in found
+    assert "experiments/other.yaml: title" in found
+    assert "experiments/third.yaml: question: missing" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("arms:\n  a: {}\n  a: {}\n", "line 3: `a` is given twice"),
+        ("title: t\ntitle: u\n", "line 2: `title` is given twice"),
+        ("arms: {a: {x: 1, x: 2}}\n", "line 1: `x` is given twice"),
+        ("seeds: [1, 2\n", "experiments/trial.yaml"),
+        ("80: {}\n", "key 80 is not text; write it in quotes"),
+        ("- a\n", "expected `key: value` lines, found a list"),
+        ("", "expected `key: value` lines, found nothing"),
+        ("a: !!python/object/apply:os.system [echo]\n", "experiments/trial.yaml"),
+        ("a: *nowhere\n", "experiments/trial.yaml"),
+        ("&a a: *a\n", "experiments/trial.yaml"),
+        ("\x00", "experiments/trial.yaml"),
+    ],
+)
+def test_yaml_is_read_strictly(trial: Callable[..., study.Study], text: str, said: str) -> None:
+    trial()
+    Path("experiments/trial.yaml").write_text(text)
+    with pytest.raises(InputError, match="experiments/trial") as caught:
+        load_study("test")
+    assert said in str(caught.value)
+
+
+def test_files_that_are_not_there_or_not_text(trial: Callable[..., study.Study]) -> None:
+    trial()
+    with pytest.raises(InputError, match=r"scales/huge\.yaml: no such file\. `scale` is one of: test"):
+        load_study("huge")
+    with pytest.raises(InputError, match=r"experiments/none\.yaml: no such file\. there are: trial"):
+        load_study("test", ["none"])
+    Path("experiments/trial.yaml").write_bytes(b"title: \xff\n")
+    with pytest.raises(InputError, match=r"trial\.yaml: not UTF-8 at byte 7"):
+        load_study("test")
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                        st.sampled_from(["rate", "split", "mask", "width", "seed", "size", "x"]), inner, max_size=3)),
+       st.sampled_from(["masking", "encoder", "vocabulary", "optimizer", "seed", "curve", "sequence_length"]))  # fmt: skip
+def test_whatever_stands_in_a_file_is_a_run_or_bad_input(value: Any, key: str) -> None:
+    """Never a traceback."""
+    layers = [(Path("f.yaml"), "base", {key: value})]
+    try:
+        run = study._resolve(layers)
+    except InputError as error:
+        assert all(problem.startswith("f.yaml: base") for problem in error.problems)
+    else:
+        assert run == config.Run.model_validate(run.model_dump())
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.integers() | st.dictionaries(st.sampled_from("xy"), st.integers())),
+       st.dictionaries(st.sampled_from("abc"), st.integers() | st.dictionaries(st.sampled_from("xy"), st.integers())))  # fmt: skip
+def test_merging_is_key_by_key_and_changes_no_layer(one: dict, other: dict) -> None:
+    kept = copy.deepcopy((one, other))
+    merged = yaml_file.merge(one, other)
+    assert (one, other) == kept
+    assert yaml_file.merge(merged, other) == merged
+    assert yaml_file.merge({}, one) == yaml_file.merge(one, {}) == one
+    for key in {**one, **other}:
+        if (
+            key not in other
+            or key not in one
+            or not isinstance(other[key], dict)
+            or not isinstance(one[key], dict)
+        ):
+            assert merged[key] == other.get(key, one.get(key))
+        else:
+            assert merged[key] == {**one[key], **other[key]}
+
+
+def test_the_projects_own_files_are_valid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("experiments").symlink_to(ROOT / "experiments")
+    for scale in sorted(Path("experiments/scales").glob("*.yaml")):
+        found = load_study(scale.stem)
+        assert found.cells
+    split = load_study("laptop", ["split"])
+    assert len({c.arm for c in split.cells}) == 7
+    assert len(split.cells) == len(split.runs) == 56
+    assert {run.config.tokens_per_step * run.config.steps for run in split.runs.values()} == {2_621_440}
+    rows = split.contrast_rows("split")
+    assert [r["arm"] for r in rows if r["family"] == "primary"] == ["100-0-0"]
+    assert {r["against"] for r in rows} == {"80-10-10"}
+    assert len([r for r in rows if r["family"] == "secondary"]) == 4
+
+
+def test_one_bad_file_is_told_by_the_command_line_too(
+    trial: Callable[..., study.Study], tmp_path: Path
+) -> None:
+    from tests.mlm.places import mlm, refused
+
+    trial()
+    write_yaml(tmp_path / "experiments/trial.yaml", {**EXPERIMENT, "baseline": "x", "titel": "y"})
+    said = refused(mlm(tmp_path, "train", "trial", "--scale", "test"))
+    assert said.count("error: experiments/trial.yaml: ") == 1
+    assert "titel: unknown key; did you mean `title`?" in said
+    assert "train" in done(mlm(tmp_path, "--help"))
