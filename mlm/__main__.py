@@ -64,7 +64,7 @@ def shards(
     prepared: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a prepared corpus.")],
     model: Annotated[Path, typer.Argument(help="Vocabulary model.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write the token files to.")],
-    cores: Annotated[int, typer.Option(help="Processes; the bytes do not depend on it.")] = 1,
+    cores: Annotated[int, typer.Option(min=1, help="Processes; the bytes do not depend on it.")] = 1,
 ) -> None:
     """Encode a corpus into memory-mapped token files."""
     from mlm import shards
@@ -75,8 +75,8 @@ def shards(
 @app.command(rich_help_panel="Data")
 def sentences(
     path: Annotated[Path, typer.Argument(help="File of sentences to write.")],
-    train_sentences: Annotated[int, typer.Option(help="Sentences the probe is trained on.")] = 4000,
-    test_sentences: Annotated[int, typer.Option(help="Held-out sentences.")] = 1500,
+    train_sentences: Annotated[int, typer.Option(min=50, help="Sentences the probe is trained on.")] = 4000,
+    test_sentences: Annotated[int, typer.Option(min=50, help="Held-out sentences.")] = 1500,
 ) -> None:
     """Fetch and parse the Brown corpus for the part-of-speech probe."""
     from mlm import brown
@@ -124,7 +124,7 @@ def train(
 def evaluate(
     name: RunName,
     output: Annotated[Path | None, typer.Option(help="File to write; else shown only.")] = None,
-    sequences: Annotated[int, typer.Option(help="Windows of each held-out split.")] = 1024,
+    sequences: Annotated[int, typer.Option(min=1, help="Windows of each held-out split.")] = 1024,
 ) -> None:
     """Held-out loss and accuracy on frozen masks: yardstick and own corruption, validation and test."""
     from mlm import runs, single

@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError
 
 from mlm import archives, files, yaml_file
 from mlm.errors import Damaged, InputError
+from mlm.progress import Progress
 from mlm.yaml_file import Strict
 
 SPLITS = ("train", "validation", "test")
@@ -105,6 +106,7 @@ def prepare(path: Path, folder: Path) -> None:
     counts = {split: {"documents": 0, "characters": 0, "bytes": 0} for split in SPLITS}
     hashes = {split: hashlib.sha256() for split in SPLITS}
     used: set[str] = set()
+    progress = Progress(f"preparing {path.stem}", None, "characters")
     for document, parts in _documents(corpus, path):
         split = _split_of(document, corpus.split, used)
         cleaned = _cleaned(parts, corpus.cleaning)
@@ -114,6 +116,7 @@ def prepare(path: Path, folder: Path) -> None:
             streams[split].write(line)
             hashes[split].update(line)
             counts[split]["characters"] += len(text)
+            progress.add(len(text))
             counts[split]["bytes"] += len(text.encode())
             empty = False
         counts[split]["documents"] += not empty

@@ -79,7 +79,10 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
 
     held_out = shards.read(run.shards, run.vocabulary)["validation"].tokens
     many = windows(held_out, run.config.sequence_length, 4096)
-    shown = torch.tensor([tokenizer.encode(text)]) if text else many[:1]
+    ids = tokenizer.encode(text)
+    if text and not ids:
+        raise InputError(f"text: {text!r} has no tokens; write a few words")
+    shown = torch.tensor([ids]) if text else many[:1]
     styles = {0: "dim", 1: "bold blue", 2: "bold green", 3: "bold red"}
     one = corrupt(shown, masking, uniform(generator(seed, Purpose.PROMPTS)), n_tokens=tokenizer.size)
     line = Text()

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mlm import config, corpus
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json, write_json
+from mlm.progress import Progress
 from mlm.vocabulary import Tokenizer
 
 FORMAT = 1
@@ -48,9 +49,12 @@ def write(corpus_folder: Path, vocabulary: Path, folder: Path, cores: int = 1) -
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "shards.json").unlink(missing_ok=True)  # no header over files that are being replaced
     splits = {}
+    total = sum(counts["characters"] for counts in manifest["splits"].values())
+    progress = Progress("encoding", total, "characters")
     with ProcessPoolExecutor(cores, get_context("spawn"), _start, (tokenizer.model,)) as pool:
         for split in corpus.SPLITS:
-            splits[split] = _write_split(pool, cores, corpus.read(corpus_folder, split), folder, split, dtype)
+            parts = corpus.read(corpus_folder, split)
+            splits[split] = _write_split(pool, cores, parts, folder, split, dtype, progress)
     write_json(
         folder / "shards.json",
         {
@@ -130,8 +134,9 @@ def _write_split(
     folder: Path,
     split: str,
     dtype: str,
+    progress: Progress,
 ) -> dict[str, Any]:
-    waiting: deque[Future[tuple[bytes, list[int]]]] = deque()
+    waiting: deque[tuple[Future[tuple[bytes, list[int]]], int]] = deque()
     width = np.dtype(dtype).itemsize
     separator = np.asarray([config.SEP], dtype).tobytes()
     offsets: list[int] = []
@@ -145,7 +150,9 @@ def _write_split(
             written += len(content) // width
 
         def finish_first() -> None:
-            content, begins = waiting.popleft().result()
+            future, characters = waiting.popleft()
+            content, begins = future.result()
+            progress.add(characters)
             cuts = [0, *(b * width for b in begins), len(content)]
             put(content[: cuts[1]])
             for begin, end in pairwise(cuts[1:]):
@@ -155,7 +162,7 @@ def _write_split(
                 put(content[begin:end])
 
         for task in _tasks(parts):
-            waiting.append(pool.submit(_encode, task, dtype))
+            waiting.append((pool.submit(_encode, task, dtype), sum(len(text) for _, text in task)))
             if len(waiting) > 2 * cores:  # bounded: the pool itself would take in the whole corpus
                 finish_first()
         while waiting:

@@ -40,7 +40,9 @@ def plan(experiment: str, arm: str, seed: int, scale: str, changes: list[str]) -
         shards.write(data.corpus, data.vocabulary, data.shards, os.cpu_count() or 1)
     study.write_run(run)
     if not changes:
-        study.write_labels(run.folder, [[scale, experiment, wanted, seed]], scale)
+        label = (scale, experiment, wanted, seed)
+        others = [one for one in RunFolder.open(run.folder).labels if one[0] == scale and one != label]
+        study.write_labels(run.folder, [list(one) for one in (*others, label)], scale)
     return run.folder
 
 

@@ -288,7 +288,8 @@ class _Planner:
                 self.data(resolved[arm])
             except InputError as error:
                 found.extend(problem for problem in error.problems if problem not in found)
-        found += _duplicates(path, resolved)
+        if not self.overrides:  # a change on the command line may well make two arms alike
+            found += _duplicates(path, resolved)
         found += _contrast_problems(path, experiment, resolved)
         if found:
             raise InputError(*found)
@@ -332,7 +333,11 @@ def _resolve(layers: Layers) -> Run:
     try:
         return Run.model_validate(merged)
     except ValidationError as error:
-        found = [_blame(layers, where, what) for where, what in yaml_file.problems(error, Run)]
+        found = [
+            # A problem between two keys begins with the first of them.
+            _blame(layers, where or what.split(" ", 1)[0].split("."), what)
+            for where, what in yaml_file.problems(error, Run)
+        ]
         raise InputError(*dict.fromkeys(found)) from None
 
 

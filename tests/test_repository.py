@@ -1,8 +1,13 @@
 """What must agree within the repository."""
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from mlm import environment
 
@@ -25,3 +30,26 @@ def test_every_dependency_is_pinned_exactly_and_without_a_local_version() -> Non
         assert name in pinned, f"run `make lock`: {requirement} is not in requirements.lock"
     assert pinned["torch"] == "2.13.0"
     assert not [version for version in pinned.values() if "+" in version]
+
+
+@pytest.mark.parametrize(("missing", "told"), [("git", "apt-get install git"), ("g++", "apt-get install g++")])
+def test_make_says_which_system_package_is_missing(tmp_path: Path, missing: str, told: str) -> None:
+    for tool in {"bash", "git", "g++", "python3"} - {missing}:
+        (tmp_path / tool).symlink_to(shutil.which(tool) or sys.executable)
+    make = shutil.which("make")
+    assert make is not None
+    done = subprocess.run(
+        [make, "system"], cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert told in done.stderr
+
+
+def test_no_file_names_a_registry_host_or_is_large() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        content = (ROOT / name).read_bytes()
+        assert len(content) < 2**20, name
+        assert not re.search(rb"https?://[^ ]*(pypi|npmjs|debian)", content), name

@@ -2,17 +2,21 @@
 
 import json
 import os
-from collections.abc import Iterator
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
 from mlm import config, corpus, shards, study, vocabulary
+from mlm.__main__ import main
 from mlm.runs import RunFolder
 from mlm.vocabulary import Tokenizer
-from tests.mlm.places import ARCHIVES, TEXT, done, found_study, mlm
+from tests.mlm.places import ARCHIVES, TEXT, done, found_study, mlm, seal
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -30,6 +34,27 @@ def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Archives come from one cache; no test publishes unless it asks to."""
     monkeypatch.setenv("MLM_ARCHIVES", str(ARCHIVES))
     monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """typed(place, *words): a command as `mlm` runs it, but in this process, which loads torch only once."""
+
+    def run(place: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+        monkeypatch.chdir(place)
+        monkeypatch.setenv("COLUMNS", "200")
+        before = signal.getsignal(signal.SIGPIPE)
+        capsys.readouterr()
+        try:
+            main(list(words))
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        finally:
+            signal.signal(signal.SIGPIPE, before)
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +132,4 @@ def prepared(tmp_path: Path) -> Iterator[Path]:
             for i in range(3)
         ]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    manifest = {"splits": {split: {"sha256": split} for split in corpus.SPLITS}}
-    (folder / "corpus.json").write_text(json.dumps(manifest))
-    yield folder
+    yield seal(folder)

@@ -11,6 +11,9 @@ from typing import Any
 
 import yaml
 
+from mlm.corpus import SPLITS
+from mlm.files import file_sha256, write_json
+
 ROOT = Path(__file__).parents[2]
 ARCHIVES = Path(os.environ.get("MLM_ARCHIVES", ROOT / ".cache" / "archives")).resolve()
 
@@ -83,6 +86,16 @@ def found_study(folder: Path, scale: Mapping[str, Any] = SCALE, **experiments: M
         write_yaml(here / f"{name}.yaml", content)
     (here / "probes").mkdir(exist_ok=True)
     shutil.copy(ROOT / "experiments" / "probes" / "brown.yaml", here / "probes")
+    return folder
+
+
+def seal(folder: Path) -> Path:
+    """Write the manifest of a corpus folder over the files that are in it."""
+    files = {split: folder / f"{split}.jsonl" for split in SPLITS}
+    splits = {
+        split: {"characters": path.stat().st_size, "sha256": file_sha256(path)} for split, path in files.items()
+    }
+    write_json(folder / "corpus.json", {"splits": splits})
     return folder
 
 

@@ -266,7 +266,8 @@ Mark me.
 
 def test_markdown_becomes_plain_text_with_one_blank_line_between_speeches() -> None:
     assert "".join(corpus._cleaned([PLAY], "markdown_play")) == (
-        "ACT 1\nSCENE 2. A room\n\nHAMLET\nTo be, or not to be,\nthat is the question.\n\nExit\n\nGHOST\nMark me.\n"
+        "ACT 1\nSCENE 2. A room\n\nHAMLET\nTo be, or not to be,\nthat is the question.\n\nExit\n\n"
+        "GHOST\nMark me.\n"
     )
 
 
@@ -423,6 +424,9 @@ def test_a_pattern_that_matches_no_member(own_archives: Path) -> None:
     assert "source.members 'poems/*.md' matches nothing" in said
 
 
+PACKAGE = {"kind": "package", "registry": "python", "package": "a==1", "sha256": "0" * 64, "members": "*"}
+
+
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
@@ -432,11 +436,10 @@ def test_a_pattern_that_matches_no_member(own_archives: Path) -> None:
         ({"split": {"validation": 0.1}}, "split.test: missing"),
         ({"source": {"kind": "carrier pigeon"}}, "source"),
         ({"source": {"kind": "files", "paths": "in/*.txt"}}, "paths"),
-        ({"source": {"kind": "package", "registry": "python", "package": "a", "sha256": "12", "members": "*"}}, "sha256"),
-        ({"source": {"kind": "package", "registry": "python", "package": "-r x", "sha256": "0" * 64, "members": "*"}},
-         "package"),
+        ({"source": {**PACKAGE, "sha256": "12"}}, "sha256"),
+        ({"source": {**PACKAGE, "package": "--index-url=x"}}, "package"),
     ],
-)  # fmt: skip
+)
 def test_a_corpus_file_is_read_strictly(changes: dict[str, Any], key: str) -> None:
     content = {"title": "t", "licence": "l", "source": files("in/*.txt"), "split": SPLIT, **changes}
     said = refusal(write_yaml(Path("corpus.yaml"), content))

@@ -53,8 +53,16 @@ def test_what_is_no_number_is_refused(tmp_path: Path) -> None:
     log.close()
 
 
-@pytest.mark.parametrize("harm", [lambda raw: raw[:-1], lambda raw: raw[:-9], lambda raw: raw.replace(b"{", b"[", 1),
-                                  lambda raw: raw + b"7\n", lambda raw: b"\xff" + raw])  # fmt: skip
+HARMS = {
+    "no line end": lambda raw: raw[:-1],
+    "truncated": lambda raw: raw[:-9],
+    "altered": lambda raw: raw.replace(b"{", b"[", 1),
+    "no object": lambda raw: raw + b"7\n",
+    "not UTF-8": lambda raw: b"\xff" + raw,
+}
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
 def test_a_torn_file_is_named_and_never_half_read(tmp_path: Path, harm) -> None:
     path = tmp_path / "metrics.jsonl"
     write(path, 0, RECORDS)

@@ -13,7 +13,7 @@ import pytest
 from mlm import config, corpus, shards, vocabulary
 from mlm.errors import Damaged, InputError
 from mlm.vocabulary import Tokenizer
-from tests.mlm.places import TEXT, environment
+from tests.mlm.places import TEXT, environment, seal
 
 KINDS = ("unigram", "bpe", "char")
 
@@ -63,7 +63,7 @@ def cut_small(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 lines.append(json.dumps({"document": document, "text": begin + "\n"}))
         path.write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(shards, "TASK_CHARACTERS", 400)
-    return prepared
+    return seal(prepared)
 
 
 def test_one_core_and_two_cores_and_any_cut_give_the_same_bytes(
@@ -92,7 +92,7 @@ def test_a_vocabulary_beyond_sixteen_bits_gets_thirty_two(prepared: Path, tmp_pa
     model.write_bytes(vocabulary.train([*lines, "a b"], wanted.model_copy(update={"size": size + 2}), "here"))
     for split in corpus.SPLITS:
         (prepared / f"{split}.jsonl").write_text(json.dumps({"document": "d", "text": "".join(letters)}) + "\n")
-    shards.write(prepared, model, tmp_path / "shards")
+    shards.write(seal(prepared), model, tmp_path / "shards")
     tokens = shards.read(tmp_path / "shards", model)["train"].tokens
     assert tokens.dtype == np.uint32
     assert Tokenizer.read(model).decode(tokens.tolist()[:-1]) == "".join(letters)
@@ -145,8 +145,18 @@ def test_the_header_is_written_last(prepared: Path, written: Path, tmp_path: Pat
     """A failure on the way leaves no header over files of two makings."""
     (prepared / "test.jsonl").write_text("")
     with pytest.raises(InputError, match="test split has no tokens"):
-        shards.write(prepared, tmp_path / "vocabulary.model", written)
+        shards.write(seal(prepared), tmp_path / "vocabulary.model", written)
     assert not (written / "shards.json").exists()
+
+
+def test_a_corpus_altered_since_it_was_prepared_is_named(
+    prepared: Path, tmp_path: Path, vocabularies: dict[str, Tokenizer]
+) -> None:
+    model = saved(vocabularies["unigram"], tmp_path)
+    with (prepared / "train.jsonl").open("a") as stream:
+        stream.write(json.dumps({"document": "late", "text": "Late."}) + "\n")
+    with pytest.raises(Damaged, match=r"train\.jsonl: missing or altered since it was prepared; delete"):
+        shards.write(prepared, model, tmp_path / "shards")
 
 
 def test_shards_are_read_only(written: Path) -> None:
@@ -202,8 +212,7 @@ def test_two_hundred_megabytes_are_encoded_under_one_gigabyte_resident(
             stream.write(line)
     for split in ("validation", "test"):
         (folder / f"{split}.jsonl").write_text(line)
-    manifest = {"splits": {split: {"sha256": ""} for split in corpus.SPLITS}}
-    (folder / "corpus.json").write_text(json.dumps(manifest))
+    seal(folder)
     script = tmp_path / "measure.py"
     script.write_text(MEASURE)
     cores = str(len(os.sched_getaffinity(0)))

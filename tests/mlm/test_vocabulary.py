@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlm import config, vocabulary
 from mlm.errors import Damaged, InputError
 from mlm.vocabulary import Tokenizer
-from tests.mlm.places import TEXT, TOPICS, environment
+from tests.mlm.places import TEXT, TOPICS, environment, seal
 
 LINES = [line for line in TEXT.split("\n") if line.strip()]
 ALPHABET = sorted(set(TEXT))
@@ -142,12 +142,12 @@ def test_what_the_vocabulary_has_not_becomes_unknown(vocabularies: dict[str, Tok
 def test_preparing_reads_the_training_split_alone(prepared: Path, tmp_path: Path) -> None:
     vocabulary.prepare(wanted("unigram", 300), prepared, tmp_path / "a.model", "here")
     (prepared / "test.jsonl").write_text('{"document": "d", "text": "ΩΩΩ"}\n')
-    vocabulary.prepare(wanted("unigram", 300), prepared, tmp_path / "b.model", "here")
+    vocabulary.prepare(wanted("unigram", 300), seal(prepared), tmp_path / "b.model", "here")
     assert (tmp_path / "a.model").read_bytes() == (tmp_path / "b.model").read_bytes()
 
 
 def test_a_long_text_is_thinned_evenly(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = [line for line in vocabulary._lines(prepared, 1)]
+    whole = list(vocabulary._lines(prepared, 1))
     thinned = list(vocabulary._lines(prepared, 3))
     assert set(thinned) <= set(whole)
     assert len(thinned) == pytest.approx(len(whole) / 3, rel=0.15)
