@@ -36,7 +36,7 @@ wildcard_constraints:
 
 
 onstart:
-    study.write()
+    plan.write()
 
 
 rule corpus:
@@ -77,7 +77,7 @@ rule shards:
 
 rule sentences:
     output:
-        study.probe_data / "sentences.jsonl",
+        plan.probe_data / "sentences.jsonl",
     params:
         train=study.scale.measures.probe.train_sentences,
         test=study.scale.measures.probe.test_sentences,
@@ -105,7 +105,7 @@ rule evaluation:
     input:
         "results/runs/{run}/trained",
     output:
-        f"results/runs/{{run}}/{study.measure_file('evaluation')}",
+        f"results/runs/{{run}}/{plan.files['evaluation']}",
     resources:
         gpu=int(study.numerics.device == "cuda"),
     params:
@@ -119,7 +119,7 @@ rule probe:
         "results/runs/{run}/trained",
         sentences=rules.sentences.output,
     output:
-        f"results/runs/{{run}}/{study.measure_file('probe')}",
+        f"results/runs/{{run}}/{plan.files['probe']}",
     resources:
         gpu=int(study.numerics.device == "cuda"),
     shell:
@@ -131,13 +131,11 @@ rule probe_untrained:
         lambda w: plan.of_untrained[w.untrained].data.shards / "shards.json",
         sentences=rules.sentences.output,
     output:
-        f"results/untrained/{{untrained}}/{study.measure_file('probe')}",
+        f"results/untrained/{{untrained}}/{plan.files['probe']}",
     resources:
         gpu=int(study.numerics.device == "cuda"),
-    params:
-        run=lambda w: plan.of_untrained[w.untrained].digest,
     shell:
-        "python -m mlm probe results/runs/{params.run} {input.sentences:q} --untrained --output {output:q}"
+        "python -m mlm probe {wildcards.untrained} {input.sentences:q} --untrained --output {output:q}"
 
 
 rule collect:
@@ -171,6 +169,7 @@ rule table:
     output:
         outputs.files("table", scale, "{experiment}"),
     params:
+        study=lambda w: plan.stated(w.experiment),
         code=code_hash(outputs.modules("table")),
     shell:
         f"python -m analysis table {scale} {{wildcards.experiment:q}}"
@@ -183,6 +182,7 @@ rule figures:
     output:
         outputs.files("figures", scale, "{experiment}"),
     params:
+        study=lambda w: plan.stated(w.experiment),
         code=code_hash(outputs.modules("figures"), ("matplotlib",)),
     shell:
         f"python -m analysis figures {scale} {{wildcards.experiment:q}}"
@@ -198,6 +198,7 @@ rule numbers:
     output:
         outputs.files("numbers", scale),
     params:
+        study=[plan.stated(name) for name in study.scale.experiments],
         experiments=[f"--experiment={name}" for name in study.scale.experiments],
         code=code_hash(outputs.modules("numbers")),
     shell:
@@ -216,6 +217,7 @@ rule paper:
     output:
         outputs.files("paper", scale),
     params:
+        study=[plan.stated(name) for name in study.scale.experiments],
         sources=[file_sha256(Path(path)) for path in outputs.sources()],
         code=code_hash(outputs.modules("paper"), ("jinja2", "pypandoc_binary", "typst")),
     shell:

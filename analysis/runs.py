@@ -15,6 +15,7 @@ from analysis.study import problems
 from mlm import identity
 from mlm.errors import Damaged
 from mlm.files import file_sha256, read_json
+from mlm.metrics import read as read_metrics
 
 Model = TypeVar("Model", bound="_Record")
 Status = Literal["finished", "diverged"]
@@ -147,13 +148,7 @@ def metrics(record: RunFile) -> list[dict[str, Any]]:
     expected = record.files.get("metrics.jsonl")
     if file_sha256(path) != expected:
         raise Damaged(f"{path}: truncated or altered (its SHA-256 is not the one in run.json); {remedy}")
-    try:
-        lines: list[dict[str, Any]] = [
-            json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
-        ]
-    except ValueError as error:
-        raise Damaged(f"{path}: damaged ({error}); {remedy}") from None
-    return lines
+    return list(read_metrics(path))
 
 
 def measured(place: Path, file: str, measure: str, status: Status | None) -> MeasureFile | None:

@@ -47,16 +47,10 @@ def vocabulary(
     size: Annotated[int, typer.Option(help="Pieces, the five special tokens included.")] = 2048,
 ) -> None:
     """Train a SentencePiece vocabulary on the training split."""
-    from pydantic import ValidationError
-
     from mlm import config, vocabulary, yaml_file
 
-    try:
-        wanted = config.Vocabulary.model_validate({"kind": kind, "size": size})
-    except ValidationError as error:
-        found = yaml_file.problems(error, config.Vocabulary)
-        raise InputError(*(f"--{'.'.join(where)}: {what}" for where, what in found)) from None
-    vocabulary.prepare(wanted, prepared, model, "run")
+    wanted = yaml_file.validated(config.Vocabulary, {"kind": kind, "size": size}, "vocabulary")
+    vocabulary.prepare(wanted, prepared, model, "scale, base or arm")
 
 
 @app.command(rich_help_panel="Data")
@@ -89,8 +83,8 @@ def sentences(
 def train(
     name: Annotated[str, typer.Argument(metavar="RUN|EXPERIMENT", help="A planned run, or an experiment.")],
     arm: Annotated[str, typer.Option(help="Of an experiment: the arm; the baseline unless told.")] = "",
-    seed: Annotated[int, typer.Option(help="Of an experiment: the seed.")] = 0,
-    scale: ScaleName = "laptop",
+    seed: Annotated[int | None, typer.Option(help="Of an experiment: the seed; 0 unless told.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Of an experiment: the scale; laptop unless told.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. masking.rate=.3.")
     ] = None,
@@ -108,10 +102,11 @@ def train(
     from mlm.study import available
 
     if name in available():
-        folder = single.plan(name, arm, seed, scale, set_ or [])
-    elif arm or set_:
+        folder = single.plan(name, arm, seed or 0, scale or "laptop", set_ or [])
+    elif arm or set_ or scale is not None or seed is not None:
+        known = ", ".join(available())
         raise InputError(
-            f"--arm and --set go with an experiment, not with a run; there are: {', '.join(available())}"
+            f"--arm, --seed, --scale and --set go with an experiment, not a run; there are: {known}"
         )
     else:
         folder = runs.find(name).path
@@ -138,12 +133,14 @@ def probe(
     name: RunName,
     sentences: Annotated[Path, typer.Argument(help="File written by `sentences`.")],
     output: Annotated[Path | None, typer.Option(help="File to write; else shown only.")] = None,
-    untrained: Annotated[bool, typer.Option(help="Probe the encoder as it was before its first step.")] = False,
+    untrained: Annotated[
+        bool, typer.Option(help="RUN is the digest of an encoder before its first step.")
+    ] = False,
 ) -> None:
     """Part of speech from frozen features, with lookup baselines beside it."""
     from mlm import runs, single
 
-    run = runs.find(name)
+    run = runs.of_untrained(name) if untrained else runs.find(name)
     single.finish_measure(
         run, "probe", output, lambda: single.probe(run, sentences, not untrained), not untrained
     )
@@ -157,7 +154,7 @@ def fill(
     run: Annotated[
         str, typer.Option(help="The run to ask; the baseline's first finished run unless told.")
     ] = "",
-    candidates: Annotated[int, typer.Option(min=1, help="Answers a mask.")] = 5,
+    candidates: Annotated[int, typer.Option(min=1, max=100, help="Answers a mask.")] = 5,
 ) -> None:
     """Let a trained run fill in what is masked."""
     from mlm import look
@@ -172,7 +169,7 @@ def mask(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="e.g. rate=.4 or split={mask: 1}.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the masks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0,
 ) -> None:
     """Show a corrupted sample in colour, and what was realised."""
     from mlm import look
@@ -254,6 +251,11 @@ def refusing() -> Iterator[None]:
     except InputError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.filename is None:
+            raise  # not about a file
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

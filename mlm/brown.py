@@ -1,12 +1,13 @@
 """The Brown corpus with its gold parts of speech: package archive -> sentences for the probe."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from mlm import archives, experiment, identity, yaml_file
 from mlm.errors import Damaged, InputError
@@ -37,11 +38,7 @@ class Sentence(NamedTuple):
 
 def load() -> Brown:
     """Read and check experiments/probes/brown.yaml."""
-    try:
-        return Brown.model_validate(yaml_file.read(FILE, "the probe needs it; restore it"))
-    except ValidationError as error:
-        found = yaml_file.problems(error, Brown)
-        raise InputError(*(f"{FILE}: {'.'.join(where)}: {what}" for where, what in found)) from None
+    return yaml_file.validated(Brown, yaml_file.read(FILE, "the probe needs it; restore it"), str(FILE))
 
 
 def identity_of(size: experiment.Probe) -> str:
@@ -69,16 +66,23 @@ def prepare(size: experiment.Probe, path: Path) -> None:
                 f"measures.probe.{key}_sentences: {wanted} are asked for, {FILE} has {len(pool)}; ask for fewer"
             )
         chosen += [pool[i] for i in np.arange(wanted) * len(pool) // wanted]  # evenly over all genres
-    write_atomically(path, "".join(json.dumps(s._asdict(), ensure_ascii=False) + "\n" for s in chosen))
+    lines = "".join(json.dumps(s._asdict(), ensure_ascii=False) + "\n" for s in chosen)
+    header = {"sentences": len(chosen), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    write_atomically(path, json.dumps(header) + "\n" + lines)
 
 
 def read(path: Path) -> list[Sentence]:
-    """Prepared sentences."""
+    """Prepared sentences, verified by the checksum in the file's first line."""
+    remedy = "delete it and run again"
     try:
-        lines = path.read_bytes().splitlines()
-        return [Sentence(**json.loads(line)) for line in lines]
-    except (OSError, ValueError, TypeError) as error:
-        raise Damaged(f"{path}: damaged ({error}); delete it and run again") from None
+        header, _, lines = path.read_bytes().partition(b"\n")
+        if json.loads(header)["sha256"] != hashlib.sha256(lines).hexdigest():
+            raise Damaged(f"{path}: truncated or altered; {remedy}")
+        return [Sentence(**json.loads(line)) for line in lines.splitlines()]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; `python -m mlm sentences {path}` writes it") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Damaged(f"{path}: damaged ({error}); {remedy}") from None
 
 
 def parse(content: bytes, where: str, held_out: bool) -> list[Sentence]:

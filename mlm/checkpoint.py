@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,27 +97,3 @@ def load_weights(path: Path, module: torch.nn.Module) -> None:
     with torch.no_grad():
         for name, parameter in expected.items():
             parameter.copy_(tensors[name])
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a live process holds the run's lock file."""
-    import fcntl
-
-    if not path.exists():
-        return False
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
-
-
-def lock(path: Path) -> int:
-    """Hold the run's lock until this process dies, however it dies; waits for another holder."""
-    import fcntl
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor

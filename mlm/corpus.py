@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from mlm import archives, files, yaml_file
 from mlm.errors import Damaged, InputError
@@ -52,11 +52,19 @@ class HuggingFace(Strict):
     text_key: str = "text"
 
 
+def _held_out(value: Any) -> Any:
+    names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
+    share = isinstance(value, float) and 0 < value < 1
+    if not (names or share):
+        raise ValueError(f"is {value!r}; give a list of document names, or a share between 0 and 1 such as .05")
+    return value
+
+
 class Division(Strict):
     """Which documents are held out: ids (globs over the id's last part), or a share of all."""
 
-    validation: list[str] | Annotated[float, Field(gt=0, lt=1)]
-    test: list[str] | Annotated[float, Field(gt=0, lt=1)]
+    validation: Annotated[list[str] | float, BeforeValidator(_held_out)]
+    test: Annotated[list[str] | float, BeforeValidator(_held_out)]
 
 
 class Corpus(Strict):
@@ -84,11 +92,7 @@ def load(path: Path) -> Corpus:
     """Read and check a corpus file."""
     known = ", ".join(sorted(other.stem for other in path.parent.glob("*.yaml"))) or "none"
     given = yaml_file.read(path, f"`corpus` names a file in {path.parent}; there are: {known}")
-    try:
-        corpus = Corpus.model_validate(given)
-    except ValidationError as error:
-        found = yaml_file.problems(error, Corpus)
-        raise InputError(*(f"{path}: {'.'.join(where)}: {what}" for where, what in found)) from None
+    corpus = yaml_file.validated(Corpus, given, str(path))
     source = corpus.source
     if isinstance(source, HuggingFace) and not Path(source.path).is_dir() and not source.revision:
         raise InputError(
@@ -99,8 +103,14 @@ def load(path: Path) -> Corpus:
 
 
 def prepare(path: Path, folder: Path) -> None:
-    """Write the prepared corpus that the corpus file `path` describes into `folder`."""
+    """Write the prepared corpus that the corpus file `path` describes into `folder`, unless it is there."""
     corpus = load(path)
+    with files.locked(folder.with_name(f"{folder.name}.lock")):
+        if not (folder / "corpus.json").exists():
+            _prepare(corpus, path, folder)
+
+
+def _prepare(corpus: Corpus, path: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     streams = {split: (folder / f"{split}.jsonl.partial").open("wb") for split in SPLITS}
     counts = {split: {"documents": 0, "characters": 0, "bytes": 0} for split in SPLITS}

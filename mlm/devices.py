@@ -1,7 +1,9 @@
 """What this machine can do, and the numerics that follow from it. torch is loaded only to compute."""
 
 import ctypes
+import importlib.util
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +24,18 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(line.split(":", 1)[1].split())
 
 
+def cuda_build() -> bool:
+    """Whether the installed torch was built for CUDA, read from its files without loading it."""
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return False
+    text = Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+    return re.search(r"^cuda\b.*=\s*['\"]", text, re.MULTILINE) is not None
+
+
 def cuda_devices() -> int:
-    """Number of CUDA devices, asked of the driver itself, which is quicker than loading torch."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    """Number of CUDA devices torch can use, asked of the driver, which is quicker than loading torch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not cuda_build():
         return 0
     count = ctypes.c_int(0)
     try:
@@ -54,13 +65,7 @@ def check(numerics: config.Numerics, where: str) -> None:
 
 
 def prepare(numerics: config.Numerics) -> "tuple[torch.device, torch.dtype]":
-    """Set up this process for computing, before torch is first imported.
-
-    One thread a process: the bits then do not depend on the number of cores, and two processes of
-    one thread do about a fifth more than one of two.
-    """
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = "1"
+    """Set up this process for computing, before torch is first imported."""
     if numerics.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _keep_memory()

@@ -33,7 +33,11 @@ def examine() -> tuple[Table, bool]:
     rows.append((amx or None, "matrix unit", better))
     count = devices.cuda_devices()
     rows.append(
-        (True if count else None, "CUDA", f"{count} devices" if count else "no device; runs use the CPU")
+        (
+            True if count else None,
+            "CUDA",
+            f"{count} devices" if count else "no device that this torch can use; runs use the CPU",
+        )
     )
     numerics = devices.detect()
     rows.append((True, "a study begun here", f"{numerics.device}, {numerics.dtype}, {numerics.path}"))

@@ -12,13 +12,12 @@ from jaxtyping import Int, Int8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlm import config, measures
+from mlm import config
 from mlm.batches import windows
 from mlm.encoder import Encoder
 from mlm.masking import KIND_NUMBERS, corrupt
 from mlm.objectives import cross_entropies, target_positions
 from mlm.randomness import Purpose, generator, uniform
-from mlm.shards import Shard
 
 ROWS = 64  # rows a forward pass; a constant, since it decides the last bits of a sum
 
@@ -73,26 +72,6 @@ def measure(encoder: Encoder, batches: list[FrozenBatch], device: torch.device) 
         if here.any():
             result[name] = {"loss_nats": float(loss[here].mean()), "accuracy": float(hit[here].mean())}
     return result
-
-
-def final(
-    encoder: Encoder, run: config.Run, data: dict[str, Shard], sequences: int, device: torch.device
-) -> dict[str, float]:
-    """Validation and test under every corruption, as named measures.
-
-    Args:
-        sequences: windows of each held-out split, at most.
-    """
-    values: dict[str, float] = {}
-    for split in measures.SPLITS:
-        for name, masking in corruptions(run).items():
-            tokens = data[split].tokens
-            batches = freeze(tokens, masking, run.sequence_length, encoder.n_tokens, sequences)
-            result = measure(encoder, batches, device)
-            if name == "yardstick":  # every target shows [MASK]: a breakdown would say the same twice
-                result.pop("mask", None)
-            values |= dict(flatten(f"{split}.{name}", result))
-    return values
 
 
 def corruptions(run: config.Run) -> dict[str, config.Masking]:

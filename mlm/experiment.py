@@ -2,12 +2,27 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mlm import config
 from mlm.yaml_file import Strict
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+def _seeds(value: Any) -> Any:
+    if isinstance(value, list):
+        good = (
+            value and all(type(seed) is int and seed >= 0 for seed in value) and len(set(value)) == len(value)
+        )
+    else:
+        good = type(value) is int and value >= 1
+    if not good:
+        raise ValueError(
+            f"is {value!r}; give a number n of seeds, at least 1, or a list of different seeds, each 0 or more"
+        )
+    return value
 
 
 class Contrast(Strict):
@@ -49,7 +64,8 @@ class Experiment(Strict):
     base: dict[str, Any] = {}
     baseline: Name
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
-    seeds: Annotated[int, Field(ge=1)] | list[Annotated[int, Field(ge=0)]]
+    seeds: Annotated[int | list[int], BeforeValidator(_seeds)]
+    """A number n, meaning 0 … n - 1, or a list."""
     primary_measure: str
     contrasts: Contrasts
 

@@ -1,9 +1,12 @@
 """Files that are whole or absent, and whose damage is noticed."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +49,24 @@ def read_json(path: Path, remedy: str) -> Any:
         raise Damaged(f"{path}: missing; {remedy}") from None
     except (ValueError, OSError) as error:
         raise Damaged(f"{path}: damaged ({error}); {remedy}") from None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a live process holds a lock file."""
+    if not path.exists():
+        return False
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file; waits for another holder, and is released however this process ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

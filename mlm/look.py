@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from pydantic import ValidationError
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -65,11 +64,7 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
     """Show one corrupted sequence in colour, and what was realised over many of them."""
     run = _finished(name)
     merged = yaml_file.merge(run.config.masking.model_dump(), single.overrides(changes))
-    try:
-        masking = config.Masking.model_validate(merged)
-    except ValidationError as error:
-        found = yaml_file.problems(error, config.Masking)
-        raise InputError(*(f"--set {'.'.join(where)}: {what}" for where, what in found)) from None
+    masking = yaml_file.validated(config.Masking, merged, "--set")
     tokenizer = run.tokenizer()
     import torch
 

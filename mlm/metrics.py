@@ -28,6 +28,10 @@ class MetricsLog:
             except (ValueError, KeyError, TypeError):
                 break
             kept.append(line)
+        if after and (not kept or json.loads(kept[-1])["step"] != after):
+            raise Damaged(
+                f"{path}: ends before the checkpoint at step {after}; delete the run's folder to train it anew"
+            )
         # From the very beginning, a run also says its first evaluation again.
         write_atomically(path, b"".join(kept) if after else b"")
         self._stream = path.open("a", encoding="utf-8")
@@ -37,9 +41,13 @@ class MetricsLog:
         self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
         self._stream.flush()
 
-    def close(self) -> None:
-        """Make the file durable."""
+    def sync(self) -> None:
+        """Make what was said durable; a checkpoint must not know more than this file."""
         os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        """Make the file durable and end."""
+        self.sync()
         self._stream.close()
 
 

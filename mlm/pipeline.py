@@ -1,15 +1,16 @@
 """What the Snakefile asks of a study: which files a rule needs. Loads no torch."""
 
+import contextlib
 import fcntl
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlm import config, identity
+from mlm import config, devices, identity
 from mlm.errors import InputError
-from mlm.study import RESULTS, Data, PlannedRun, load_study
+from mlm.study import MEASURES, RESULTS, Data, PlannedRun, load_study
 
 KNOWN = ("scale",)
 
@@ -23,16 +24,14 @@ class Plan:
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        try:
+        with _refusing():
             unknown = [key for key in settings if key not in KNOWN]
             if unknown:
                 raise InputError(f"--config {unknown[0]}: unknown key; known keys: {', '.join(KNOWN)}")
-            self.study = load_study(str(settings.get("scale", "laptop")))
-        except InputError as error:
-            for problem in error.problems:
-                print(f"error: {problem}", file=sys.stderr)
-            sys.stderr.flush()
-            os._exit(2)  # Snakemake would wrap an exception in a traceback
+            self.study = load_study(str(settings.get("scale") or "laptop"))
+            self.files = {name: self.study.measure_file(name) for name in MEASURES}
+            self.probe_data = self.study.probe_data
+            self._lock = _say_alive()
         runs = self.study.runs.values()
         data = [run.data for run in runs]
         self.corpora = {d.corpus.name: d.corpus_file.stem for d in data}
@@ -42,19 +41,23 @@ class Plan:
             run.data.vocabulary.parent.name: run.config.vocabulary for run in runs
         }
         self.of_untrained: dict[str, PlannedRun] = {
-            cell.untrained: self.study.runs[cell.digest] for cell in reversed(self.study.cells)
+            cell.untrained: self.study.runs[cell.digest] for cell in self.study.cells
         }
-        self._lock = _say_alive()
+
+    def write(self) -> None:
+        """Write the study's index and its runs' configurations, before the first job."""
+        with _refusing():
+            devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
+            self.study.write()
 
     def measured(self, experiment: str) -> list[str]:
         """Every file that an experiment's results are collected from."""
-        files = {name: self.study.measure_file(name) for name in ("evaluation", "probe")}
         found: dict[Path, None] = {}
         for cell in self.study.cells:
             if cell.experiment == experiment:
                 folder = RESULTS / "runs" / cell.digest
-                found |= dict.fromkeys((folder / "trained", *(folder / file for file in files.values())))
-                found[RESULTS / "untrained" / cell.untrained / files["probe"]] = None
+                found |= dict.fromkeys((folder / "trained", *(folder / file for file in self.files.values())))
+                found[RESULTS / "untrained" / cell.untrained / self.files["probe"]] = None
         return [str(path) for path in found]
 
     def stated(self, experiment: str) -> str:
@@ -62,6 +65,22 @@ class Plan:
         record = self.study.record()
         index = [cell for cell in record["index"] if cell["experiment"] == experiment]
         return identity.digest([record["evidence"], record["experiments"][experiment], index])
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Tell bad input and end with status 2; Snakemake would wrap an exception in a traceback."""
+    try:
+        yield
+    except InputError as error:
+        told = list(error.problems)
+    except OSError as error:
+        told = [f"{error.filename}: {error.strerror}"]
+    else:
+        return
+    for problem in told:
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 def _say_alive() -> Any:

@@ -10,7 +10,7 @@ from mlm import devices, identity
 from mlm.config import Numerics, Run
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json
-from mlm.study import EXPERIMENTS, RESULTS
+from mlm.study import EXPERIMENTS, RESULTS, untrained_digest
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +82,7 @@ class RunFolder:
         path = self.path / "run.json"
         if not path.exists():
             raise InputError(f"{self.path}: not finished; `python -m mlm train {self.path}` goes on with it")
-        outcome: dict[str, Any] = read_json(path, REMEDY)
+        outcome = read_outcome(path)
         for name, stated in outcome["files"].items():
             file = self.path / name
             if not file.exists() or file_sha256(file) != stated:
@@ -111,6 +111,23 @@ class RunFolder:
             self.outcome()
             load_weights(self.path / "weights.safetensors", encoder)
         return encoder.to(device).eval()
+
+
+def read_outcome(path: Path) -> dict[str, Any]:
+    """The content of a run.json, whole."""
+    outcome: dict[str, Any] = read_json(path, REMEDY)
+    needed = ("digest", "status", "files", "tokens", "wall_seconds")
+    if not isinstance(outcome, dict) or not all(key in outcome for key in needed):
+        raise Damaged(f"{path}: damaged, it lacks one of {', '.join(needed)}; {REMEDY}")
+    return outcome
+
+
+def of_untrained(digest: str) -> RunFolder:
+    """Any planned run whose encoder before the first step has this digest."""
+    for run in everything():
+        if untrained_digest(run.record) == digest:
+            return run
+    raise InputError(f"{digest}: no planned run begins with this encoder; `snakemake` plans runs")
 
 
 def find(name: str) -> RunFolder:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mlm import config, corpus
 from mlm.errors import Damaged, InputError
-from mlm.files import file_sha256, read_json, write_json
+from mlm.files import file_sha256, locked, read_json, write_json
 from mlm.progress import Progress
 from mlm.vocabulary import Tokenizer
 
@@ -42,12 +42,20 @@ class Shard:
 
 
 def write(corpus_folder: Path, vocabulary: Path, folder: Path, cores: int = 1) -> None:
-    """Encode a prepared corpus; the bytes do not depend on `cores`, memory not on the corpus."""
+    """Encode a prepared corpus, unless that is done.
+
+    The bytes do not depend on `cores`, nor memory on the size of the corpus.
+    """
+    with locked(folder.with_name(f"{folder.name}.lock")):
+        if not (folder / "shards.json").exists():
+            _write(corpus_folder, vocabulary, folder, cores)
+
+
+def _write(corpus_folder: Path, vocabulary: Path, folder: Path, cores: int) -> None:
     manifest = corpus.verify(corpus_folder)
     tokenizer = Tokenizer.read(vocabulary)
     dtype = "<u2" if tokenizer.size <= 2**16 else "<u4"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "shards.json").unlink(missing_ok=True)  # no header over files that are being replaced
     splits = {}
     total = sum(counts["characters"] for counts in manifest["splits"].values())
     progress = Progress("encoding", total, "characters")

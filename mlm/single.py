@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mlm import checkpoint, corpus, shards, status, study, vocabulary, yaml_file
 from mlm.errors import InputError
-from mlm.files import write_atomically, write_json
+from mlm.files import is_locked, locked, write_atomically, write_json
 from mlm.runs import RunFolder
 
 
@@ -61,30 +61,41 @@ def overrides(changes: list[str]) -> dict[str, Any]:
 
 
 def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
-    """Train a run; returns the exit status: 0, or 128 + signal where one stopped it."""
-    begun = time.monotonic()
-    if checkpoint.is_locked(run.path / "lock"):
+    """Train a run; returns the exit status: 0, or 128 + signal where one stopped it.
+
+    A call for a run that has ended, or died between its last steps, does what is left to do.
+    """
+    if is_locked(run.path / "lock"):
         print(f"{run.name}: another process is training this run; waiting for it", file=sys.stderr)
-    held = checkpoint.lock(run.path / "lock")
-    with _console(log) as console:
+    with locked(run.path / "lock"):
         if not (run.path / "run.json").exists():
-            code = _train(run, checkpoint_seconds, console, begun)
-            if code:
-                return code
-    outcome = run.outcome()
-    # The one file that Snakemake knows of: it may delete it, and then nothing is trained again.
-    write_atomically(run.path / "trained", outcome["files"]["weights.safetensors"] + "\n")
-    os.close(held)
+            with _console(log) as console:
+                stopped = _train(run, checkpoint_seconds, console)
+            if stopped:
+                return stopped
+        outcome = run.outcome()
+        flag = run.path / "trained"
+        if not flag.exists():
+            checkpoint.clear(run.path / "checkpoints")
+            for left in run.path.glob(".*"):  # by a writer that was killed
+                left.unlink()
+            from mlm import tracking
+
+            if problem := tracking.publish(run):
+                print(f"warning: {run.name}: {problem}", file=sys.stderr)
+            # The one file that Snakemake knows of: where it deletes it, nothing is trained again.
+            write_atomically(flag, outcome["files"]["weights.safetensors"] + "\n")
     told = "diverged" if outcome["status"] == "diverged" else f"{outcome['tokens'] / 1e6:.2f} M tokens"
     print(f"{run.name}: {told} in {status.duration(outcome['wall_seconds'])}{_study_progress(run)}", flush=True)
     return 0
 
 
-def _train(run: RunFolder, checkpoint_seconds: float, console: Console, begun: float) -> int:
+def _train(run: RunFolder, checkpoint_seconds: float, console: Console) -> int:
+    begun = time.monotonic()
     device, dtype = run.compute()
     import torch
 
-    from mlm import fill, outcome, tracking
+    from mlm import fill, outcome
     from mlm.train import Interrupted, Options, Trainer
     from mlm.train import train as to_the_end
 
@@ -106,14 +117,11 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, begun: f
             console.print(f"stopped: {told}; the same command goes on")
             return 128 + stopped_by[0]
     outcome.write(run, trained, time.monotonic() - begun, where)
-    checkpoint.clear(run.path / "checkpoints")
     if trained["diverged"]:
         at = trained["diverged"]
         console.print(
             f"diverged: loss or gradient not finite at step {at['step']}, rate {at['learning_rate']:g}"
         )
-    if problem := tracking.publish(run):
-        print(f"warning: {run.name}: {problem}", file=sys.stderr)
     return 0
 
 
@@ -188,10 +196,10 @@ def _study_progress(run: RunFolder) -> str:
 def evaluation(run: RunFolder, sequences: int) -> dict[str, Any]:
     """Validation and test under the yardstick and the run's own corruption."""
     encoder = run.encoder()
-    from mlm import evaluate
+    from mlm import heldout
 
     data = shards.read(run.shards, run.vocabulary)
-    return {"values": evaluate.final(encoder, run.config, data, sequences, encoder.embedding.device)}
+    return {"values": heldout.measure(encoder, run.config, data, sequences)}
 
 
 def probe(run: RunFolder, sentences: Path, trained: bool) -> dict[str, Any]:

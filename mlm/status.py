@@ -9,9 +9,9 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from mlm.checkpoint import is_locked
-from mlm.errors import InputError
-from mlm.files import read_json
+from mlm.errors import Damaged, InputError
+from mlm.files import is_locked, read_json
+from mlm.runs import read_outcome
 from mlm.study import RESULTS
 
 STYLES = {"finished": "green", "diverged": "magenta", "training": "cyan", "stopped": "yellow", "waiting": "dim"}
@@ -41,10 +41,13 @@ def study(scale: str) -> list[RunStatus]:
     path = RESULTS / scale / "study.json"
     if not path.exists():
         raise InputError(f"{path}: no study of this scale has begun; `snakemake --cores all` begins one")
-    index = read_json(path, "run the pipeline again")["index"]
+    remedy = "delete it and run the pipeline again"
     named: dict[str, str] = {}
-    for cell in index:
-        named.setdefault(cell["digest"], f"{cell['experiment']}/{cell['arm']}/seed-{cell['seed']}")
+    try:
+        for cell in read_json(path, remedy)["index"]:
+            named.setdefault(cell["digest"], f"{cell['experiment']}/{cell['arm']}/seed-{cell['seed']}")
+    except (KeyError, TypeError):
+        raise Damaged(f"{path}: damaged, not the index of a study; {remedy}") from None
     return [of_folder(RESULTS / "runs" / digest, name) for digest, name in named.items()]
 
 
@@ -55,7 +58,7 @@ def of_folder(folder: Path, name: str) -> RunStatus:
     if (folder / "config.json").exists():
         budget = read_json(folder / "config.json", "run the pipeline again")["training"]["budget_tokens"]
     if (folder / "run.json").exists():
-        state = str(read_json(folder / "run.json", "delete the run's folder")["status"])
+        state = str(read_outcome(folder / "run.json")["status"])
     elif is_locked(folder / "lock"):
         state = "training"
     else:

@@ -5,30 +5,29 @@ package defaults <- scale <- the experiment's base <- arm <- command line.
 """
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
 from mlm import brown, corpus, devices, identity, measures, yaml_file
 from mlm.config import Numerics, Run, Vocabulary
 from mlm.errors import InputError
-from mlm.experiment import Contrast, Equivalence, Experiment, Scale
+from mlm.experiment import NAME_PATTERN, Contrast, Equivalence, Experiment, Scale
 from mlm.files import read_json, write_json
-from mlm.yaml_file import Strict
 
 EXPERIMENTS = Path("experiments")
 RESULTS = Path("results")
 MEASURES = {
-    "evaluation": ("mlm.evaluate", "mlm.measures"),
-    "probe": ("mlm.probe", "mlm.brown", "mlm.vocabulary"),
+    "evaluation": ("mlm.heldout", "mlm.measures"),
+    "probe": ("mlm.probe", "mlm.brown"),
 }
 """Measures of a finished run, each with the modules that decide its numbers beside the run's own."""
 Layers = list[tuple[Path, str, Mapping[str, Any]]]
 """(file, key prefix, content) of each layer of a merge, in its order."""
-Model = TypeVar("Model", bound=Strict)
 
 TRAINING_CODE = (
     "mlm.config", "mlm.randomness", "mlm.batches", "mlm.masking", "mlm.schedules", "mlm.encoder",
@@ -191,6 +190,13 @@ def write_labels(folder: Path, labels: list[list[Any]], scale: str) -> None:
         write_json(path, after)
 
 
+RESERVED = frozenset(
+    "all corpus vocabulary shards sentences train evaluation probe probe_untrained collect contrasts table "
+    "figures numbers paper data runs untrained wandb logs".split()
+)
+"""Names of the Snakefile's rules and of folders under results/."""
+
+
 def available() -> list[str]:
     """Names of the experiment files."""
     return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
@@ -207,7 +213,7 @@ def load_study(
     scale_file = EXPERIMENTS / "scales" / f"{scale_name}.yaml"
     scales = ", ".join(sorted(path.stem for path in scale_file.parent.glob("*.yaml")))
     given = yaml_file.read(scale_file, f"`scale` is one of: {scales}")
-    scale = _validated(Scale, given, scale_file)
+    scale = yaml_file.validated(Scale, given, str(scale_file))
     found: list[str] = []
     for name in scale.experiments:
         if name not in available():
@@ -221,8 +227,14 @@ def load_study(
     for name in experiments if experiments is not None else available():
         path = EXPERIMENTS / f"{name}.yaml"
         try:
+            if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED:
+                taken = ", ".join(sorted(RESERVED))
+                raise InputError(f"{path}: name: use letters, digits and `._+-`, and none of {taken}")
             text = yaml_file.read(path, f"there are: {', '.join(available())}")
-            experiment = _validated(Experiment, text, path)
+            try:
+                experiment = yaml_file.validated(Experiment, text, str(path))
+            except InputError as error:
+                raise InputError(*error.problems, *planner.problems_of_arms(path, text)) from None
             planned = planner.expand(name, path, experiment)
         except InputError as error:
             found.extend(problem for problem in error.problems if problem not in found)
@@ -236,20 +248,12 @@ def load_study(
     return Study(scale_name, scale, numerics, read, runs, cells)
 
 
-def _validated(model: type[Model], content: dict[str, Any], path: Path) -> Model:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        found = yaml_file.problems(error, model)
-        raise InputError(*(f"{path}: {'.'.join(where)}: {what}" for where, what in found)) from None
-
-
 def _numerics(scale: Scale, scale_name: str) -> Numerics:
     path = RESULTS / scale_name / "numerics.json"
     if not path.exists():
         return scale.numerics or devices.detect()
     remedy = f"it fixes the numerics of this study; restore it, or delete {path.parent} to begin anew"
-    fixed = _validated(Numerics, read_json(path, remedy), path)
+    fixed = yaml_file.validated(Numerics, read_json(path, remedy), str(path))
     if scale.numerics is not None and scale.numerics != fixed:
         raise InputError(
             f"{EXPERIMENTS}/scales/{scale_name}.yaml: numerics: {scale.numerics.model_dump()} differ from "
@@ -270,24 +274,9 @@ class _Planner:
 
     def expand(self, name: str, path: Path, experiment: Experiment) -> list[tuple[Cell, PlannedRun]]:
         """Every arm × seed of an experiment as planned runs; all problems of the file at once."""
-        found: list[str] = []
         seeds = experiment.seeds if isinstance(experiment.seeds, list) else list(range(experiment.seeds))
-        if len(set(seeds)) < len(seeds) or not seeds:
-            found.append(f"{path}: seeds: {seeds}; give each seed once, and at least one")
         seeds = seeds[: self.scale.seeds_at_most]
-        resolved: dict[str, Run] = {}
-        for arm, changes in experiment.arms.items():
-            layers: Layers = [
-                (self.scale_file, "run", self.scale.run),
-                (path, "base", experiment.base),
-                (path, f"arms.{arm}", changes),
-                (Path("--set"), "", self.overrides),
-            ]
-            try:
-                resolved[arm] = _resolve(layers)
-                self.data(resolved[arm])
-            except InputError as error:
-                found.extend(problem for problem in error.problems if problem not in found)
+        resolved, found = self._arms(path, experiment.base, experiment.arms)
         if not self.overrides:  # a change on the command line may well make two arms alike
             found += _duplicates(path, resolved)
         found += _contrast_problems(path, experiment, resolved)
@@ -303,6 +292,32 @@ class _Planner:
                 final = PlannedRun(digest, seeded, self.numerics, draft.data, code)
                 planned.append((Cell(name, arm, seed, digest, untrained_digest(final.record())), final))
         return planned
+
+    def problems_of_arms(self, path: Path, text: Mapping[str, Any]) -> list[str]:
+        """What is wrong with the arms of a file whose other keys are wrong already."""
+        base, arms = text.get("base", {}), text.get("arms")
+        if not isinstance(base, dict) or not isinstance(arms, dict):
+            return []
+        return self._arms(path, base, {arm: c for arm, c in arms.items() if isinstance(c, dict)})[1]
+
+    def _arms(
+        self, path: Path, base: dict[str, Any], arms: Mapping[str, dict[str, Any]]
+    ) -> tuple[dict[str, Run], list[str]]:
+        resolved: dict[str, Run] = {}
+        found: list[str] = []
+        for arm, changes in arms.items():
+            layers: Layers = [
+                (self.scale_file, "run", self.scale.run),
+                (path, "base", base),
+                (path, f"arms.{arm}", changes),
+                (Path("--set"), "", self.overrides),
+            ]
+            try:
+                resolved[arm] = _resolve(layers)
+                self.data(resolved[arm])
+            except InputError as error:
+                found.extend(problem for problem in error.problems if problem not in found)
+        return resolved, found
 
     def data(self, run: Run) -> Data:
         """Folders of a run's corpus, vocabulary and shards, named by what decides their content."""
@@ -329,16 +344,39 @@ class _Planner:
 
 
 def _resolve(layers: Layers) -> Run:
+    found = [
+        _blame(layers, ["seed"], "seeds belong in `seeds:` of the experiment, or behind `--seed`")
+        for _, _, changes in layers
+        if "seed" in changes
+    ]
     merged = yaml_file.merge(*(changes for _, _, changes in layers))
-    try:
-        return Run.model_validate(merged)
-    except ValidationError as error:
-        found = [
-            # A problem between two keys begins with the first of them.
-            _blame(layers, where or what.split(" ", 1)[0].split("."), what)
-            for where, what in yaml_file.problems(error, Run)
-        ]
-        raise InputError(*dict.fromkeys(found)) from None
+    while True:
+        try:
+            run = Run.model_validate(merged)
+            break
+        except ValidationError as error:
+            wrong = list(yaml_file.problems(error, Run, merged))
+            for where, what in wrong:
+                # A problem between two keys begins with the first of them.
+                found.append(_blame(layers, where or what.split(" ", 1)[0].split("."), what))
+            # Problems between keys show only once each key by itself is right: drop what is not.
+            if not all(_drop(merged, where) for where, _ in wrong):
+                break
+    if found:
+        raise InputError(*dict.fromkeys(found))
+    return run
+
+
+def _drop(content: dict[str, Any], where: list[str]) -> bool:
+    """Remove a key from nested mappings, or the one of its path that is no mapping."""
+    for depth, key in enumerate(where[:-1]):
+        if not isinstance(content.get(key), dict):
+            where = where[: depth + 1]
+            break
+        inner = dict(content[key])  # the layers keep theirs
+        content[key] = inner
+        content = inner
+    return bool(where) and content.pop(where[-1], None) is not None
 
 
 def _blame(layers: Layers, where: list[str], what: str) -> str:
@@ -372,7 +410,12 @@ def _contrast_problems(path: Path, experiment: Experiment, resolved: Mapping[str
     stated: list[tuple[str, Contrast | Equivalence]] = [("primary", experiment.contrasts.primary)]
     stated += [(f"secondary.{i}", c) for i, c in enumerate(experiment.contrasts.secondary)]
     stated += [(f"equivalence.{i}", c) for i, c in enumerate(experiment.contrasts.equivalence)]
+    seen: dict[tuple[str, ...], str] = {}
     for where, contrast in stated:
+        kind = where.replace("primary", "secondary").split(".")[0]
+        compared = (kind, contrast.arm, str(contrast.against), str(contrast.measure))
+        if (first := seen.setdefault(compared, where)) != where:
+            yield f"{path}: contrasts.{where}: says the same as contrasts.{first}; remove one"
         key = f"{path}: contrasts.{where}"
         against = contrast.against or experiment.baseline
         for role, arm in (("arm", contrast.arm), ("against", contrast.against)):

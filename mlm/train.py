@@ -168,6 +168,7 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
             break
         stop = options.stop()
         if stop or time.monotonic() - saved >= options.checkpoint_seconds:
+            log.sync()
             checkpoint.save(keep, checkpoint.State(done, trainer.optimizer.state(), counters))
             saved = time.monotonic()
         if stop:

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,6 +16,9 @@ class Strict(BaseModel):
     """A configuration section: frozen, typed, and without room for a misspelt key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=Strict)
 
 
 class _Loader(yaml.SafeLoader):
@@ -92,10 +95,19 @@ def merge(*layers: Mapping[str, Any], whole: Sequence[str] = ("split",)) -> dict
     return result
 
 
-def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[list[str], str]]:
-    """(key path, message with remedy) for every problem pydantic found."""
+def validated(model: type[Model], content: Any, where: str) -> Model:
+    """The content as a checked section; every problem names `where` and the key."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        found = [".".join(key) + ": " + what if key else what for key, what in problems(error, model, content)]
+        raise InputError(*(f"{where}: {problem}" for problem in found)) from None
+
+
+def problems(error: ValidationError, model: type[BaseModel], content: Any) -> Iterator[tuple[list[str], str]]:
+    """(key path, message with remedy) for every problem pydantic found in `content`."""
     for item in error.errors(include_url=False):
-        where = [str(part) for part in item["loc"]]
+        where = _path(item["loc"], content)
         context, kind, value = item.get("ctx", {}), item["type"], item.get("input")
         shown = repr(value) if len(repr(value)) < 60 else _kind(value)
         if kind == "extra_forbidden":
@@ -116,6 +128,20 @@ def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[l
         else:
             message = f"is {shown} ({_kind(value)}); {item['msg'].removeprefix('Input ')}"
         yield where, message
+
+
+def _path(location: tuple[int | str, ...], content: Any) -> list[str]:
+    """Keys as a person wrote them: pydantic puts the `kind` of a section between its key and theirs."""
+    path: list[str] = []
+    tag: Any = None
+    for part in location:
+        if tag is not None and part == tag:
+            tag = None  # a key of the same name may follow
+            continue
+        path.append(str(part))
+        content = content.get(part) if isinstance(content, dict) else None
+        tag = content.get("kind") if isinstance(content, dict) else None
+    return path
 
 
 def _share(value: Any) -> str:
