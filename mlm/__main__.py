@@ -36,6 +36,7 @@ def corpus(
     from mlm import corpus
     from mlm.study import EXPERIMENTS
 
+    (folder / "corpus.json").unlink(missing_ok=True)  # asked for by name: made anew
     corpus.prepare(EXPERIMENTS / "corpora" / f"{name}.yaml", folder)
 
 
@@ -63,6 +64,7 @@ def shards(
     """Encode a corpus into memory-mapped token files."""
     from mlm import shards
 
+    (folder / "shards.json").unlink(missing_ok=True)
     shards.write(prepared, model, folder, cores)
 
 

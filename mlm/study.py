@@ -190,11 +190,11 @@ def write_labels(folder: Path, labels: list[list[Any]], scale: str) -> None:
         write_json(path, after)
 
 
-RESERVED = frozenset(
-    "all corpus vocabulary shards sentences train evaluation probe probe_untrained collect contrasts table "
-    "figures numbers paper data runs untrained wandb logs".split()
-)
-"""Names of the Snakefile's rules and of folders under results/."""
+DATA_RULES = ("corpus", "vocabulary", "shards", "sentences")
+RUN_RULES = ("train", "evaluation", "probe", "probe_untrained")
+ANALYSIS_RULES = ("collect", "contrasts", "table", "figures", "numbers", "paper")
+RESERVED = frozenset(("all", *DATA_RULES, *RUN_RULES, *ANALYSIS_RULES))
+"""Names of the Snakefile's rules, which an experiment cannot have."""
 
 
 def available() -> list[str]:

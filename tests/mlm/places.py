@@ -1,5 +1,7 @@
 """Folders a test can work in: a small study of its own, and commands run there."""
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -147,3 +149,9 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
     assert result.returncode == 2, (result.returncode, result.stderr, result.stdout)
     assert "Traceback" not in result.stderr
     return result.stderr
+
+
+def seal_sentences(path: Path, lines: str) -> None:
+    """Write sentences as `brown.prepare` does, under the checksum of their lines."""
+    header = {"sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    path.write_text(json.dumps(header) + "\n" + lines, encoding="utf-8")

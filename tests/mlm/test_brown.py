@@ -8,7 +8,7 @@ import pytest
 
 from mlm import brown, experiment
 from mlm.errors import Damaged, InputError
-from tests.mlm.places import ROOT
+from tests.mlm.places import ROOT, seal_sentences
 
 
 @pytest.fixture(autouse=True)
@@ -95,12 +95,26 @@ def test_more_sentences_than_there_are(tmp_path: Path) -> None:
 def test_a_damaged_file_of_sentences_is_named(tmp_path: Path) -> None:
     path = tmp_path / "sentences.jsonl"
     line = json.dumps({"words": ["é\u2028"], "tags": ["nn"], "held_out": False}, ensure_ascii=False)
-    path.write_text(line + "\n")
+    seal_sentences(path, line + "\n")
     assert brown.read(path)[0].words == ["é\u2028"]
     for harmed in (line[:-4], "{}", '{"words": 1, "more": 2}', "7"):
-        path.write_text(line + "\n" + harmed + "\n")
+        seal_sentences(path, line + "\n" + harmed + "\n")
         with pytest.raises(Damaged, match=r"sentences\.jsonl: damaged"):
             brown.read(path)
+
+
+def test_a_truncated_or_altered_file_of_sentences_is_never_half_read(tmp_path: Path) -> None:
+    path = tmp_path / "sentences.jsonl"
+    line = json.dumps({"words": ["one"], "tags": ["cd"], "held_out": False}) + "\n"
+    seal_sentences(path, line * 3)
+    whole = path.read_bytes()
+    for harmed in (whole[: -len(line)], whole.replace(b"cd", b"nn", 1), whole + line.encode()):
+        path.write_bytes(harmed)
+        with pytest.raises(Damaged, match="truncated or altered"):
+            brown.read(path)
+    path.write_bytes(b"")
+    with pytest.raises(Damaged):
+        brown.read(path)
 
 
 def test_size_and_code_name_the_prepared_file() -> None:

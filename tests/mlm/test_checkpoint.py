@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mlm import checkpoint, config
+from mlm import checkpoint, config, files
 from mlm.checkpoint import State
 from mlm.encoder import Encoder
 from mlm.errors import Damaged
@@ -108,20 +108,21 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 
 
 def _hold(path: Path, ready: "multiprocessing.connection.Connection") -> None:
-    checkpoint.lock(path)
-    ready.send(True)
-    signal.pause()
+    with files.locked(path):
+        ready.send(True)
+        signal.pause()
 
 
 def test_a_lock_lives_as_long_as_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    assert not checkpoint.is_locked(path)
+    assert not files.is_locked(path)
     mine, theirs = multiprocessing.Pipe()
     holder = multiprocessing.get_context("fork").Process(target=_hold, args=(path, theirs))
     holder.start()
     mine.recv()
-    assert checkpoint.is_locked(path)
+    assert files.is_locked(path)
     os.kill(holder.pid or 0, signal.SIGKILL)
     holder.join()
-    assert not checkpoint.is_locked(path)
-    os.close(checkpoint.lock(path))
+    assert not files.is_locked(path)
+    with files.locked(path):
+        assert path.exists()

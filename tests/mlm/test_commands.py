@@ -1,7 +1,6 @@
 """The commands a person types: what they show is true, and what they refuse is said in one line."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,11 +10,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from mlm import brown, checkpoint, status
+from mlm import brown, files, status
 from mlm.errors import InputError
 from mlm.runs import RunFolder, find
-from mlm.study import RESULTS
-from tests.mlm.places import TOPICS, copy_of, done, environment, mlm, refused
+from mlm.study import RESULTS, untrained_digest
+from tests.mlm.places import TOPICS, copy_of, done, environment, mlm, refused, seal_sentences
 
 Typed = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = {
@@ -53,14 +52,14 @@ def test_each_command_explains_itself(name: str, tmp_path: Path, typed: Typed) -
         (["train", "trial", "--scale", "test", "--set", "vocabulary.size=90000"], "the largest unigram"),
         (["train", "trial", "--scale", "test", "--set", "corpus=bible"], "corpora/bible.yaml: no such file"),
         (["train", "nothing"], "nothing: no run has this folder, digest or label"),
-        (["train", "test/trial/80-10-10/seed-0", "--arm", "bert"], "--arm and --set go with an experiment"),
-        (["mask", "--set", "split={mask: .5}"], "--set split: mask + same + random = 0.5"),
-        (["mask", "--set", "speed=3"], "--set speed: unknown key"),
+        (["train", "test/trial/80-10-10/seed-0", "--arm", "bert"], "--scale and --set go with an experiment"),
+        (["mask", "--set", "split={mask: .5}"], "--set: split: mask + same + random = 0.5"),
+        (["mask", "--set", "speed=3"], "--set: speed: unknown key"),
         (["status", "--scale", "laptop"], "no study of this scale has begun"),
         (["export", "test/trial/80-10-10/seed-0", "out"], "BertForMaskedLM has no positions: rotary"),
-        (["vocabulary", "results", "model", "--kind", "word"], "--kind: is 'word'; choose one of"),
-        (["vocabulary", "results", "model", "--size", "4"], "--size: is 4"),
-        (["probe", "test/trial/80-10-10/seed-0", "nowhere.jsonl"], "nowhere.jsonl: damaged"),
+        (["vocabulary", "results", "model", "--kind", "word"], "vocabulary: kind: is 'word'; choose one of"),
+        (["vocabulary", "results", "model", "--size", "4"], "vocabulary: size: is 4"),
+        (["probe", "test/trial/80-10-10/seed-0", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )  # fmt: skip
@@ -180,13 +179,12 @@ def test_status_tells_training_from_stopped_from_waiting(
     )
     assert state() == ("stopped", 2048)
     assert status.of_folder(folder, "x").tokens_per_second == 1024
-    held = checkpoint.lock(folder / "lock")
     program = f"from mlm.status import *; print(of_folder(Path('{folder}'), 'x').state)"
-    told = subprocess.run(
-        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
-    )
+    with files.locked(folder / "lock"):
+        told = subprocess.run(
+            [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
+        )
     assert told.stdout.strip() == "training"
-    os.close(held)
     assert status.seconds_left([status.of_folder(folder, "x")]) == pytest.approx((5120 - 2048) / 1024)
 
 
@@ -231,23 +229,16 @@ def test_probe_of_the_command_line_trained_and_untrained(
     for number in range(0, len(words) - 10, 10):
         some = words[number : number + 10]
         lines.append(json.dumps(brown.Sentence(some, [w[-1] for w in some], number % 30 == 0)._asdict()))
-    (tmp_path / "sentences.jsonl").write_text("\n".join(lines) + "\n")
+    seal_sentences(tmp_path / "sentences.jsonl", "\n".join(lines) + "\n")
     found = {}
+    sentences, untrained = str(tmp_path / "sentences.jsonl"), untrained_digest(modern.record)
     for extra in ([], ["--untrained"]):
         output = tmp_path / f"probe{len(extra)}.json"
-        done(
-            typed(
-                place,
-                "probe",
-                "trial/80-10-10/seed-0",
-                str(tmp_path / "sentences.jsonl"),
-                "--output",
-                str(output),
-                *extra,
-            )
-        )
+        name = untrained if extra else "trial/80-10-10/seed-0"
+        done(typed(place, "probe", name, sentences, "--output", str(output), *extra))
         found[bool(extra)] = json.loads(output.read_text())
     assert found[False]["run"] == modern.path.name
+    assert found[True]["run"] == untrained
     assert found[False]["references"] == found[True]["references"]
     assert found[False]["values"] != found[True]["values"]
     assert found[False]["values"]["probe.accuracy"] > 0.3

@@ -37,6 +37,7 @@ def declare(source: dict[str, Any], split: dict[str, Any] | None = None, **more:
 
 def prepared(path: Path) -> dict[str, dict[str, str]]:
     """split -> document -> text, of the corpus that `path` describes."""
+    Path("out/corpus.json").unlink(missing_ok=True)  # as the command does, and Snakemake before it
     corpus.prepare(path, Path("out"))
     found: dict[str, dict[str, str]] = {}
     for split in corpus.SPLITS:

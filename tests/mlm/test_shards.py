@@ -144,6 +144,7 @@ def test_shards_of_another_vocabulary_are_refused(
 def test_the_header_is_written_last(prepared: Path, written: Path, tmp_path: Path) -> None:
     """A failure on the way leaves no header over files of two makings."""
     (prepared / "test.jsonl").write_text("")
+    (written / "shards.json").unlink()  # as the command does, and Snakemake before it
     with pytest.raises(InputError, match="test split has no tokens"):
         shards.write(seal(prepared), tmp_path / "vocabulary.model", written)
     assert not (written / "shards.json").exists()
