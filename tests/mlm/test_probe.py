@@ -1,5 +1,8 @@
 """The probe reads what the states say: features as defined, the classifier as in the textbook."""
 
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -14,7 +17,7 @@ from mlm.brown import Sentence
 from mlm.encoder import Encoder
 from mlm.probe import SHRINKAGE, Discriminant, Encoded, encode, features, lookup, probe
 from mlm.vocabulary import Tokenizer
-from tests.mlm.places import TOPICS
+from tests.mlm.places import ROOT, TOPICS
 
 WORDS = [w for w in " ".join(TOPICS.values()).split() if w.isalpha()]
 
@@ -167,3 +170,31 @@ def test_the_same_model_gives_the_same_numbers_and_probing_moves_nothing(
     before = [p.detach().clone() for p in model.parameters()]
     assert probe(model, vocabularies["bpe"], some) == probe(model, vocabularies["bpe"], some)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_one_core_and_two_cores_give_the_same_bits() -> None:
+    """A BLAS that may use two threads solves in another order: imports of `mlm` allow it one."""
+    program = """
+import hashlib
+from mlm.probe import Discriminant
+import numpy as np
+draws = np.random.default_rng(0)
+x = draws.standard_normal((20_000, 384), dtype=np.float32)
+model = Discriminant(x, draws.permutation(np.arange(20_000) % 60), 60)
+solved = np.linalg.solve(model.covariance + np.eye(384), model.means.T)
+print(hashlib.sha256(model.covariance.tobytes() + solved.tobytes()).hexdigest())
+"""
+    cores = sorted(os.sched_getaffinity(0))
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")},
+            capture_output=True,
+            text=True,
+            check=True,
+            preexec_fn=lambda n=n: os.sched_setaffinity(0, cores[:n]),
+        ).stdout
+        for n in (1, len(cores))
+    }
+    assert len(told) == 1

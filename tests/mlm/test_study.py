@@ -397,6 +397,9 @@ def test_a_scale_is_refused(trial: Callable[..., study.Study], path: str, value:
         ("contrasts/primary/arm", "100", "contrasts.primary.arm: no arm is called '100'; there are:"),
         ("contrasts/primary/against", "7", "contrasts.primary.against: no arm is called '7'"),
         ("contrasts/primary/arm", "80-10-10", "contrasts.primary: compares 80-10-10 with itself"),
+        ("contrasts/secondary", [{"arm": "bert"}, {"arm": "bert"}],
+         "contrasts.secondary.1: says the same as contrasts.secondary.0; remove one"),
+        ("arms/bert/seed", 3, "arms.bert.seed: seeds belong in `seeds:` of the experiment"),
         ("contrasts/primary/expect", "better", "contrasts.primary.expect: is 'better'; choose one of 'higher'"),
         ("contrasts/secondary", [{"arm": "bert"}, {"arm": "brt"}], "contrasts.secondary.1.arm: no arm is"),
         ("contrasts/equivalence", [{"arm": "bert"}], "contrasts.equivalence.0.margin: missing"),
@@ -436,6 +439,26 @@ def test_all_problems_of_a_file_at_once_each_named_once(trial: Callable[..., stu
         "contrasts.secondary.0.arm",
     }
     assert len(problems) == len(keys), "what the base says wrongly is said once, not once an arm"
+
+
+def test_a_schema_error_hides_neither_arms_nor_problems_between_keys(trial: Callable[..., study.Study]) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["seeds"] = "eight"
+        content["arms"]["bert"]["encoder"] = {"preset": "brt"}
+        content["arms"]["bert"]["budget_tokens"] = 5
+
+    found = refusal(trial, experiment=spoil)
+    assert "seeds: is 'eight'; give a number n of seeds" in found
+    assert "arms.bert.encoder: `preset` is 'brt'; choose one of bert, modern" in found
+    assert "arms.bert.budget_tokens: budget_tokens 5 is less than one step" in found
+
+
+@pytest.mark.parametrize("name", ["probe", "all", "my split", "-x", "a$(b)"])
+def test_an_experiment_has_a_plain_name_that_no_rule_has(trial: Callable[..., study.Study], name: str) -> None:
+    trial()
+    Path(f"experiments/{name}.yaml").write_text(Path("experiments/trial.yaml").read_text())
+    with pytest.raises(InputError, match="name: use letters"):
+        study.load_study("test")
 
 
 def test_the_layer_that_set_a_value_is_named(trial: Callable[..., study.Study]) -> None:

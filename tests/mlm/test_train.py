@@ -402,6 +402,41 @@ def trained_copy(place: Path, run: RunFolder, folder: Path) -> Path:
     return mine
 
 
+def test_a_kill_between_the_last_steps_leaves_nothing_undone(
+    place: Path, modern: RunFolder, tmp_path: Path
+) -> None:
+    """run.json is there and the flag is not: what comes between them is done, and nothing is trained."""
+    mine = copy_of(place, tmp_path / "place")
+    folder = mine / "results" / "runs" / modern.path.name
+    for name in ("run.json", "metrics.jsonl", "weights.safetensors"):
+        shutil.copy2(modern.path / name, folder)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "000000000001.checkpoint").write_bytes(b"old")
+    (folder / ".weights.safetensors.x").write_bytes(b"left by a writer that was killed")
+    before = (folder / "weights.safetensors").stat().st_mtime_ns
+    done(mlm(mine, "train", str(folder.relative_to(mine)), WANDB_MODE="offline"))
+    assert (folder / "weights.safetensors").stat().st_mtime_ns == before
+    assert not (folder / "checkpoints").exists()
+    assert not list(folder.glob(".*"))
+    assert (folder / "trained").read_text().strip() == file_sha256(folder / "weights.safetensors")
+    assert len(list((mine / "results" / "wandb").glob(f"offline-run-*-{folder.name}"))) == 1
+
+
+def test_two_trainings_begun_together_on_a_fresh_tree_share_their_data(place: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "fresh"
+    mine.mkdir()
+    for name in ("experiments", "text"):
+        (mine / name).symlink_to(place / name)
+    words = [sys.executable, "-m", "mlm", "train", "trial", "--scale", "test", "--seed"]
+    both = [
+        subprocess.Popen([*words, seed], cwd=mine, env=environment(), stdout=-1, stderr=-1)
+        for seed in ("0", "1")
+    ]
+    for process in both:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said.decode()
+
+
 def test_a_finished_run_is_not_trained_again(place: Path, modern: RunFolder, tmp_path: Path) -> None:
     mine = trained_copy(place, modern, tmp_path / "place")
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in mine.iterdir()}

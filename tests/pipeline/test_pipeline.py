@@ -84,6 +84,32 @@ def test_renaming_an_arm_trains_nothing(smoke: Copy) -> None:
     assert not planned["train"] + planned["evaluation"] + planned["probe"]
 
 
+def test_editing_the_first_arm_leaves_the_untrained_encoders_alone(smoke: Copy) -> None:
+    experiment = smoke.folder / "experiments/split.yaml"
+    before = experiment.read_text()
+    try:
+        experiment.write_text(
+            before.replace("{mask: .80, same: .10, random: .10}", "{mask: .82, same: .09, random: .09}")
+        )
+        planned = jobs(smoke.snakemake("--dry-run"))
+    finally:
+        experiment.write_text(before)
+    assert planned["train"] == SEEDS
+    assert not planned["probe_untrained"]
+
+
+def test_a_changed_question_reaches_the_paper(smoke: Copy) -> None:
+    experiment = smoke.folder / "experiments/split.yaml"
+    before = experiment.read_text()
+    try:
+        experiment.write_text(before.replace("question: >-\n  Does", "question: >-\n  Really, does"))
+        planned = jobs(smoke.snakemake("--dry-run"))
+    finally:
+        experiment.write_text(before)
+    assert not planned["train"]
+    assert all(planned[rule] == 1 for rule in ("collect", "contrasts", "table", "figures", "numbers", "paper"))
+
+
 def test_an_edited_arm_reruns_alone_with_what_follows(smoke: Copy, tmp_path: Path) -> None:
     copy = Copy(tmp_path / "edited")
     shutil.copytree(smoke.folder, copy.folder, symlinks=True)
@@ -158,6 +184,12 @@ def test_a_second_start_beside_a_live_one_says_so(smoke: Copy) -> None:
         ),
         ("experiments/split.yaml", "arm: 100-0-0,", "arm: 100-0-1,", ("contrasts.primary.arm", "100-0-0")),
         ("experiments/scales/smoke.yaml", "budget_tokens:", "budget_token:", ("smoke.yaml: run.budget_token",)),
+        (
+            "experiments/probes/brown.yaml",
+            "shortest_words: 5",
+            "shortest_words: 0",
+            ("brown.yaml: shortest_words",),
+        ),
     ],
 )
 def test_bad_input_is_refused_before_any_job(
