@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from mlm import config
-from mlm.encoder import Dropout, Encoder, rms_norm, rotary_table, rotate, training_flops
+from mlm.encoder import Dropout, Encoder, relu_squared, rms_norm, rotary_table, rotate, training_flops
 from mlm.objectives import masked_lm_loss, target_positions
 from mlm.randomness import Purpose, generator, uniform
 
@@ -220,6 +220,22 @@ def test_rms_norm_gradient_by_finite_differences() -> None:
     # The statistics are float32, so the differences are taken coarsely.
     x = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     assert gradcheck(lambda x: rms_norm(x.float()).double(), (x,), eps=1e-2, atol=2e-3, rtol=1e-3)
+
+
+def test_rotation_and_its_gradient_are_those_of_the_formula() -> None:
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 5, 8, dtype=torch.float64, generator=draws).requires_grad_()
+    cosine, sine = (table.double() for table in rotary_table(5, 8))
+    first, second = x.chunk(2, -1)
+    expected = torch.cat([first * cosine - second * sine, first * sine + second * cosine], -1)
+    torch.testing.assert_close(rotate(x, cosine, sine), expected)
+    assert gradcheck(lambda x: rotate(x, cosine, sine), (x,))
+
+
+def test_relu_squared_and_its_gradient_are_those_of_the_formula() -> None:
+    x = torch.randn(4, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    torch.testing.assert_close(relu_squared(x), torch.relu(x).square())
+    assert gradcheck(relu_squared, (x,))
 
 
 def test_rms_norm_of_nothing_is_nothing() -> None:
