@@ -575,7 +575,7 @@ def test_the_projects_own_files_are_valid(monkeypatch: pytest.MonkeyPatch, tmp_p
     split = load_study("laptop", ["split"])
     assert len({c.arm for c in split.cells}) == 7
     assert len(split.cells) == len(split.runs) == 56
-    assert {run.config.tokens_per_step * run.config.steps for run in split.runs.values()} == {2_621_440}
+    assert {run.config.tokens_per_step * run.config.steps for run in split.runs.values()} == {2_506_752}
     rows = split.contrast_rows("split")
     assert [r["arm"] for r in rows if r["family"] == "primary"] == ["100-0-0"]
     assert {r["against"] for r in rows} == {"80-10-10"}
