@@ -223,7 +223,7 @@ def load_study(
     read: dict[str, Experiment] = {}
     runs: dict[str, PlannedRun] = {}
     cells: list[Cell] = []
-    planner = _Planner(scale_name, scale_file, scale, numerics, dict(overrides or {}))
+    planner = _Planner(scale_file, scale, numerics, dict(overrides or {}))
     for name in experiments if experiments is not None else available():
         path = EXPERIMENTS / f"{name}.yaml"
         try:
@@ -265,7 +265,6 @@ def _numerics(scale: Scale, scale_name: str) -> Numerics:
 
 @dataclass
 class _Planner:
-    scale_name: str
     scale_file: Path
     scale: Scale
     numerics: Numerics
