@@ -1,5 +1,6 @@
 # make          set up and run the study of the default scale, to tables, figures and the paper
 # make smoke    the same at smoke scale: minutes, not evidence
+# make report   after either: figures, tables, pages and paper of SCALE=laptop in one archive with captions
 # make test     set up, then lint, types, tests and the pipeline at smoke scale
 # make setup    set up only
 SHELL := /bin/bash
@@ -8,7 +9,9 @@ CORES ?= all
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: study smoke test setup lint lock system
+SCALE ?= laptop
+
+.PHONY: study smoke report test setup lint lock system
 .DEFAULT_GOAL := study
 
 study: setup
@@ -16,6 +19,9 @@ study: setup
 
 smoke: setup
 	@$(call run,--config scale=smoke)
+
+report: setup
+	@snakemake --config scale=$(SCALE) --report results/$(SCALE)/report.zip
 
 test: setup lint
 	@mkdir -p results

@@ -14,9 +14,36 @@ plan = Plan(config)
 study, scale = plan.study, plan.study.scale_name
 
 
+report: "analysis/captions/workflow.rst"
+
+
+# What `snakemake --report` shows: figures, pages and the paper open in it, tables are to download.
+SHOWN = {
+    "curves.svg": "learning curves",
+    "contrasts.svg": "contrasts",
+    "layers.svg": "layers",
+    "table.csv": "tables",
+    "report.html": "report",
+    "comparison.html": "curves to explore",
+    "paper.pdf": "paper",
+}
+
+
+def shown(path, category, name=None):
+    """The path, marked with caption, category and label if the report shows it."""
+    name = name or Path(path).name
+    if name not in SHOWN:
+        return path
+    caption = f"analysis/captions/{Path(name).stem}.rst"
+    return report(path, caption, category=category, labels={"result": SHOWN[name]})
+
+
 rule all:
     input:
         outputs.files("paper", scale),
+        outputs.files("comparison", scale),
+        [outputs.files("report", scale, name) for name in study.scale.experiments],
+        [f"results/{scale}/wandb/{name}.json" for name in study.scale.experiments],
 
 
 # One target an experiment, by its name: tables and figures without the paper.
@@ -26,7 +53,11 @@ for name in study.experiments:
         name:
             name
         input:
-            [outputs.files(c, scale, name) for c in ("contrasts", "table", "figures")],
+            [
+                outputs.files(c, scale, name)
+                for c in ("contrasts", "table", "figures", "report")
+            ],
+            f"results/{scale}/wandb/{name}.json",
 
 
 wildcard_constraints:
@@ -167,7 +198,10 @@ rule table:
         rules.collect.output,
         rules.contrasts.output,
     output:
-        outputs.files("table", scale, "{experiment}"),
+        [
+            shown(path, "{experiment}")
+            for path in outputs.files("table", scale, "{experiment}")
+        ],
     params:
         study=lambda w: plan.stated(w.experiment),
         code=code_hash(outputs.modules("table")),
@@ -180,12 +214,27 @@ rule figures:
         rules.collect.output,
         rules.contrasts.output,
     output:
-        outputs.files("figures", scale, "{experiment}"),
+        [
+            shown(path, "{experiment}")
+            for path in outputs.files("figures", scale, "{experiment}")
+        ],
     params:
         study=lambda w: plan.stated(w.experiment),
         code=code_hash(outputs.modules("figures"), ("matplotlib",)),
     shell:
         f"python -m analysis figures {scale} {{wildcards.experiment:q}}"
+
+
+rule wandb:
+    input:
+        rules.collect.output,
+        rules.contrasts.output,
+        rules.table.output,
+        rules.figures.output,
+    output:
+        f"results/{scale}/wandb/{{experiment}}.json",
+    shell:
+        f"python -m mlm sync --scale {scale} --experiment {{wildcards.experiment:q}} --as-configured {{output:q}}"
 
 
 rule numbers:
@@ -215,10 +264,47 @@ rule paper:
             for c in ("table", "figures")
         ],
     output:
-        outputs.files("paper", scale),
+        [shown(path, "study") for path in outputs.files("paper", scale)],
     params:
         study=[plan.stated(name) for name in study.scale.experiments],
         sources=[file_sha256(Path(path)) for path in outputs.sources()],
         code=code_hash(outputs.modules("paper"), ("jinja2", "pypandoc_binary", "typst")),
     shell:
         f"python -m analysis paper {scale}"
+
+
+rule comparison:
+    input:
+        outputs.comparison_sources(),
+        [
+            outputs.files(c, scale, name)
+            for name in study.scale.experiments
+            for c in ("collect", "contrasts")
+        ],
+    output:
+        [shown(path, "study") for path in outputs.files("comparison", scale)],
+    params:
+        study=[plan.stated(name) for name in study.scale.experiments],
+        experiments=[f"--experiment={name}" for name in study.scale.experiments],
+        sources=[file_sha256(Path(path)) for path in outputs.comparison_sources()],
+        code=code_hash(outputs.modules("comparison"), ("jinja2", "plotly")),
+    shell:
+        f"python -m analysis comparison {scale} {{params.experiments:q}}"
+
+
+rule report_page:
+    input:
+        rules.contrasts.output,
+        rules.figures.output,
+        outputs.report_sources(),
+    output:
+        [
+            shown(path, "{experiment}", "report.html")
+            for path in outputs.files("report", scale, "{experiment}")
+        ],
+    params:
+        study=lambda w: plan.stated(w.experiment),
+        sources=[file_sha256(Path(path)) for path in outputs.report_sources()],
+        code=code_hash(outputs.modules("report_page"), ("jinja2",)),
+    shell:
+        f"python -m analysis report {scale} {{wildcards.experiment:q}}"

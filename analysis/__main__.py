@@ -86,6 +86,27 @@ def paper(scale: Scale, experiment: Experiments = None) -> None:
     _said("paper", scale)
 
 
+@app.command()
+def comparison(scale: Scale, experiment: Experiments = None) -> None:
+    """One HTML page with interactive curves, for use without a network; wants collect and contrasts."""
+    from analysis import comparison as room
+    from analysis import study
+
+    planned = study.load(scale)
+    room.write(planned, experiment or list(planned.experiments))
+    _said("comparison", scale)
+
+
+@app.command()
+def report(scale: Scale, experiment: Experiment) -> None:
+    """An experiment's report as one HTML page, for use without a network; wants contrasts and figures."""
+    from analysis import report_page as room
+    from analysis import study
+
+    room.write(study.load(scale), experiment)
+    _said("report", scale, experiment)
+
+
 def _said(command: str, scale: str, experiment: str = "") -> None:
     for path in outputs.files(command, scale, experiment):
         typer.echo(path)

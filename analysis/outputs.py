@@ -12,11 +12,18 @@ PAPER = Path("paper")
 PROBE_FILE = Path("experiments/probes/brown.yaml")
 ROOT = Path(__file__).parent.parent
 
-COMMANDS = ("collect", "contrasts", "table", "figures", "numbers", "paper")
+COMMANDS = ("collect", "contrasts", "table", "figures", "numbers", "paper", "comparison", "report")
+ROOMS = {"report": "report_page"}
+"""Commands whose module is not called like them: `analysis.report` is what sends a report to W&B."""
 FIGURES = ("curves", "contrasts", "layers")
-FORMATS = ("svg", "pdf")
+FORMATS = ("svg", "pdf", "png")
 PAPER_SOURCES = ("paper.md", "paper.lua", "paper.typ.tpl", "refs.bib", "published.yaml")
 """Files under paper/ that decide the paper beside the numbers."""
+COMPARISON = Path("analysis/templates/comparison")
+COMPARISON_SOURCES = ("page.html.j2", "page.css", "choice.js", "arms.js", "chart.js", "tables.js", "page.js")
+"""Files there that decide the comparison page beside the tables; the scripts in the order they run in."""
+REPORT_SOURCES = ("report.html.j2", "report.css")
+"""Files under analysis/templates/ that decide an experiment's report page beside tables and figures."""
 
 
 def study_file(scale: str) -> Path:
@@ -44,13 +51,23 @@ def paper(scale: str) -> Path:
     return RESULTS / scale / "paper"
 
 
+def comparison(scale: str) -> Path:
+    """The page that compares the curves of a scale."""
+    return RESULTS / scale / "comparison.html"
+
+
+def report(scale: str, experiment: str) -> Path:
+    """An experiment's report as one page."""
+    return RESULTS / scale / "reports" / f"{experiment}.html"
+
+
 def files(command: str, scale: str, experiment: str = "") -> list[str]:
     """Everything a command writes, as paths from the root of the study.
 
     Args:
         command: one of `COMMANDS`.
         scale: name of the scale, a folder under results/.
-        experiment: name of the experiment; `numbers` and `paper` are the scale's and need none.
+        experiment: name of the experiment; `numbers`, `paper` and `comparison` are the scale's and need none.
     """
     there = tables(scale, experiment)
     found = {
@@ -60,6 +77,8 @@ def files(command: str, scale: str, experiment: str = "") -> list[str]:
         "figures": [figures(scale, experiment) / f"{name}.{kind}" for name in FIGURES for kind in FORMATS],
         "numbers": [numbers_file(scale)],
         "paper": [paper(scale) / f"paper.{kind}" for kind in ("pdf", "md", "typ")],
+        "comparison": [comparison(scale)],
+        "report": [report(scale, experiment)],
     }
     return [path.as_posix() for path in found[command]]
 
@@ -70,7 +89,7 @@ def modules(command: str) -> tuple[str, ...]:
     Give them to `mlm.identity.code_hash`: an edit to one of them makes the command's outputs old.
     """
     found: set[str] = set()
-    ahead = [f"analysis.{command}"]
+    ahead = [f"analysis.{ROOMS.get(command, command)}"]
     while ahead:
         module = ahead.pop()
         if module not in found:
@@ -82,6 +101,17 @@ def modules(command: str) -> tuple[str, ...]:
 def sources() -> list[str]:
     """Files of the repository, code apart, that decide the paper: make them inputs of its rule."""
     return [*((PAPER / name).as_posix() for name in PAPER_SOURCES), PROBE_FILE.as_posix()]
+
+
+def comparison_sources() -> list[str]:
+    """Files of the repository, code apart, that decide the comparison page."""
+    return [(COMPARISON / name).as_posix() for name in COMPARISON_SOURCES]
+
+
+def report_sources() -> list[str]:
+    """Files of the repository, code apart, that decide a report page."""
+    captions = [f"analysis/captions/{name}.rst" for name in FIGURES]
+    return [*captions, *(f"analysis/templates/{name}" for name in REPORT_SOURCES)]
 
 
 def _source(module: str) -> Path:

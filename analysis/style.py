@@ -84,14 +84,13 @@ def applied() -> Iterator[None]:
 
 
 def save(figure: Figure, place: Path, name: str) -> None:
-    """Write a figure as SVG and PDF without dates, atomically."""
+    """Write a figure as SVG, PDF and PNG (200 dots an inch) without dates, atomically."""
     before = os.environ.get("SOURCE_DATE_EPOCH")
     os.environ["SOURCE_DATE_EPOCH"] = EPOCH
     try:
-        for kind in ("svg", "pdf"):
+        for kind, changing in (("svg", "Date"), ("pdf", "CreationDate"), ("png", "Software")):
             buffer = io.BytesIO()
-            dates: dict[str, None] = {"Date": None} if kind == "svg" else {"CreationDate": None}
-            figure.savefig(buffer, format=kind, metadata=dates)
+            figure.savefig(buffer, format=kind, metadata={changing: None}, dpi=200)
             write_atomically(place / f"{name}.{kind}", buffer.getvalue())
     finally:
         if before is None:

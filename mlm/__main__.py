@@ -34,7 +34,7 @@ def corpus(
 ) -> None:
     """Fetch, verify, clean and split a corpus."""
     from mlm import corpus
-    from mlm.study import EXPERIMENTS
+    from mlm.layout import EXPERIMENTS
 
     (folder / "corpus.json").unlink(missing_ok=True)  # asked for by name: made anew
     corpus.prepare(EXPERIMENTS / "corpora" / f"{name}.yaml", folder)
@@ -222,6 +222,45 @@ def doctor() -> None:
     table, able = doctor.examine()
     Console().print(table)
     raise typer.Exit(0 if able else 1)
+
+
+@app.command(hidden=True)
+def track(path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]) -> None:
+    """Bring the Weights & Biases run of a run to what its files say; `train` starts this beside it."""
+    from mlm import wandb_writer
+    from mlm.runs import RunFolder
+
+    try:
+        wandb_writer.track(RunFolder.open(path))
+    except Exception as error:  # W&B's own are many, and its caller warns whatever it was
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+@app.command(rich_help_panel="Runs")
+def sync(
+    experiment: Annotated[str | None, typer.Option(help="Only this experiment.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Only this scale.")] = None,
+    as_configured: Annotated[
+        Path | None, typer.Option(hidden=True, help="In the mode that is set; told in this file; never fails.")
+    ] = None,
+) -> None:
+    """Upload to Weights & Biases what is not yet there: runs, measures, tables, figures, lineage.
+
+    Needs a key ([bold]wandb login[/bold], or WANDB_API_KEY); WANDB_ENTITY, WANDB_PROJECT and
+    WANDB_BASE_URL say where to. It can be repeated, and goes on after an interruption.
+    """
+    from mlm import sync
+
+    if as_configured is not None:
+        typer.echo(sync.as_configured(scale or "laptop", experiment or "", as_configured))
+        return
+    try:
+        uploaded, before = sync.upload(scale, experiment)
+    except sync.Failed as error:
+        print(f"not uploaded: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    typer.echo(f"{uploaded} W&B runs uploaded, {before} were up to date")
 
 
 @app.command(rich_help_panel="Runs")

@@ -4,7 +4,6 @@ Frozen masks belong to (vocabulary, length, masking): they are drawn from a fixe
 neither the run's seed nor its arm. Dropout is off.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -77,12 +76,3 @@ def measure(encoder: Encoder, batches: list[FrozenBatch], device: torch.device) 
 def corruptions(run: config.Run) -> dict[str, config.Masking]:
     """The corruptions every run is evaluated under."""
     return {"yardstick": config.YARDSTICK, "own": run.masking}
-
-
-def flatten(prefix: str, result: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """('test.own', {...}) -> ('test.own.loss_nats', 4.2), ('test.own.mask.loss_nats', 4.6), …"""
-    for name, value in result.items():
-        if isinstance(value, dict):
-            yield from flatten(f"{prefix}.{name}", value)
-        else:
-            yield f"{prefix}.{name}", value

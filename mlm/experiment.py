@@ -90,6 +90,19 @@ class Measures(Strict):
     probe: Probe = Probe()
 
 
+class Wandb(Strict):
+    """Weights & Biases, unless the environment variables WANDB_MODE, _PROJECT and _ENTITY say otherwise."""
+
+    mode: Literal["offline", "online", "disabled"] = "offline"
+    project: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")] = "mlm"
+    entity: str | None = None
+    """The user or team; of the API key's, unless told."""
+    upload_weights: bool = False
+    """Whether a run's weights are uploaded; their digest always is."""
+    wait_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """How long an ended run waits for W&B; what is missing then is left to `sync`."""
+
+
 class Scale(Strict):
     """A scale file: what the default target runs, and how large."""
 
@@ -103,3 +116,4 @@ class Scale(Strict):
     """Detected on the study's first machine unless stated."""
     run: dict[str, Any] = {}
     measures: Measures = Measures()
+    wandb: Wandb = Wandb()

@@ -1,16 +1,13 @@
-"""[MASK] -> what a model would write there, and how a person sees it."""
+"""[MASK] -> what a model would write there."""
 
 from typing import Any, NamedTuple
 
 import torch
-from rich.text import Text
 
 from mlm import config
 from mlm.encoder import Encoder
 from mlm.randomness import Purpose, generator
 from mlm.vocabulary import Tokenizer
-
-RIGHT, WRONG, CONTEXT = "bold green", "bold red", "dim"
 
 
 class Fill(NamedTuple):
@@ -87,23 +84,3 @@ def fill_prompts(encoder: Encoder, tokenizer: Tokenizer, prompts: list[str]) -> 
             }
         )  # fmt: skip
     return records
-
-
-def coloured(record: dict[str, Any]) -> Text:
-    """A filled prompt: context dim, right fills green, wrong ones red with the original behind."""
-    fills = {f["position"]: f["piece"] for f in record["fills"]}
-    text = Text()
-    for position, piece in enumerate(record["pieces"]):
-        written = fills.get(position)
-        if written is None:
-            text.append(_spelled(piece), CONTEXT)
-        elif written == piece:
-            text.append(_spelled(piece), RIGHT)
-        else:
-            text.append(_spelled(written), WRONG)
-            text.append(f"({_spelled(piece).strip()})", CONTEXT)
-    return text
-
-
-def _spelled(piece: str) -> str:
-    return piece.replace("▁", " ")

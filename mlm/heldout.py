@@ -2,7 +2,7 @@
 
 from mlm import config, measures
 from mlm.encoder import Encoder
-from mlm.evaluate import corruptions, flatten, freeze
+from mlm.evaluate import corruptions, freeze
 from mlm.evaluate import measure as measure_batches
 from mlm.shards import Shard
 
@@ -21,5 +21,5 @@ def measure(encoder: Encoder, run: config.Run, data: dict[str, Shard], sequences
             result = measure_batches(encoder, batches, encoder.embedding.device)
             if name == "yardstick":  # every target shows [MASK]: a breakdown would say the same twice
                 result.pop("mask", None)
-            values |= dict(flatten(f"{split}.{name}", result))
+            values |= dict(measures.flatten(f"{split}.{name}", result))
     return values

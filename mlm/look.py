@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlm import config, shards, single, status, study, yaml_file
+from mlm import colour, config, layout, shards, single, status, yaml_file
 from mlm import runs as run_folders
 from mlm.errors import InputError
 from mlm.files import read_json
@@ -26,7 +26,7 @@ def _finished(name: str) -> RunFolder:
 
 def _is_baseline(run: RunFolder) -> bool:
     for scale, experiment, arm, _ in run.labels:
-        path = study.RESULTS / scale / "study.json"
+        path = layout.study_file(scale)
         if path.exists():
             stated = read_json(path, "run the pipeline again")["experiments"].get(experiment, {})
             return bool(stated.get("baseline") == arm)
@@ -50,7 +50,7 @@ def fill(text: str, name: str, candidates: int) -> None:
     line = Text()
     for position, token in enumerate(ids):
         piece = tokenizer.pieces[chosen.get(position, token)].replace("▁", " ")
-        line.append(piece, fill.RIGHT if position in chosen else fill.CONTEXT)
+        line.append(piece, colour.RIGHT if position in chosen else colour.CONTEXT)
     console.print(line)
     for found in fills:
         answers = "  ".join(

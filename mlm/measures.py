@@ -4,7 +4,8 @@ Names read from the general to the special, with the unit last:
 `test.yardstick.loss_nats`, `validation.own.random.accuracy`, `probe.layer_2.accuracy`.
 """
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 SPLITS = ("validation", "test")
 CORRUPTIONS = ("yardstick", "own")
@@ -29,3 +30,12 @@ def names(layers: int) -> list[str]:
 def better(measure: str) -> Literal["higher", "lower"]:
     """Which way is good."""
     return "lower" if measure.endswith("loss_nats") else "higher"
+
+
+def flatten(prefix: str, result: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """('test.own', {...}) -> ('test.own.loss_nats', 4.2), ('test.own.mask.loss_nats', 4.6), …"""
+    for name, value in result.items():
+        if isinstance(value, dict):
+            yield from flatten(f"{prefix}.{name}", value)
+        else:
+            yield f"{prefix}.{name}", value

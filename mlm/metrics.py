@@ -51,8 +51,8 @@ class MetricsLog:
         self._stream.close()
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a finished run's file.
+def read(path: Path, growing: bool = False) -> Iterator[dict[str, Any]]:
+    """The records of a run's file; while it is `growing`, a last line that is not whole is left out.
 
     Raises:
         Damaged: a line is torn or is no JSON object.
@@ -61,6 +61,8 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         lines = path.read_bytes().splitlines(keepends=True)  # of text, it would cut at U+2028 and its like
     except OSError as error:
         raise Damaged(f"{path}: cannot be read ({error}); delete the run's folder to train it anew") from None
+    if growing and lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line) if line.endswith(b"\n") else None

@@ -10,7 +10,8 @@ from typing import Any
 
 from mlm import config, devices, identity
 from mlm.errors import InputError
-from mlm.study import MEASURES, RESULTS, Data, PlannedRun, load_study
+from mlm.layout import RESULTS
+from mlm.study import MEASURES, Data, PlannedRun, load_study
 
 KNOWN = ("scale",)
 

@@ -10,7 +10,8 @@ from mlm import devices, identity
 from mlm.config import Numerics, Run
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json
-from mlm.study import EXPERIMENTS, RESULTS, untrained_digest
+from mlm.layout import EXPERIMENTS, RESULTS
+from mlm.study import untrained_digest
 
 if TYPE_CHECKING:
     import torch

@@ -11,10 +11,11 @@ from typing import IO, Any
 
 from rich.console import Console
 
-from mlm import checkpoint, corpus, shards, status, study, vocabulary, yaml_file
+from mlm import checkpoint, corpus, layout, shards, status, study, vocabulary, yaml_file
 from mlm.errors import InputError
 from mlm.files import is_locked, locked, write_atomically, write_json
 from mlm.runs import RunFolder
+from mlm.tracking import Tracker
 
 
 def plan(experiment: str, arm: str, seed: int, scale: str, changes: list[str]) -> Path:
@@ -68,9 +69,10 @@ def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
     if is_locked(run.path / "lock"):
         print(f"{run.name}: another process is training this run; waiting for it", file=sys.stderr)
     with locked(run.path / "lock"):
+        tracker = Tracker(run)
         if not (run.path / "run.json").exists():
             with _console(log) as console:
-                stopped = _train(run, checkpoint_seconds, console)
+                stopped = _train(run, checkpoint_seconds, console, tracker)
             if stopped:
                 return stopped
         outcome = run.outcome()
@@ -79,9 +81,7 @@ def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
             checkpoint.clear(run.path / "checkpoints")
             for left in run.path.glob(".*"):  # by a writer that was killed
                 left.unlink()
-            from mlm import tracking
-
-            if problem := tracking.publish(run):
+            if problem := tracker.end():
                 print(f"warning: {run.name}: {problem}", file=sys.stderr)
             # The one file that Snakemake knows of: where it deletes it, nothing is trained again.
             write_atomically(flag, outcome["files"]["weights.safetensors"] + "\n")
@@ -90,7 +90,7 @@ def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
     return 0
 
 
-def _train(run: RunFolder, checkpoint_seconds: float, console: Console) -> int:
+def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker: Tracker) -> int:
     begun = time.monotonic()
     device, dtype = run.compute()
     import torch
@@ -104,10 +104,16 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console) -> int:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread"
     console.print(f"{run.name} ({run.path.name}) on {where} in {run.numerics.dtype}, torch {torch.__version__}")
     trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), tokenizer.size, device, dtype)
+    progress = _Progress(console, run.config.budget_tokens)
+
+    def report(record: dict[str, Any]) -> None:
+        progress.show(record)
+        tracker.begin()
+
     with _signals() as stopped_by:
         options = Options(
             checkpoint_seconds=checkpoint_seconds,
-            report=_Progress(console, run.config.budget_tokens).show,
+            report=report,
             stop=lambda: bool(stopped_by),
             fills=lambda encoder: fill.fill_prompts(encoder, tokenizer, prompts),
         )
@@ -162,7 +168,7 @@ class _Progress:
         self.console, self.budget = console, budget_tokens
 
     def show(self, record: dict[str, Any]) -> None:
-        from mlm.fill import coloured
+        from mlm.colour import coloured
 
         event = record["event"]
         if event == "warning":
@@ -185,7 +191,7 @@ class _Progress:
 
 def _study_progress(run: RunFolder) -> str:
     for scale, *_ in run.labels[:1]:
-        if (study.RESULTS / scale / "study.json").exists():
+        if layout.study_file(scale).exists():
             known = status.study(scale)
             done = sum(r.state in ("finished", "diverged") for r in known)
             left = status.seconds_left(known)

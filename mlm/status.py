@@ -11,8 +11,8 @@ from rich.table import Table
 
 from mlm.errors import Damaged, InputError
 from mlm.files import is_locked, read_json
+from mlm.layout import RESULTS, study_file
 from mlm.runs import read_outcome
-from mlm.study import RESULTS
 
 STYLES = {"finished": "green", "diverged": "magenta", "training": "cyan", "stopped": "yellow", "waiting": "dim"}
 
@@ -38,7 +38,7 @@ class RunStatus:
 
 def study(scale: str) -> list[RunStatus]:
     """Every run of a scale's index, in its order, each run once."""
-    path = RESULTS / scale / "study.json"
+    path = study_file(scale)
     if not path.exists():
         raise InputError(f"{path}: no study of this scale has begun; `snakemake --cores all` begins one")
     remedy = "delete it and run the pipeline again"

@@ -18,9 +18,8 @@ from mlm.config import Numerics, Run, Vocabulary
 from mlm.errors import InputError
 from mlm.experiment import NAME_PATTERN, Contrast, Equivalence, Experiment, Scale
 from mlm.files import read_json, write_json
+from mlm.layout import EXPERIMENTS, RESULTS, study_file
 
-EXPERIMENTS = Path("experiments")
-RESULTS = Path("results")
 MEASURES = {
     "evaluation": ("mlm.heldout", "mlm.measures"),
     "probe": ("mlm.probe", "mlm.brown"),
@@ -162,7 +161,7 @@ class Study:
     def write(self) -> None:
         """Fix the numerics and write the index and the runs' resolved configurations, each once."""
         write_json(self.folder / "numerics.json", self.numerics.model_dump())
-        write_json(self.folder / "study.json", self.record())
+        write_json(study_file(self.scale_name), self.record())
         labels: dict[str, list[list[Any]]] = {}
         for cell in self.cells:
             labels.setdefault(cell.digest, []).append([self.scale_name, cell.experiment, cell.arm, cell.seed])
@@ -192,7 +191,17 @@ def write_labels(folder: Path, labels: list[list[Any]], scale: str) -> None:
 
 DATA_RULES = ("corpus", "vocabulary", "shards", "sentences")
 RUN_RULES = ("train", "evaluation", "probe", "probe_untrained")
-ANALYSIS_RULES = ("collect", "contrasts", "table", "figures", "numbers", "paper")
+ANALYSIS_RULES = (
+    "collect",
+    "contrasts",
+    "table",
+    "figures",
+    "numbers",
+    "paper",
+    "wandb",
+    "report_page",
+    "comparison",
+)
 RESERVED = frozenset(("all", *DATA_RULES, *RUN_RULES, *ANALYSIS_RULES))
 """Names of the Snakefile's rules, which an experiment cannot have."""
 

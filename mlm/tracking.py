@@ -1,102 +1,99 @@
-"""Weights & Biases beside the local files: a projection of metrics.jsonl and run.json.
+"""Weights & Biases beside a run, in a process of its own: what happens to it there happens to no run.
 
-It is written when a run has ended, so it costs nothing while training, and kills and resumes leave
-neither doubled nor missing steps in it. Whatever goes wrong here is told once and fails no run.
+The training process never loads wandb. Offline, the process writes the run's projection when the
+run has ended; online, it follows metrics.jsonl while the run trains.
 """
 
+import contextlib
 import os
-import shutil
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
-from mlm import metrics
-from mlm.evaluate import flatten
+from mlm import yaml_file
+from mlm.experiment import Scale, Wandb
+from mlm.layout import EXPERIMENTS, RESULTS
 from mlm.runs import RunFolder
-from mlm.study import RESULTS
 
-PROJECT = "mlm"
+REMEDY = "the local files are complete; `python -m mlm sync` uploads what is missing"
 
 
-def publish(run: RunFolder) -> str | None:
-    """Write the W&B run of an ended run; returns what went wrong, if anything did.
+def stated(scale: str | None) -> Wandb:
+    """The `wandb:` section of a scale file; the defaults where there is none."""
+    if scale is None or not (file := EXPERIMENTS / "scales" / f"{scale}.yaml").exists():
+        return Wandb()
+    return yaml_file.validated(Scale, yaml_file.read(file), str(file)).wandb
 
-    The mode is WANDB_MODE: `offline` (default), `online` or `disabled`.
+
+def environment(scale: str | None) -> dict[str, str]:
+    """The process's variables with W&B's filled in: those that are set, else the scale file's `wandb:`.
+
+    W&B's folders lie inside the results and move with them; what the user has set stays.
     """
-    mode = os.environ.get("WANDB_MODE", "offline")
-    if mode == "disabled":
-        return None
-    try:
-        _keep_inside_results()
-        for earlier in (RESULTS / "wandb").glob(f"offline-run-*-{run.path.name}"):
-            shutil.rmtree(earlier)  # the same content is written anew
-        _write(run, mode)
-    except Exception as error:
-        return f"Weights & Biases: {type(error).__name__}: {error}; the local files are complete"
-    return None
-
-
-def _keep_inside_results() -> None:
-    """W&B's folders move with the results; what the user has set stays."""
+    chosen = stated(scale)
     root = RESULTS.resolve()
-    os.environ.setdefault("WANDB_DIR", str(root))
-    for variable, name in (("DATA", "data"), ("CACHE", "cache"), ("CONFIG", "config")):
-        os.environ.setdefault(f"WANDB_{variable}_DIR", str(root / "wandb" / name))
-    root.joinpath("wandb").mkdir(parents=True, exist_ok=True)
+    defaults = {
+        "WANDB_MODE": chosen.mode,
+        "WANDB_PROJECT": chosen.project,
+        **({"WANDB_ENTITY": chosen.entity} if chosen.entity else {}),
+        "WANDB_DIR": str(root),
+        **{f"WANDB_{name.upper()}_DIR": str(root / "wandb" / name) for name in ("data", "cache", "config")},
+        "WANDB_INIT_TIMEOUT": "30",
+        "WANDB_FINISH_TIMEOUT": "60",
+        "WANDB_SILENT": "true",
+        "WANDB_ERROR_REPORTING": "false",
+    }
+    return {**defaults, **os.environ}
 
 
-def _write(run: RunFolder, mode: str) -> None:
-    os.environ.setdefault("WANDB_SILENT", "true")
-    import wandb
+class Tracker:
+    """The W&B process of one run."""
 
-    outcome = run.outcome()
-    labels = run.labels
-    settings = wandb.Settings(
-        console="off",
-        silent=True,
-        x_disable_stats=True,
-        x_disable_meta=True,
-        disable_git=True,
-        disable_code=True,
-        init_timeout=30,
-    )
-    tracked = wandb.init(
-        project=os.environ.get("WANDB_PROJECT", PROJECT),
-        id=run.path.name,
-        name=run.name,
-        group="/".join(run.name.split("/")[:2]),
-        job_type="train",
-        tags=sorted({scale for scale, *_ in labels} | {experiment for _, experiment, *_ in labels}),
-        config={
-            **run.record,
-            "arms": {experiment: arm for _, experiment, arm, _ in labels},
-            "git": outcome["git"],
-            "status": outcome["status"],
-        },
-        mode=mode,  # type: ignore[arg-type]
-        settings=settings,
-    )
-    tracked.define_metric("tokens")
-    tracked.define_metric("*", step_metric="tokens")
-    for record in records(run.path / "metrics.jsonl"):
-        tracked.log(record)
-    tracked.summary.update({"status": outcome["status"], "realised": outcome["realised"]})
-    tracked.finish()
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        scale = run.labels[0][0] if run.labels else None
+        self.environment, self.wait_seconds = environment(scale), stated(scale).wait_seconds
+        self.log = RESULTS / "logs" / "wandb" / f"{run.path.name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
 
+    def begin(self) -> None:
+        """Online, follow the run from now on; called when metrics.jsonl is what it will go on from."""
+        if self.environment["WANDB_MODE"] == "online" and self._process is None:
+            with contextlib.suppress(OSError):  # told when the run ends
+                self._process = self._start()
 
-def records(path: Path) -> Iterator[dict[str, Any]]:
-    """What is logged of metrics.jsonl: numbers under `train/` and `validation/`, tokens as the axis."""
-    for record in metrics.read(path):
-        place = {key: record[key] for key in ("step", "tokens", "flops")}
-        if record["event"] == "train":
-            content = {key: record[key] for key in ("loss_nats", "learning_rate", "gradient_norm", "targets")}
-            yield {**place, **{f"train/{key}": value for key, value in flatten_slashes(content)}}
-        elif record["event"] == "evaluation":
-            content = {key: record[key] for key in ("yardstick", "own")}
-            yield {**place, **{f"validation/{key}": value for key, value in flatten_slashes(content)}}
+    def end(self) -> str | None:
+        """Let the process come to its end, for a bounded time; returns what went wrong, if anything did."""
+        if self.environment["WANDB_MODE"] == "disabled":
+            return None
+        try:
+            process = self._process or self._start()
+        except OSError as error:
+            return f"Weights & Biases: {error}; {REMEDY}"
+        try:
+            if process.wait(self.wait_seconds) == 0:
+                return None
+            told = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            problem = told[-1].removeprefix("error: ") if told else "ended early"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            problem = f"not done {self.wait_seconds:g} s after the run"
+        return f"Weights & Biases: {problem}; {REMEDY}"
 
-
-def flatten_slashes(content: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Nested numbers under W&B's own separator: {'own': {'accuracy': .3}} -> ('own/accuracy', .3)."""
-    for key, value in flatten("", content):
-        yield key.lstrip(".").replace(".", "/"), value
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        Path(self.environment["WANDB_DIR"], "wandb").mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "mlm", "track", str(self.run.path)],
+                env={
+                    **self.environment,
+                    "PYTHONPATH": f"{Path(__file__).parents[1]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is the run's, not W&B's
+            )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mlm import checkpoint, config, evaluate, shards
+from mlm import checkpoint, config, evaluate, measures, shards
 from mlm.batches import Batches
 from mlm.encoder import Encoder, training_flops
 from mlm.masking import corrupt
@@ -138,7 +138,7 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
 
     def validate(done: int) -> bool:
         result = trainer.validate()
-        if not all(math.isfinite(value) for _, value in evaluate.flatten("", result)):
+        if not all(math.isfinite(value) for _, value in measures.flatten("", result)):
             return False
         record("evaluation", done, result)
         record("fills", done, {"prompts": options.fills(trainer.encoder)})

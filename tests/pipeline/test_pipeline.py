@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import time
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -65,6 +66,35 @@ def test_the_paper_is_a_pdf_marked_as_smoke(smoke: Copy) -> None:
     paper = smoke.folder / "results/smoke/paper"
     assert (paper / "paper.pdf").read_bytes().startswith(b"%PDF-")
     assert "not evidence" in (paper / "paper.md").read_text()
+
+
+def test_the_report_has_every_figure_by_experiment_and_needs_no_network(smoke: Copy) -> None:
+    smoke.snakemake("--report", "results/smoke/report.zip")
+    with zipfile.ZipFile(smoke.folder / "results/smoke/report.zip") as archive:
+        names = {Path(name).name for name in archive.namelist()}
+        page = archive.read("report/report.html").decode()
+    shown = {
+        "curves.svg",
+        "contrasts.svg",
+        "layers.svg",
+        "table.csv",
+        "comparison.html",
+        "split.html",
+        "paper.pdf",
+    }
+    assert shown < names
+    assert "Paired differences: mean (dot)" in page
+    assert not re.search(r'(src|href)="https?:', page.split('<script id="workflow-desc">')[0])
+
+
+def test_weights_and_biases_holds_every_run_and_the_results(smoke: Copy) -> None:
+    told = json.loads((smoke.folder / "results/smoke/wandb/split.json").read_text())
+    assert told == {"mode": "offline", "told": f"{ARMS * SEEDS + 1} W&B runs written offline"}
+    index = json.loads((smoke.folder / "results/smoke/study.json").read_text())["index"]
+    wanted = {cell["digest"] for cell in index} | {"smoke-split"}
+    folders = list((smoke.folder / "results/wandb").glob("offline-run-*"))
+    assert {re.sub(r"offline-run-\d+_\d+-", "", folder.name) for folder in folders} == wanted
+    assert len(folders) == len(wanted)
 
 
 def test_a_second_run_has_nothing_to_do(smoke: Copy) -> None:

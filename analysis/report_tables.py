@@ -1,0 +1,67 @@
+"""The tables that only a report has: contrasts with all that belongs to them, and the split asked for."""
+
+from collections.abc import Sequence
+
+from analysis import labels, runs, table
+from analysis.contrasts import Result
+from analysis.study import Study
+from mlm import measures
+
+
+def contrasts(results: Sequence[Result]) -> table.Panel:
+    """Every stated contrast: difference, interval, pairs, p values, verdict."""
+    several = len({result.measure for result in results}) > 1
+    of = "" if several else f" in {labels.measure(results[0].measure)}" if results else ""
+    return table.Panel(
+        "contrasts",
+        f"Differences between arms{of}, paired by seed: mean, 95 % interval (exact sign-flip test, "
+        "unadjusted), number of pairs, p, and p after Holm's correction within the family. Equivalences "
+        "have two one-sided tests against their margin.",
+        (
+            "contrast",
+            *(("measure",) if several else ()),
+            "family",
+            "stated",
+            "difference",
+            "95 % interval",
+            "n",
+            "p",
+            "Holm p",
+            "verdict",
+        ),
+        tuple(_row(result, several) for result in results),
+    )
+
+
+def _row(result: Result, several: bool) -> tuple[str, ...]:
+    digits = labels.digits(result.measure)
+    ends = [labels.number(end, digits) for end in (result.low, result.high)]
+    return (
+        f"{labels.arm(result.arm)} − {labels.arm(result.against)}",
+        *((labels.measure(result.measure),) if several else ()),
+        result.family,
+        f"within ±{labels.number(result.margin, None)}" if result.margin else str(result.expect),
+        labels.number(result.difference, digits, signed=True),
+        f"{ends[0]} to {ends[1]}" if result.bounded else table.DASH,
+        str(result.n) if result.n == result.planned else f"{result.n} of {result.planned}",
+        *(table.DASH if p is None else labels.p_value(p).removeprefix("= ") for p in (result.p, result.p_holm)),
+        result.verdict,
+    )
+
+
+def splits(study: Study, name: str, drawn: table.Panel) -> table.Panel:
+    """The corruption that each arm asked for beside what was drawn.
+
+    Args:
+        drawn: the panel `realised` of `table.panels`.
+    """
+    first = {cell.arm: cell.digest for cell in reversed(study.cells(name))}
+    rows = []
+    for arm, (label, n, *shares, targets) in zip(study.experiment(name).arms, drawn.rows, strict=True):
+        masking = runs.config(first[arm])["training"]["masking"]
+        asked = [masking["rate"], *(masking["split"][kind] for kind in measures.KINDS)]
+        pairs = [
+            f"{labels.number(100 * share, None)} → {found}" for share, found in zip(asked, shares, strict=True)
+        ]
+        rows.append((label, n, *pairs, targets))
+    return table.Panel("splits", f"Asked for → drawn. {drawn.caption}", drawn.columns, tuple(rows))

@@ -1,0 +1,21 @@
+"""Where things lie, from the root of a study. What runs leave is in results/, what people write is not."""
+
+from pathlib import Path
+
+EXPERIMENTS = Path("experiments")
+RESULTS = Path("results")
+
+
+def study_file(scale: str) -> Path:
+    """The study as data, written by the planner."""
+    return RESULTS / scale / "study.json"
+
+
+def tables(scale: str, experiment: str) -> Path:
+    """Folder of an experiment's tables."""
+    return RESULTS / scale / "tables" / experiment
+
+
+def figures(scale: str, experiment: str) -> Path:
+    """Folder of an experiment's figures."""
+    return RESULTS / scale / "figures" / experiment

@@ -1,0 +1,233 @@
+"""Online: what a server on loopback holds is what the files say, however the two were parted."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlm.projection import rows
+from mlm.runs import RunFolder
+from tests.mlm.places import EXPERIMENT, SCALE, done, environment, found_study, mlm
+from tests.wandb_server import WandbServer
+
+KEY = "0123456789abcdef0123456789abcdef01234567"
+STEP = 16 * 8
+ARMS = {**EXPERIMENT["arms"], "long": {"budget_tokens": STEP * 2400}}
+
+
+@pytest.fixture(scope="module")
+def study(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One planned run long enough to be interrupted, its data prepared; W&B gets four seconds after its end."""
+    scale = {**SCALE, "run": {**SCALE["run"], "budget_tokens": STEP * 1200, "log_every_tokens": STEP * 20,
+                              "curve": {"every_tokens": STEP * 200, "sequences": 8}}}  # fmt: skip
+    folder = found_study(
+        tmp_path_factory.mktemp("online"),
+        {**scale, "wandb": {"wait_seconds": 4}},
+        trial={**EXPERIMENT, "arms": ARMS},
+    )
+    (folder / "results").mkdir()
+    shutil.copytree(place / "results" / "data", folder / "results" / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        from mlm.study import load_study
+
+        load_study("test").write()
+    return folder
+
+
+@pytest.fixture
+def here(study: Path, tmp_path: Path) -> Path:
+    """The planned study in a folder of its own."""
+    return Path(shutil.copytree(study, tmp_path / "study"))
+
+
+@pytest.fixture
+def server() -> Iterator[WandbServer]:
+    with WandbServer(key=KEY) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The weights of the run without W&B."""
+    folder = Path(shutil.copytree(study, tmp_path_factory.mktemp("alone") / "study"))
+    done(mlm(folder, "train", run_of(folder), WANDB_MODE="disabled"))
+    return (folder / run_of(folder) / "weights.safetensors").read_bytes()
+
+
+def run_of(folder: Path, arm: str = "80-10-10") -> str:
+    """A run's folder, from the root of the study."""
+    index = json.loads((folder / "results" / "test" / "study.json").read_text())["index"]
+    return "results/runs/" + next(c["digest"] for c in index if (c["arm"], c["seed"]) == (arm, 0))
+
+
+def wandb(server: WandbServer, folder: Path) -> dict[str, str]:
+    # W&B itself sends every 15 seconds, and is given a minute for the end.
+    quick = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1", "WANDB_FINISH_TIMEOUT": "8"}
+    return {**server.environment(KEY), **quick, "HOME": str(folder / "home")}
+
+
+def train(server: WandbServer, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return mlm(folder, "train", run_of(folder), "--checkpoint-seconds", "0.2", **wandb(server, folder), **more)
+
+
+def start(server: WandbServer, folder: Path, arm: str = "80-10-10") -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "mlm", "train", run_of(folder, arm), "--checkpoint-seconds", "0.2"]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment(**wandb(server, folder)), stdout=subprocess.DEVNULL
+    )
+
+
+def history(server: WandbServer, folder: Path, arm: str = "80-10-10") -> list[dict[str, Any]]:
+    run = server.run(Path(run_of(folder, arm)).name)
+    assert None not in run.history, "no line is missing"
+    return [
+        {k: v for k, v in line.items() if not k.startswith("_")} for line in run.history if line is not None
+    ]
+
+
+def expected(folder: Path, arm: str = "80-10-10") -> list[dict[str, Any]]:
+    lines = (folder / run_of(folder, arm) / "metrics.jsonl").read_text().splitlines()
+    return json.loads(json.dumps(list(rows(json.loads(line) for line in lines))))
+
+
+def assert_complete(server: WandbServer, folder: Path, weights: bytes) -> None:
+    assert (folder / run_of(folder) / "weights.safetensors").read_bytes() == weights
+    assert history(server, folder) == expected(folder)
+    run = server.run(Path(run_of(folder)).name)
+    outcome = json.loads((folder / run_of(folder) / "run.json").read_text())
+    assert run.summary["realised"] == outcome["realised"]
+    losses = [row["train/loss_nats"] for row in expected(folder) if "train/loss_nats" in row]
+    assert run.summary["train/loss_nats"] == pytest.approx({"min": min(losses), "last": losses[-1]})
+    assert run.config["arms"] == {"trial": "80-10-10"}
+    assert run.state == "finished"
+
+
+def sync(server: WandbServer, folder: Path) -> subprocess.CompletedProcess[str]:
+    return mlm(folder, "sync", **wandb(server, folder))
+
+
+def test_curves_stream_while_the_run_trains(server: WandbServer, here: Path) -> None:
+    process = start(server, here, "long")
+    seen: set[int] = set()
+    while process.poll() is None:
+        seen |= {len(run.history) for run in server.runs.values()}
+        time.sleep(0.05)
+    assert process.returncode == 0
+    found = expected(here, "long")
+    assert history(server, here, "long") == found
+    assert any(0 < lines < len(found) for lines in seen), "some lines came before the end"
+
+
+def test_killed_and_resumed_there_are_no_doubles_and_no_gaps(
+    server: WandbServer, here: Path, undisturbed: bytes
+) -> None:
+    chance = random.Random(7)
+    for _ in range(3):
+        process = start(server, here)
+        time.sleep(chance.uniform(1.5, 4))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done(train(server, here))
+    assert_complete(server, here, undisturbed)
+
+
+@pytest.mark.parametrize("trouble", ["absent", "error 500", "refused key", "slow", "cut off", "restarted"])
+def test_a_server_in_trouble_disturbs_nothing_and_sync_completes_it(
+    trouble: str, server: WandbServer, here: Path, undisturbed: bytes
+) -> None:
+    timer = None
+    if trouble == "absent":
+        server.stop()
+    elif trouble == "error 500":
+        server.fail(status=500)
+    elif trouble == "refused key":
+        server.fail(status=401)
+    elif trouble == "slow":
+        server.fail(delay=2)
+    elif trouble == "cut off":
+        server.fail("file_stream", cut="request")
+    else:
+
+        def restart() -> None:
+            server.stop()
+            time.sleep(1)
+            server.start()
+
+        timer = threading.Timer(3, restart)
+        timer.start()
+    said = train(server, here)
+    if timer is not None:
+        timer.join()
+    assert said.returncode == 0, said.stderr
+    assert "Traceback" not in said.stderr
+    assert said.stderr.count("warning: ") <= 1
+    if trouble in ("absent", "error 500", "refused key", "cut off"):
+        assert said.stderr.count("python -m mlm sync") == 1, said.stderr
+    assert (here / run_of(here) / "weights.safetensors").read_bytes() == undisturbed
+    server.heal()
+    if trouble == "absent":
+        server.start()
+    first = done(sync(server, here))
+    assert_complete(server, here, undisturbed)
+    again = done(sync(server, here))
+    assert again.startswith("0 W&B runs uploaded"), (first, again)
+    assert_complete(server, here, undisturbed)
+
+
+def test_sync_that_is_cut_off_says_so_and_the_next_goes_on(
+    server: WandbServer, here: Path, undisturbed: bytes
+) -> None:
+    done(mlm(here, "train", run_of(here), WANDB_MODE="disabled"))
+    server.fail("CommitArtifact", status=500)
+    said = sync(server, here)
+    assert said.returncode == 1
+    assert "not uploaded: " in said.stderr
+    assert "Traceback" not in said.stderr
+    server.heal()
+    done(sync(server, here))
+    assert_complete(server, here, undisturbed)
+
+
+def test_lineage_is_real_edges(server: WandbServer, here: Path) -> None:
+    done(mlm(here, "train", run_of(here), WANDB_MODE="disabled"))
+    done(sync(server, here))
+    run = RunFolder.open(here / run_of(here))
+    shards = server.run(f"shards-{run.record['data']['shards']}")
+    pieces, text = server.run(run.record["data"]["vocabulary"]), server.run(run.record["data"]["corpus"])
+    (trained,) = [a for a in server.run(run.path.name).outputs if a.type == "model"]
+    assert [a.name for a in server.run(run.path.name).inputs] == [shards.id]
+    assert {a.name for a in shards.inputs} == {pieces.id, text.id}
+    assert [a.name for a in pieces.inputs] == [text.id]
+    assert (
+        trained.metadata["sha256"]
+        == json.loads((run.path / "run.json").read_text())["files"]["weights.safetensors"]
+    )
+    assert (
+        pieces.outputs[0].files["vocabulary.model"]
+        == (here / "results/data/vocabularies" / pieces.id / "vocabulary.model").read_bytes()
+    )
+    assert set(text.outputs[0].files) == {"corpus.json"}, "no text leaves the machine"
+
+
+def test_the_key_is_nowhere(server: WandbServer, here: Path) -> None:
+    said = [train(server, here), sync(server, here)]
+    server.fail(status=401)
+    shutil.rmtree(here / "results" / "wandb" / "uploaded")
+    said.append(sync(server, here))
+    assert said[-1].returncode == 1
+    assert not any(KEY in text for one in said for text in (one.stdout, one.stderr))
+    found = [path for path in here.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert not found
+    assert any(path.suffix == ".wandb" for path in here.rglob("*")), "W&B wrote here"
+    assert os.environ.get("WANDB_API_KEY") != KEY
