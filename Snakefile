@@ -294,6 +294,7 @@ rule comparison:
 
 rule report_page:
     input:
+        rules.collect.output,
         rules.contrasts.output,
         rules.figures.output,
         outputs.report_sources(),
@@ -305,6 +306,6 @@ rule report_page:
     params:
         study=lambda w: plan.stated(w.experiment),
         sources=[file_sha256(Path(path)) for path in outputs.report_sources()],
-        code=code_hash(outputs.modules("report_page"), ("jinja2",)),
+        code=code_hash(outputs.modules("report"), ("jinja2",)),
     shell:
         f"python -m analysis report {scale} {{wildcards.experiment:q}}"

@@ -13,12 +13,6 @@ from analysis.study import Experiment, Study
 from mlm.errors import Damaged
 
 LINE_WIDTH = 2  # pixels; matplotlib counts dashes in widths, the page in pixels
-TRAINING = {
-    "train.loss_nats": "training loss (nats)",
-    "train.learning_rate": "learning rate (per step)",
-    "train.gradient_norm": "gradient norm before clipping",
-}
-DIGITS = {"train.learning_rate": 6}
 AFTER = ("probe.", "test.", "validation.")
 """How the names of measures of a finished run begin."""
 Values = Mapping[int, float]
@@ -187,11 +181,7 @@ def _seconds_per_token(scale: str, name: str, collected: tidy.Collected) -> dict
 
 
 def _measure(name: str) -> dict[str, Any]:
-    return {"name": name, "label": TRAINING.get(name) or labels.measure(name), "digits": _digits(name)}
-
-
-def _digits(name: str) -> int:
-    return DIGITS.get(name, labels.digits(name))
+    return {"name": name, "label": labels.measure(name), "digits": labels.digits(name)}
 
 
 def _finite(value: float) -> float | None:

@@ -5,6 +5,11 @@ import re
 
 from mlm import measures
 
+TRAINING = {
+    "train.loss_nats": "training loss (nats)",
+    "train.learning_rate": "learning rate (per step)",
+    "train.gradient_norm": "gradient norm before clipping",
+}
 PLAIN = {"mask": "[MASK]", "same": "same", "random": "random"}
 
 
@@ -25,6 +30,8 @@ def measure(name: str) -> str:
     >>> measure("test.own.random.loss_nats")
     "test loss under the arm's own corruption, random tokens (nats)"
     """
+    if name in TRAINING:
+        return TRAINING[name]
     parts = name.split(".")
     if parts[0] == "probe":
         words = "part-of-speech accuracy"
@@ -39,7 +46,7 @@ def measure(name: str) -> str:
 
 def digits(name: str) -> int:
     """Decimals that a mean of the measure is shown with; a difference has one more."""
-    return 3
+    return 6 if name == "train.learning_rate" else 3
 
 
 def worse(name: str) -> str:

@@ -23,7 +23,7 @@ def write(study: Study, experiments: Iterable[str]) -> None:
     """Write numbers.json over experiments whose results and contrasts have been made."""
     found: dict[str, Entry] = {}
     for name in experiments:
-        found |= dict(_of(study, name))
+        found |= dict(of(study, name))
     write_json(outputs.numbers_file(study.scale), found)
 
 
@@ -41,7 +41,8 @@ def load(scale: str) -> dict[str, Entry]:
     return content
 
 
-def _of(study: Study, name: str) -> Iterator[tuple[str, Entry]]:
+def of(study: Study, name: str) -> Iterator[tuple[str, Entry]]:
+    """Every number of an experiment that may be quoted, by its id."""
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     commits = _commits(study, name)
     for key, value, unit in setup.numbers(study, name):

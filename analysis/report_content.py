@@ -105,7 +105,7 @@ def build(study: Study, name: str) -> Content:
     """
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     results = contrasts.load(study.scale, name)
-    quote = Quoter(dict(numbers._of(study, name)))
+    quote = Quoter(dict(numbers.of(study, name)))
     panels = {panel.name: panel for panel in table.panels(experiment, collected)}
     drawn = panels.pop("realised")
     return Content(

@@ -69,13 +69,9 @@ def _key(measure: str) -> str:
     return measure.replace(".", "/")
 
 
-def _title(measure: str) -> str:
-    return _key(measure) if measure.startswith("train.") else labels.measure(measure)
-
-
 def _curve(measure: str) -> wr.LinePlot:
     return wr.LinePlot(
-        title=_title(measure),
+        title=labels.measure(measure),
         x="tokens",
         y=[_key(measure)],
         title_x="training tokens",
@@ -91,8 +87,8 @@ def _final(primary: str) -> list[Any]:
     loss = "test.yardstick.loss_nats"
     bars = [
         wr.BarPlot(
-            title=_title(measure),
-            metrics=[_key(measure)],
+            title=labels.measure(measure),
+            metrics=[f"final/{_key(measure)}"],
             groupby_aggfunc="mean",
             groupby_rangefunc=BAND,
             layout=wr.Layout(w=WIDTH // 2, h=9),
@@ -100,7 +96,7 @@ def _final(primary: str) -> list[Any]:
         for measure in dict.fromkeys((primary, loss))
     ]
     scatter = wr.ScatterPlot(
-        title=f"{_title(primary)} against {_title(loss)}",
+        title=f"{labels.measure(primary)} against {labels.measure(loss)}",
         x=wr.SummaryMetric(_key(loss)),
         y=wr.SummaryMetric(_key(primary)),
         layout=wr.Layout(w=WIDTH, h=9),

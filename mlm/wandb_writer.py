@@ -11,12 +11,15 @@ from typing import Any
 import wandb
 
 from mlm import metrics, projection
+from mlm.files import locked
 from mlm.layout import RESULTS
 from mlm.lineage import Artifact
 from mlm.projection import CURVES, Header, Projection, Table
 from mlm.runs import RunFolder
 
 POLL_SECONDS = 2.0
+LOCKS = RESULTS / "wandb" / "locks"
+"""One client at a time on the server's run: that of a killed attempt may still be about to end."""
 
 
 def offline(found: Projection) -> bool:
@@ -43,7 +46,7 @@ def _content(folder: Path) -> str:
 
 def online(found: Projection) -> None:
     """Bring the server's run to the projection: steps that it lacks, summary, tables, images, lineage."""
-    with opened(found.header, "online") as run:
+    with locked(LOCKS / found.header.id), opened(found.header, "online") as run:
         for row in found.rows:
             if row["step"] >= run.starting_step:
                 run.log(row, step=row["step"], commit=True)
@@ -136,7 +139,7 @@ def track(run: RunFolder) -> None:
 
 def follow(run: RunFolder) -> None:
     """Stream a run that trains to the server, from where the server stands, until it ends."""
-    with opened(projection.header(run), "online") as tracked:
+    with locked(LOCKS / run.path.name), opened(projection.header(run), "online") as tracked:
         for row in settled(run, os.getppid()):
             if row["step"] >= tracked.starting_step:
                 tracked.log(row, step=row["step"], commit=True)

@@ -121,7 +121,7 @@ class Request:
 
 @dataclass
 class Fault:
-    """Happens to requests whose `what` contains `match`, the next `times` times."""
+    """Happens to requests whose `what` contains `match`, the next `times` times; one fault to a request."""
 
     match: str
     status: int | None = None  # the answer, and nothing is done
@@ -489,32 +489,29 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request("file_stream" if path[-1] == "file_stream" else what, len(body))
         with owner.lock:
             owner.log.append(request)
-            faults = [fault for fault in owner.faults if fault.match in request.what and fault.times > 0]
-            for fault in faults:
-                fault.times -= 1
-        owner.awake.wait(sum(fault.delay for fault in faults))
-        status = next((fault.status for fault in faults if fault.status), None)
-        cut = next((fault.cut for fault in faults if fault.cut), None)
-        if cut == "request" or owner.http is not self.server:  # the latter: stopped in the meantime
+            matching = (f for f in owner.faults if f.match in request.what and f.times > 0)
+            fault = next(matching, Fault(""))
+            fault.times -= 1
+        owner.awake.wait(fault.delay)
+        if fault.cut == "request" or owner.http is not self.server:  # the latter: stopped in the meantime
             self.close_connection = True
             return hang_up(self.connection)
         try:
-            if status:
-                raise Refused(status, "told to fail")
+            if fault.status:
+                raise Refused(fault.status, "told to fail")
             with owner.lock:
-                answer, request.status = self.answer(path, what, query.get("variables") or {}, body), 200
+                answer = self.answer(path, what, query.get("variables") or {}, body)
+            request.status = 200
         except Refused as refused:
-            answer, request.status = (
-                json.dumps({"errors": [{"message": str(refused)}]}).encode(),
-                refused.status,
-            )
+            answer = json.dumps({"errors": [{"message": str(refused)}]}).encode()
+            request.status = refused.status
         self.send_response(request.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
-        self.wfile.write(answer[: len(answer) // 2] if cut else answer)
+        self.wfile.write(answer[: len(answer) // 2] if fault.cut else answer)
         self.wfile.flush()
-        if cut:
+        if fault.cut:
             self.close_connection = True
             hang_up(self.connection)
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlm import config
-from mlm.encoder import Encoder
 from mlm.colour import coloured
+from mlm.encoder import Encoder
 from mlm.fill import encode_prompt, fill, fill_prompts, mask_prompt
 from mlm.vocabulary import Tokenizer
 from tests.mlm.places import TOPICS

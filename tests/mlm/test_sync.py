@@ -205,19 +205,23 @@ def test_lineage_is_real_edges(server: WandbServer, here: Path) -> None:
     run = RunFolder.open(here / run_of(here))
     shards = server.run(f"shards-{run.record['data']['shards']}")
     pieces, text = server.run(run.record["data"]["vocabulary"]), server.run(run.record["data"]["corpus"])
-    (trained,) = [a for a in server.run(run.path.name).outputs if a.type == "model"]
-    assert [a.name for a in server.run(run.path.name).inputs] == [shards.id]
-    assert {a.name for a in shards.inputs} == {pieces.id, text.id}
-    assert [a.name for a in pieces.inputs] == [text.id]
-    assert (
-        trained.metadata["sha256"]
-        == json.loads((run.path / "run.json").read_text())["files"]["weights.safetensors"]
-    )
-    assert (
-        pieces.outputs[0].files["vocabulary.model"]
-        == (here / "results/data/vocabularies" / pieces.id / "vocabulary.model").read_bytes()
-    )
-    assert set(text.outputs[0].files) == {"corpus.json"}, "no text leaves the machine"
+
+    def made(name: str) -> Any:
+        (only,) = server.artifacts["mlm", name]
+        return only
+
+    assert server.run(run.path.name).inputs == [f"{shards.id}:v0"]
+    assert f"weights-{run.path.name}:v0" in server.run(run.path.name).outputs
+    assert set(shards.inputs) == {f"{pieces.id}:v0", f"{text.id}:v0"}
+    assert pieces.inputs == [f"{text.id}:v0"]
+    assert [one.outputs for one in (text, pieces, shards)] == [
+        [f"{one.id}:v0"] for one in (text, pieces, shards)
+    ]
+    outcome = json.loads((run.path / "run.json").read_text())
+    assert made(f"weights-{run.path.name}").metadata["sha256"] == outcome["files"]["weights.safetensors"]
+    model = here / "results" / "data" / "vocabularies" / pieces.id / "vocabulary.model"
+    assert made(pieces.id).files["vocabulary.model"] == model.read_bytes()
+    assert set(made(text.id).files) == {"corpus.json"}, "no text leaves the machine"
 
 
 def test_the_key_is_nowhere(server: WandbServer, here: Path) -> None:
