@@ -97,8 +97,8 @@ def _final(primary: str) -> list[Any]:
     ]
     scatter = wr.ScatterPlot(
         title=f"{labels.measure(primary)} against {labels.measure(loss)}",
-        x=wr.SummaryMetric(_key(loss)),
-        y=wr.SummaryMetric(_key(primary)),
+        x=wr.SummaryMetric(f"final/{_key(loss)}"),
+        y=wr.SummaryMetric(f"final/{_key(primary)}"),
         layout=wr.Layout(w=WIDTH, h=9),
     )
     return [*bars, scatter]

@@ -227,14 +227,14 @@ def doctor() -> None:
 @app.command(hidden=True)
 def track(path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]) -> None:
     """Bring the Weights & Biases run of a run to what its files say; `train` starts this beside it."""
-    from mlm import wandb_writer
+    from mlm import tracking, wandb_writer
     from mlm.runs import RunFolder
 
     try:
         wandb_writer.track(RunFolder.open(path))
     except Exception as error:  # W&B's own are many, and its caller warns whatever it was
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        tracking.leave(1)
 
 
 @app.command(rich_help_panel="Runs")
@@ -250,16 +250,16 @@ def sync(
     Needs a key ([bold]wandb login[/bold], or WANDB_API_KEY); WANDB_ENTITY, WANDB_PROJECT and
     WANDB_BASE_URL say where to. It can be repeated, and goes on after an interruption.
     """
-    from mlm import sync
+    from mlm import sync, tracking
 
     if as_configured is not None:
         typer.echo(sync.as_configured(scale or "laptop", experiment or "", as_configured))
-        return
+        tracking.leave(0)
     try:
         uploaded, before = sync.upload(scale, experiment)
     except sync.Failed as error:
         print(f"not uploaded: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        tracking.leave(1)
     typer.echo(f"{uploaded} W&B runs uploaded, {before} were up to date")
 
 

@@ -6,10 +6,12 @@ run has ended; online, it follows metrics.jsonl while the run trains.
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
+
+import psutil
 
 from mlm import yaml_file
 from mlm.experiment import Scale, Wandb
@@ -39,12 +41,36 @@ def environment(scale: str | None) -> dict[str, str]:
         **({"WANDB_ENTITY": chosen.entity} if chosen.entity else {}),
         "WANDB_DIR": str(root),
         **{f"WANDB_{name.upper()}_DIR": str(root / "wandb" / name) for name in ("data", "cache", "config")},
+        # W&B's own patience has no end: a dead server would keep its process for days.
+        **{f"WANDB_X_{what}_RETRY_MAX": "20" for what in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")},
+        **{
+            f"WANDB_X_{what}_RETRY_WAIT_MAX_SECONDS": "10"
+            for what in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
+        },
         "WANDB_INIT_TIMEOUT": "30",
         "WANDB_FINISH_TIMEOUT": "60",
         "WANDB_SILENT": "true",
         "WANDB_ERROR_REPORTING": "false",
     }
-    return {**defaults, **os.environ}
+    # Under these two, W&B writes the API key into its logs.
+    kept = {key: value for key, value in os.environ.items() if key not in ("WANDB_DEBUG", "WANDB_CORE_DEBUG")}
+    return {**defaults, **kept}
+
+
+def end_children(pid: int) -> None:
+    """End all that a process has started: wandb's own service lives in a session of its own."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process at once: at exit, wandb would wait for a server that is gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    end_children(os.getpid())
+    os._exit(code)
 
 
 class Tracker:
@@ -77,7 +103,8 @@ class Tracker:
             told = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             problem = told[-1].removeprefix("error: ") if told else "ended early"
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            end_children(process.pid)
+            process.kill()
             process.wait()
             problem = f"not done {self.wait_seconds:g} s after the run"
         return f"Weights & Biases: {problem}; {REMEDY}"

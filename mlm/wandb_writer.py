@@ -46,12 +46,26 @@ def _content(folder: Path) -> str:
 
 def online(found: Projection) -> None:
     """Bring the server's run to the projection: steps that it lacks, summary, tables, images, lineage."""
-    with locked(LOCKS / found.header.id), opened(found.header, "online") as run:
-        for row in found.rows:
-            if row["step"] >= run.starting_step:
-                run.log(row, step=row["step"], commit=True)
-        conclude(run, found)
-        _lineage(run, found)
+    content = found.digest()
+    with locked(LOCKS / found.header.id):
+        with opened(found.header, "online") as run:
+            for row in found.rows:
+                if row["step"] >= run.starting_step:
+                    run.log(row, step=row["step"], commit=True)
+            conclude(run, found)
+            _lineage(run, found)
+            run.summary["content"] = content
+        _check(run.path, found, content)
+
+
+def _check(path: str, found: Projection, content: str) -> None:
+    """Ask the server what it holds: W&B ends a run in silence also where uploads failed."""
+    there = wandb.Api(timeout=30).run(path)
+    last = found.rows[-1]["step"] if found.rows else None
+    if last is not None and there.lastHistoryStep != last:
+        raise RuntimeError(f"the server has steps up to {there.lastHistoryStep}, not {last}")
+    if there.summary.get("content") != content:  # type: ignore[no-untyped-call]
+        raise RuntimeError("the server has not got the summary")
 
 
 @contextlib.contextmanager
@@ -77,6 +91,7 @@ def opened(header: Header, mode: str) -> Iterator[wandb.Run]:
             x_save_requirements=False,
             disable_git=True,
             disable_code=True,
+            host="local",
             finish_timeout_raises=True,
         ),
     )
@@ -119,7 +134,7 @@ def _lineage(run: wandb.Run, found: Projection) -> None:
     for name in found.inputs:
         run.use_artifact(f"{name}:latest")
     if found.output is not None:
-        run.log_artifact(_artifact(found.output))
+        run.log_artifact(_artifact(found.output)).wait(timeout=int(os.environ["WANDB_FINISH_TIMEOUT"]))
 
 
 def _artifact(made: Artifact) -> wandb.Artifact:

@@ -39,7 +39,7 @@ def server() -> Iterator[WandbServer]:
 @pytest.fixture
 def client(server: WandbServer, tmp_path: Path) -> Iterator[Client]:
     """Runs a command, or Python behind OPEN, as a client of the server; `key` and WANDB_* by name."""
-    started = []
+    started: list[subprocess.Popen[str]] = []
 
     def start(*command: str, key: str = KEY, **variables: str) -> subprocess.Popen[str]:
         if len(command) == 1:
@@ -48,10 +48,17 @@ def client(server: WandbServer, tmp_path: Path) -> Iterator[Client]:
         places = {name: str(tmp_path) for name in ("HOME", "WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR")}
         quiet = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
         environment = kept | places | quiet | server.environment(key) | variables
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **pipes)  # type: ignore[call-overload]
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         started.append(process)
-        return process  # type: ignore[no-any-return]
+        return process
 
     yield start
     for process in psutil.process_iter(["environ"]):  # wandb-core outlives its client
@@ -99,9 +106,14 @@ def test_a_resumed_run_goes_on_where_the_server_stands(server: WandbServer, clie
 def test_a_killed_client_leaves_whole_rows_and_the_next_completes_them(
     server: WandbServer, client: Client
 ) -> None:
-    endless = "import time; print('open', flush=True)\nwhile True: log(10**6); time.sleep(0.01)"
-    paced = endless.replace("log(10**6)", "log(run.starting_step + 1); run._starting_step += 1")
-    process = client(paced, WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL="1")
+    endless = """
+import time
+print("open", flush=True)
+for step in range(10**6):
+    log(step + 1, start=step)
+    time.sleep(0.01)
+"""
+    process = client(endless, WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL="1")
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
     while not server.run("r").history:

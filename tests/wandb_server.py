@@ -271,7 +271,7 @@ class WandbServer:
 
     def known(self, said: Said) -> Said | None:
         run = self.runs.get((said.get("entity") or self.entity, said["project"], said["name"]))
-        return run and self.described(run)
+        return None if run is None else self.described(run)
 
     def described(self, run: Run) -> Said:
         lines = {name: run.lines.get(name, []) for name in (HISTORY, EVENTS, CONSOLE)}

@@ -129,9 +129,11 @@ def test_curves_stream_while_the_run_trains(server: WandbServer, here: Path) -> 
     assert any(0 < lines < len(found) for lines in seen), "some lines came before the end"
 
 
+@pytest.mark.parametrize("tells_lines", [True, False])
 def test_killed_and_resumed_there_are_no_doubles_and_no_gaps(
-    server: WandbServer, here: Path, undisturbed: bytes
+    tells_lines: bool, server: WandbServer, here: Path, undisturbed: bytes
 ) -> None:
+    server.tells_lines = tells_lines  # what the real server tells of a known run is not documented
     chance = random.Random(7)
     for _ in range(3):
         process = start(server, here)
