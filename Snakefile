@@ -132,32 +132,23 @@ rule train:
         f" --checkpoint-seconds {study.scale.checkpoint_seconds}"
 
 
-rule evaluation:
+rule measure:
     input:
         "results/runs/{run}/trained",
+        sentences=rules.sentences.output,
     output:
-        f"results/runs/{{run}}/{plan.files['evaluation']}",
+        evaluation=f"results/runs/{{run}}/{plan.files['evaluation']}",
+        probe=f"results/runs/{{run}}/{plan.files['probe']}",
     resources:
         gpu=int(study.numerics.device == "cuda"),
     params:
         sequences=study.scale.measures.evaluation.sequences,
     shell:
-        "python -m mlm evaluate results/runs/{wildcards.run} --output {output:q} --sequences {params.sequences}"
+        "python -m mlm measure results/runs/{wildcards.run} --evaluation {output.evaluation:q}"
+        " --sequences {params.sequences} --probe {output.probe:q} --sentences {input.sentences:q}"
 
 
-rule probe:
-    input:
-        "results/runs/{run}/trained",
-        sentences=rules.sentences.output,
-    output:
-        f"results/runs/{{run}}/{plan.files['probe']}",
-    resources:
-        gpu=int(study.numerics.device == "cuda"),
-    shell:
-        "python -m mlm probe results/runs/{wildcards.run} {input.sentences:q} --output {output:q}"
-
-
-rule probe_untrained:
+rule measure_untrained:
     input:
         lambda w: plan.of_untrained[w.untrained].data.shards / "shards.json",
         sentences=rules.sentences.output,
@@ -166,7 +157,8 @@ rule probe_untrained:
     resources:
         gpu=int(study.numerics.device == "cuda"),
     shell:
-        "python -m mlm probe {wildcards.untrained} {input.sentences:q} --untrained --output {output:q}"
+        "python -m mlm measure {wildcards.untrained} --untrained --probe {output:q}"
+        " --sentences {input.sentences:q}"
 
 
 rule collect:
@@ -306,6 +298,6 @@ rule report_page:
     params:
         study=lambda w: plan.stated(w.experiment),
         sources=[file_sha256(Path(path)) for path in outputs.report_sources()],
-        code=code_hash(outputs.modules("report"), ("jinja2",)),
+        code=code_hash(outputs.modules("report"), ("jinja2", "rich")),
     shell:
         f"python -m analysis report {scale} {{wildcards.experiment:q}}"

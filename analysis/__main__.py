@@ -56,7 +56,7 @@ def table(scale: Scale, experiment: Experiment) -> None:
 
 @app.command()
 def figures(scale: Scale, experiment: Experiment) -> None:
-    """Learning curves, contrasts and layers as SVG and PDF; wants collect and contrasts."""
+    """Learning curves, contrasts and layers as SVG, PDF and PNG; wants collect and contrasts."""
     from analysis import figures as room
     from analysis import study
 

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis import outputs, runs, tidy
-from analysis.outputs import RESULTS
+from analysis import runs, tidy
 from analysis.study import Cell, Study
-from mlm import measures
+from mlm import layout, measures
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, write_json
 
@@ -50,7 +49,7 @@ def collect(study: Study, experiment: str) -> None:
         raise Damaged(*damaged)
     if len(tables.codes) > 1:
         raise InputError(_mixture(experiment, tables.codes))
-    place = outputs.tables(study.scale, experiment)
+    place = layout.tables(study.scale, experiment)
     (place / "collected.json").unlink(missing_ok=True)  # until the end, what lies here is not vouched for
     tidy.write_csv(place / "results.csv", tables.results, tidy.RESULTS)
     tidy.write_csv(place / "curves.csv", tables.curves, tidy.CURVES)
@@ -104,7 +103,7 @@ def _add(study: Study, cell: Cell, tables: _Tables) -> None:
 
 def _add_untrained(study: Study, cell: Cell, tables: _Tables) -> None:
     """The probe of the encoder before its first step, as measures `untrained.…` of the cell."""
-    place = RESULTS / "untrained" / cell.untrained
+    place = layout.RESULTS / "untrained" / cell.untrained
     probe = runs.measured(place, study.measure_files.probe, "probe", None)
     label = (cell.experiment, cell.arm, cell.seed)
     if probe is None:
@@ -158,6 +157,6 @@ def _mixture(experiment: str, codes: dict[str, list[str]]) -> str:
         f"{code}: {len(found)} runs, such as {runs.folder(found[0])}" for code, found in codes.items()
     )
     return (
-        f"{outputs.RESULTS / 'runs'}: code: the runs of {experiment} were trained by different code ({parts}); "
+        f"{layout.RESULTS / 'runs'}: code: the runs of {experiment} were trained by different code ({parts}); "
         "plan the study again and train what is missing, so that one code made all of them"
     )

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import contrasts, figure_curves, labels, marks, outputs, style, summary, tidy, verdicts
+from analysis import contrasts, figure_curves, labels, marks, style, summary, tidy, verdicts
 from analysis.signflip import SignFlip
 from analysis.study import Experiment, Study
+from mlm import layout
 from mlm.errors import Damaged
 
 LINE_WIDTH = 2  # pixels; matplotlib counts dashes in widths, the page in pixels
@@ -165,7 +166,7 @@ def _verdict(result: contrasts.Result, baseline: str) -> dict[str, str]:
 
 def _seconds_per_token(scale: str, name: str, collected: tidy.Collected) -> dict[tuple[str, int], float]:
     """(arm, seed) -> training seconds of a token, from seconds.csv."""
-    path = outputs.tables(scale, name) / "seconds.csv"
+    path = layout.tables(scale, name) / "seconds.csv"
     try:
         rows = pd.read_csv(path, dtype={n: tidy.TYPES[n] for n in tidy.SECONDS}, keep_default_na=False)
         rows = rows[rows["measure"] == "training_seconds"]

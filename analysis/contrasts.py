@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis import labels, outputs, tidy, verdicts
+from analysis import labels, tidy, verdicts
 from analysis.multiplicity import holm
 from analysis.signflip import SignFlip, p_beyond, p_equivalent
 from analysis.study import FAMILIES, Contrast, Experiment, Study
+from mlm import layout
 from mlm.errors import Damaged
 from mlm.files import read_json, write_json
 
@@ -185,7 +186,7 @@ def write(study: Study, experiment: str) -> None:
     """Write contrasts.csv and contrasts.json of an experiment from its tidy results."""
     collected = tidy.load(study.scale, experiment)
     found = evaluate(experiment, study.experiment(experiment), collected, len(study.seeds(experiment)))
-    place = outputs.tables(study.scale, experiment)
+    place = layout.tables(study.scale, experiment)
     rows = [[getattr(result, name) for name in COLUMNS] for result in found]
     tidy.write_csv(place / "contrasts.csv", rows, COLUMNS)
     content = {
@@ -206,7 +207,7 @@ def load(scale: str, experiment: str) -> list[Result]:
     Raises:
         Damaged: they are missing or not what was written.
     """
-    path = outputs.tables(scale, experiment) / "contrasts.json"
+    path = layout.tables(scale, experiment) / "contrasts.json"
     remedy = f"run `python -m analysis contrasts {scale} {experiment}` again"
     content = read_json(path, remedy)
     try:

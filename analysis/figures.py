@@ -1,14 +1,15 @@
 """The figures of an experiment: learning curves, contrasts, layers."""
 
-from analysis import contrasts, figure_contrasts, figure_curves, figure_layers, marks, outputs, style, tidy
+from analysis import contrasts, figure_contrasts, figure_curves, figure_layers, marks, style, tidy
 from analysis.study import Study
+from mlm import layout
 
 
 def write(study: Study, name: str) -> None:
-    """Write curves, contrasts and layers as SVG and PDF, from the tables of `collect` and `contrasts`."""
+    """Write curves, contrasts and layers as SVG, PDF and PNG, from the tables of `collect` and `contrasts`."""
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     results = contrasts.load(study.scale, name)
-    place, seen = outputs.figures(study.scale, name), marks.of(study, collected)
+    place, seen = layout.figures(study.scale, name), marks.of(study, collected)
     with style.applied():
         made = {
             "curves": figure_curves.draw(experiment, collected),

@@ -6,7 +6,7 @@ from typing import Any
 from analysis import contrasts, labels, marks, outputs, published, sentences, setup, table, tidy
 from analysis.quote import Quoter
 from analysis.study import Family, Study
-from mlm import yaml_file
+from mlm import layout, yaml_file
 from mlm.errors import InputError
 
 # The encoder's settings in words; a setting without words here stops the build rather than pass unsaid.
@@ -97,7 +97,7 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         return pipe_table(f"{experiment}-{name}", caption or found.caption, found.columns, rows)
 
     def figure(experiment: str, name: str, caption: str) -> str:
-        path = outputs.figures(study.scale, experiment) / f"{name}.pdf"
+        path = layout.figures(study.scale, experiment) / f"{name}.pdf"
         if not path.exists():
             raise InputError(f"{path}: missing; run `python -m analysis figures {study.scale} {experiment}`")
         return f"![{caption}](/{path.as_posix()}){{#fig:{experiment}-{name}}}"

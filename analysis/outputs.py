@@ -7,7 +7,8 @@
 import ast
 from pathlib import Path
 
-RESULTS = Path("results")
+from mlm.layout import RESULTS, figures, tables
+
 PAPER = Path("paper")
 PROBE_FILE = Path("experiments/probes/brown.yaml")
 ROOT = Path(__file__).parent.parent
@@ -24,21 +25,6 @@ COMPARISON_SOURCES = ("page.html.j2", "page.css", "choice.js", "arms.js", "chart
 """Files there that decide the comparison page beside the tables; the scripts in the order they run in."""
 REPORT_SOURCES = ("report.html.j2", "report.css")
 """Files under analysis/templates/ that decide an experiment's report page beside tables and figures."""
-
-
-def study_file(scale: str) -> Path:
-    """The study as data, written by the planner."""
-    return RESULTS / scale / "study.json"
-
-
-def tables(scale: str, experiment: str) -> Path:
-    """Folder of an experiment's tables."""
-    return RESULTS / scale / "tables" / experiment
-
-
-def figures(scale: str, experiment: str) -> Path:
-    """Folder of an experiment's figures."""
-    return RESULTS / scale / "figures" / experiment
 
 
 def numbers_file(scale: str) -> Path:

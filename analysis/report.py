@@ -117,12 +117,12 @@ def run(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     content = report_content.build(study.load(options.scale), options.experiment)
-    usual = tracking.environment(options.scale)
+    usual = tracking.environment(options.scale, os.environ)
     entity = options.entity or usual.get("WANDB_ENTITY") or ""
     project = options.project or usual["WANDB_PROJECT"]
     if options.dry_run is None:
         # W&B's folders lie where the runs' do; silent, its client asks for no key at the terminal.
-        os.environ.update(usual | {"WANDB_MODE": "online", "WANDB_SILENT": "true"})
+        tracking.enter(options.scale, {**os.environ, "WANDB_MODE": "online", "WANDB_SILENT": "true"})
         print(push(content, entity, project, options.repository))
         return
     from analysis import report_wandb

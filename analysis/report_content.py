@@ -13,6 +13,7 @@ from analysis import (
     labels,
     marks,
     numbers,
+    report_fills,
     report_origin,
     report_tables,
     sentences,
@@ -86,6 +87,10 @@ class Content:
     """A row a verdict."""
     splits: table.Panel
     """Corruption asked for and drawn, a row an arm."""
+    differences: table.Panel
+    """Settings in which the arms differ, a row an arm."""
+    fills: tuple[report_fills.Fills, ...]
+    """How each arm fills the prompts of its corpus at the end."""
     tables: Mapping[str, table.Panel]
     """Measures, a row an arm: features, loss, accuracy."""
     arms: tuple[Arm, ...]
@@ -121,6 +126,8 @@ def build(study: Study, name: str) -> Content:
         tallies=tuple(_tallies(results)),
         contrasts=report_tables.contrasts(results),
         splits=report_tables.splits(study, name, drawn),
+        differences=report_tables.differences(study, name),
+        fills=tuple(report_fills.of(study, name)),
         tables=panels,
         arms=tuple(_arms(study, name, collected)),
         curves=tuple(dict.fromkeys(collected.curves.dropna(subset="value")["measure"])),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from analysis import labels, outputs, runs, setup, tidy
 from analysis.quote import Quoter
 from analysis.study import Study
+from mlm import layout
 from mlm.files import file_sha256, read_json
 
 NOTHING = "none yet"
@@ -44,10 +45,11 @@ def size(name: str, quote: Quoter, corpus: runs.Corpus | None) -> Iterator[Fact]
 def settings(study: Study, name: str) -> Iterator[Fact]:
     """What all runs share."""
     for key, value in setup.shared(study, name).items():
-        yield key, _setting(value)
+        yield key, setting(value)
 
 
-def _setting(value: object) -> str:
+def setting(value: object) -> str:
+    """A value of the configuration as a reader sees it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
@@ -69,7 +71,7 @@ def provenance(study: Study, name: str, collected: tidy.Collected) -> Iterator[F
         yield f"SHA-256 of the {what}", _together(value for key, value in hashes if key == what)
     yield "measured as", _together((study.measure_files.evaluation, study.measure_files.probe))
     for table in ("results.csv", "curves.csv", "contrasts.json"):
-        yield f"SHA-256 of {table}", file_sha256(outputs.tables(study.scale, name) / table)
+        yield f"SHA-256 of {table}", file_sha256(layout.tables(study.scale, name) / table)
     yield "computed on", _together(record.device for record in records)
     found = setup.versions(study, name)
     yield "versions", ", ".join(f"{package} {version}" for package, version in found.items()) or NOTHING
@@ -104,7 +106,7 @@ def reference(text: str) -> Iterator[str | Link]:
 
 def links(scale: str, name: str) -> tuple[Link, ...]:
     """What lies beside the report; the interactive curves first."""
-    place = outputs.tables(scale, name)
+    place = layout.tables(scale, name)
     return (
         Link("Interactive curves", outputs.comparison(scale).as_posix()),
         Link("Paper", (outputs.paper(scale) / "paper.pdf").as_posix()),

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from analysis import outputs, report_content, report_svg, verdicts
 from analysis.report_content import Content
 from analysis.study import Study
+from mlm import layout
 from mlm.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -20,7 +21,7 @@ CAPTIONS = Path(__file__).parent / "captions"
 def write(study: Study, name: str) -> None:
     """Write the page of an experiment, from the tables of `collect` and `contrasts` and the figures."""
     page = outputs.report(study.scale, name)
-    figures = {figure: outputs.figures(study.scale, name) / f"{figure}.svg" for figure in outputs.FIGURES}
+    figures = {figure: layout.figures(study.scale, name) / f"{figure}.svg" for figure in outputs.FIGURES}
     write_atomically(page, render(report_content.build(study, name), figures, page.parent))
 
 
@@ -46,6 +47,7 @@ def render(content: Content, figures: dict[str, Path], place: Path) -> str:
         figures={name: Markup(report_svg.inline(path, name, colours)) for name, path in figures.items()},  # noqa: S704
         captions={name: (CAPTIONS / f"{name}.rst").read_text(encoding="utf-8").strip() for name in figures},
         variables=colours,
+        arms={arm.name: arm for arm in content.arms},
         meanings=verdicts.VERDICTS,
         relative=lambda target: Path(os.path.relpath(target, place)).as_posix(),
         finished=_finished,

@@ -1,8 +1,8 @@
-"""The tables that only a report has: contrasts with all that belongs to them, and the split asked for."""
+"""The tables that only a report has: contrasts in full, what sets the arms apart, the split asked for."""
 
 from collections.abc import Sequence
 
-from analysis import labels, runs, table
+from analysis import labels, report_origin, runs, setup, table
 from analysis.contrasts import Result
 from analysis.study import Study
 from mlm import measures
@@ -49,16 +49,28 @@ def _row(result: Result, several: bool) -> tuple[str, ...]:
     )
 
 
+def differences(study: Study, name: str) -> table.Panel:
+    """The settings in which the arms differ; all others are shared."""
+    arms = setup.differing(study, name)
+    keys = tuple(dict.fromkeys(key for mine in arms.values() for key in mine))
+    rows = tuple(
+        (labels.arm(arm), *(report_origin.setting(mine[key]) if key in mine else table.DASH for key in keys))
+        for arm, mine in arms.items()
+    )
+    return table.Panel(
+        "differences", "The settings in which the arms differ. All others are shared.", ("arm", *keys), rows
+    )
+
+
 def splits(study: Study, name: str, drawn: table.Panel) -> table.Panel:
     """The corruption that each arm asked for beside what was drawn.
 
     Args:
         drawn: the panel `realised` of `table.panels`.
     """
-    first = {cell.arm: cell.digest for cell in reversed(study.cells(name))}
     rows = []
-    for arm, (label, n, *shares, targets) in zip(study.experiment(name).arms, drawn.rows, strict=True):
-        masking = runs.config(first[arm])["training"]["masking"]
+    for cell, (label, n, *shares, targets) in zip(study.first_cells(name), drawn.rows, strict=True):
+        masking = runs.config(cell.digest)["training"]["masking"]
         asked = [masking["rate"], *(masking["split"][kind] for kind in measures.KINDS)]
         pairs = [
             f"{labels.number(100 * share, None)} → {found}" for share, found in zip(asked, shares, strict=True)

@@ -10,9 +10,10 @@ from typing import Any
 
 import wandb_workspaces.reports.v2.interface as wr  # what `reports.v2` exports, with its types
 
-from analysis import outputs, report_panels, table
+from analysis import report_panels, table
 from analysis.report_content import Arm, Content, Sentence
 from analysis.report_origin import Link
+from mlm import layout
 
 TITLE_LIMIT = 128
 MARKDOWN = set("\\`*_{}[]<>#|~$&!")
@@ -154,6 +155,6 @@ def _runs(arm: Arm) -> list[Any]:
 
 
 def _link(link: Link, repository: str | None) -> list[Any]:
-    if repository is None or link.target.startswith(f"{outputs.RESULTS}/"):
+    if repository is None or link.target.startswith(f"{layout.RESULTS}/"):
         return _fact(link.text, link.target)
     return [wr.Link(link.text, f"{repository.rstrip('/')}/blob/HEAD/{link.target}")]

@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from analysis.outputs import RESULTS
 from analysis.study import problems
 from mlm import identity
 from mlm.errors import Damaged
 from mlm.files import file_sha256, read_json
+from mlm.layout import RESULTS
 from mlm.metrics import read as read_metrics
 
 Model = TypeVar("Model", bound="_Record")
@@ -58,11 +58,20 @@ class SplitSize(_Record):
     tokens: int
 
 
+class TextSource(_Record):
+    """One of the sources of a corpus, and the package and hash, or data set, that it is."""
+
+    title: str
+    licence: str
+    origin: str
+
+
 class Corpus(_Record):
     """The text a run was trained on."""
 
     title: str
     licence: str
+    sources: list[TextSource] = []
     splits: dict[str, SplitSize]
 
 

@@ -1,4 +1,4 @@
-"""What all runs of an experiment have in common: the set-up as the paper states it."""
+"""What all runs of an experiment have in common, as the paper states it, and what sets its arms apart."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +20,22 @@ def shared(study: Study, name: str) -> dict[str, Any]:
         key: value
         for key, value in first.items()
         if key != "seed" and all(key in other and other[key] == value for other in everyone)
+    }
+
+
+def differing(study: Study, name: str) -> dict[str, dict[str, Any]]:
+    """Arm -> dotted key -> value, for the settings that `shared` leaves to the arms; seeds left out.
+
+    An arm lacks the keys that its configuration does not have.
+    """
+    common = shared(study, name)
+    return {
+        cell.arm: {
+            key: value
+            for key, value in _flat(runs.config(cell.digest)["training"]).items()
+            if key != "seed" and key not in common
+        }
+        for cell in study.first_cells(name)
     }
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from analysis import outputs
+from mlm import layout
 from mlm.errors import Damaged, InputError
 from mlm.files import read_json
 
@@ -80,7 +80,7 @@ class Study(_Record):
         if name not in self.experiments:
             there = ", ".join(self.experiments) or "none"
             raise InputError(
-                f"{outputs.study_file(self.scale)}: experiments: no experiment is called {name!r}; "
+                f"{layout.study_file(self.scale)}: experiments: no experiment is called {name!r}; "
                 f"there are: {there}"
             )
         return self.experiments[name]
@@ -90,6 +90,11 @@ class Study(_Record):
         arms = self.experiment(name).arms
         mine = [cell for cell in self.index if cell.experiment == name]
         return sorted(mine, key=lambda cell: (arms.index(cell.arm), cell.seed))
+
+    def first_cells(self, name: str) -> list[Cell]:
+        """Of each arm the cell of its first seed, by arm in the order of its file."""
+        first = {cell.arm: cell for cell in reversed(self.cells(name))}
+        return [first[arm] for arm in self.experiment(name).arms if arm in first]
 
     def seeds(self, name: str) -> list[int]:
         """The experiment's seeds, in order."""
@@ -102,9 +107,9 @@ def load(scale: str) -> Study:
     Raises:
         InputError: no such study, or its file is damaged.
     """
-    path = outputs.study_file(scale)
+    path = layout.study_file(scale)
     if not path.exists():
-        there = ", ".join(sorted(found.parent.name for found in outputs.RESULTS.glob("*/study.json"))) or "none"
+        there = ", ".join(sorted(found.parent.name for found in layout.RESULTS.glob("*/study.json"))) or "none"
         raise InputError(f"{path}: missing; plan scale {scale!r} first. Planned scales: {there}")
     content = read_json(path, "delete it and plan the study again")
     try:

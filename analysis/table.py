@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis import labels, marks, outputs, summary, tidy
+from analysis import labels, marks, summary, tidy
 from analysis.study import Experiment, Study
-from mlm import measures
+from mlm import layout, measures
 from mlm.files import write_atomically
 
 DASH = "—"
@@ -239,7 +239,7 @@ def _finite(found: summary.Estimate) -> tuple[float | None, float | None]:
 def write(study: Study, name: str) -> None:
     """Write table.csv, table.md and table.tex of an experiment."""
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
-    place, seen = outputs.tables(study.scale, name), marks.of(study, collected)
+    place, seen = layout.tables(study.scale, name), marks.of(study, collected)
     printed = panels(experiment, collected)
     tidy.write_csv(place / "table.csv", list(_rows(experiment, collected)), COLUMNS)
     title = f"# {experiment.title}\n\n"

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis import outputs
+from mlm import layout
 from mlm.errors import Damaged
 from mlm.files import file_sha256, read_json, write_atomically
 
@@ -91,7 +91,7 @@ def load(scale: str, experiment: str) -> Collected:
     Raises:
         Damaged: a table is missing, truncated or altered.
     """
-    place = outputs.tables(scale, experiment)
+    place = layout.tables(scale, experiment)
     remedy = f"run `python -m analysis collect {scale} {experiment}` again"
     manifest = read_json(place / "collected.json", remedy)
     try:

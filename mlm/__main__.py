@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -81,6 +81,18 @@ def sentences(
     brown.prepare(Probe(train_sentences=train_sentences, test_sentences=test_sentences), path)
 
 
+@app.command(rich_help_panel="Data")
+def grammar(
+    prepared: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a prepared corpus.")],
+    path: Annotated[Path, typer.Argument(help="File of minimal pairs to write, in BLiMP's format.")],
+    per_kind: Annotated[int, typer.Option(min=1, help="Pairs of each kind, at least.")] = 200,
+) -> None:
+    """Write minimal pairs of a small grammar, in words that are frequent in the training text."""
+    from mlm import grammar
+
+    grammar.prepare(prepared, path, per_kind)
+
+
 @app.command(rich_help_panel="Runs")
 def train(
     name: Annotated[str, typer.Argument(metavar="RUN|EXPERIMENT", help="A planned run, or an experiment.")],
@@ -117,35 +129,70 @@ def train(
         raise typer.Exit(code)
 
 
-@app.command(rich_help_panel="Measures")
-def evaluate(
-    name: RunName,
-    output: Annotated[Path | None, typer.Option(help="File to write; else shown only.")] = None,
-    sequences: Annotated[int, typer.Option(min=1, help="Windows of each held-out split.")] = 1024,
-) -> None:
-    """Held-out loss and accuracy on frozen masks: yardstick and own corruption, validation and test."""
-    from mlm import runs, single
+Untrained = Annotated[bool, typer.Option(help="RUN is the digest of an encoder before its first step.")]
+Sequences = Annotated[int, typer.Option(min=1, help="Windows of each held-out split.")]
+Output = Annotated[Path | None, typer.Option(help="File to write; else shown only.")]
 
-    run = runs.find(name)
-    single.finish_measure(run, "evaluation", output, lambda: single.evaluation(run, sequences))
+
+@app.command(rich_help_panel="Measures")
+def evaluate(name: RunName, output: Output = None, sequences: Sequences = 1024) -> None:
+    """Held-out loss and accuracy on frozen masks: yardstick and own corruption, validation and test."""
+    _measure(name, False, [("evaluation", output, sequences)])
 
 
 @app.command(rich_help_panel="Measures")
 def probe(
     name: RunName,
     sentences: Annotated[Path, typer.Argument(help="File written by `sentences`.")],
-    output: Annotated[Path | None, typer.Option(help="File to write; else shown only.")] = None,
-    untrained: Annotated[
-        bool, typer.Option(help="RUN is the digest of an encoder before its first step.")
-    ] = False,
+    output: Output = None,
+    untrained: Untrained = False,
 ) -> None:
     """Part of speech from frozen features, with lookup baselines beside it."""
+    _measure(name, untrained, [("probe", output, sentences)])
+
+
+@app.command(rich_help_panel="Measures")
+def pairs(
+    name: RunName,
+    file: Annotated[Path, typer.Argument(help="Written by `grammar`; or a BLiMP .jsonl, or a folder of them.")],
+    output: Output = None,
+    untrained: Untrained = False,
+) -> None:
+    """Minimal pairs: how often the good sentence has the higher pseudo-log-likelihood (word-l2r)."""
+    _measure(name, untrained, [("pairs", output, file)])
+
+
+@app.command(rich_help_panel="Measures")
+def measure(
+    name: RunName,
+    evaluation: Annotated[Path | None, typer.Option(help="File for held-out loss and accuracy.")] = None,
+    sequences: Sequences = 1024,
+    probe: Annotated[Path | None, typer.Option(help="File for the part-of-speech probe.")] = None,
+    sentences: Annotated[Path | None, typer.Option(help="For the probe: file written by `sentences`.")] = None,
+    untrained: Untrained = False,
+) -> None:
+    """Several measures of a run with its weights loaded once; what the pipeline calls."""
+    if (probe is None) != (sentences is None):
+        raise InputError("--probe and --sentences go together; give both or neither")
+    wanted = [("evaluation", evaluation, sequences), ("probe", probe, sentences)]
+    if not (given := [one for one in wanted if one[1] is not None]):
+        raise InputError("no measure is asked for; give --evaluation FILE or --probe FILE")
+    _measure(name, untrained, given)
+
+
+def _measure(name: str, untrained: bool, wanted: list[tuple[str, Path | None, Any]]) -> None:
+    from functools import partial
+
     from mlm import runs, single
 
     run = runs.of_untrained(name) if untrained else runs.find(name)
-    single.finish_measure(
-        run, "probe", output, lambda: single.probe(run, sentences, not untrained), not untrained
-    )
+    takes: dict[str, Any] = {
+        "evaluation": lambda setting, run, encoder: single.evaluation(run, encoder, setting),
+        "probe": lambda setting, run, encoder: single.probe(run, encoder, setting),
+        "pairs": lambda setting, run, encoder: single.pairs(run, encoder, setting),
+    }
+    chosen = [single.Wanted(what, output, partial(takes[what], setting)) for what, output, setting in wanted]
+    single.measure(run, chosen, trained=not untrained)
 
 
 @app.command(rich_help_panel="Look")
@@ -225,13 +272,16 @@ def doctor() -> None:
 
 
 @app.command(hidden=True)
-def track(path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]) -> None:
+def track(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    trainer: Annotated[int, typer.Option(help="Process id of the training that is followed.")],
+) -> None:
     """Bring the Weights & Biases run of a run to what its files say; `train` starts this beside it."""
     from mlm import tracking, wandb_writer
     from mlm.runs import RunFolder
 
     try:
-        wandb_writer.track(RunFolder.open(path))
+        wandb_writer.track(RunFolder.open(path), trainer)
     except Exception as error:  # W&B's own are many, and its caller warns whatever it was
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         tracking.leave(1)

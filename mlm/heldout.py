@@ -1,5 +1,7 @@
 """The measure `evaluation` of a finished run: validation and test, under every corruption."""
 
+import torch
+
 from mlm import config, measures
 from mlm.encoder import Encoder
 from mlm.evaluate import corruptions, freeze
@@ -7,17 +9,20 @@ from mlm.evaluate import measure as measure_batches
 from mlm.shards import Shard
 
 
-def measure(encoder: Encoder, run: config.Run, data: dict[str, Shard], sequences: int) -> dict[str, float]:
+def measure(
+    encoder: Encoder, run: config.Run, data: dict[str, Shard], begins_word: list[bool], sequences: int
+) -> dict[str, float]:
     """Named loss in nats and accuracy, as in `mlm.measures`.
 
     Args:
+        begins_word: of each token of the vocabulary, whether a word begins with it.
         sequences: windows of each held-out split, at most.
     """
     values: dict[str, float] = {}
     for split in measures.SPLITS:
         for name, masking in corruptions(run).items():
             tokens = data[split].tokens
-            batches = freeze(tokens, masking, run.sequence_length, encoder.n_tokens, sequences)
+            batches = freeze(tokens, masking, run.sequence_length, torch.tensor(begins_word), sequences)
             result = measure_batches(encoder, batches, encoder.embedding.device)
             if name == "yardstick":  # every target shows [MASK]: a breakdown would say the same twice
                 result.pop("mask", None)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlm import colour, config, layout, shards, single, status, yaml_file
+from mlm import colour, config, layout, schedules, shards, single, status, yaml_file
 from mlm import runs as run_folders
 from mlm.errors import InputError
 from mlm.files import read_json
@@ -64,7 +64,7 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
     """Show one corrupted sequence in colour, and what was realised over many of them."""
     run = _finished(name)
     merged = yaml_file.merge(run.config.masking.model_dump(), single.overrides(changes))
-    masking = yaml_file.validated(config.Masking, merged, "--set")
+    masking = schedules.masking(yaml_file.validated(config.Masking, merged, "--set"), 0.0)
     tokenizer = run.tokenizer()
     import torch
 
@@ -79,7 +79,8 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
         raise InputError(f"text: {text!r} has no tokens; write a few words")
     shown = torch.tensor([ids]) if text else many[:1]
     styles = {0: "dim", 1: "bold blue", 2: "bold green", 3: "bold red"}
-    one = corrupt(shown, masking, uniform(generator(seed, Purpose.PROMPTS)), n_tokens=tokenizer.size)
+    vocabulary: Any = {"n_tokens": tokenizer.size, "begins_word": torch.tensor(tokenizer.begins_word)}
+    one = corrupt(shown, masking, uniform(generator(seed, Purpose.PROMPTS)), **vocabulary)
     line = Text()
     for original, written, kind in zip(
         shown[0].tolist(), one.inputs[0].tolist(), one.kind[0].tolist(), strict=True
@@ -95,7 +96,7 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
             ("masked ", styles[1]), ("same ", styles[2]), ("random ", styles[3]), ("(original)", "dim italic")
         )
     )
-    every = corrupt(many, masking, uniform(generator(seed, Purpose.PROMPTS, 1)), n_tokens=tokenizer.size)
+    every = corrupt(many, masking, uniform(generator(seed, Purpose.PROMPTS, 1)), **vocabulary)
     table = Table("", "asked for", "realised", title=f"{many.numel():,} held-out tokens", title_justify="left")
     eligible = int((many >= config.N_SPECIAL).sum())
     selected = int(every.selected.sum())

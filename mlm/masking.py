@@ -2,11 +2,12 @@
 
 The procedure of Devlin et al. 2018, with the request realised exactly in expectation:
 
-1. Of a row's n ordinary tokens, `exact` selects floor(rate · n + u), u uniform in [0, 1), without
-   replacement: the expected number is rate · n at any rate and length (stochastic rounding).
-   `bernoulli` selects every ordinary token independently.
+1. Positions are selected: tokens, whole words or spans (mlm.selection), rate · n of a row's n ordinary
+   tokens in expectation.
 2. One uniform draw v a token partitions the selected: v < mask shows [MASK]; v < mask + same shows
-   the token itself; else a token drawn uniformly from the ordinary pieces, which may equal it.
+   the token itself; else a token drawn uniformly from the ordinary pieces, which may equal it. Units do
+   not share a draw, so the split is the one asked for whatever is selected as a whole.
+3. Of the selected, the stated share is predicted, in the same exact way.
 
 Ordinary is every token but the protected ones; special tokens are never selected and never drawn.
 """
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from mlm import config
 from mlm.randomness import Uniform
+from mlm.selection import select, select_tokens
 
 
 class Corrupted(NamedTuple):
@@ -28,7 +30,9 @@ class Corrupted(NamedTuple):
     inputs: Int[Tensor, "rows length"]
     """int64, what the model sees."""
     selected: Bool[Tensor, "rows length"]
-    """bool, the targets: positions whose original token is to be predicted."""
+    """bool, the corrupted positions."""
+    predicted: Bool[Tensor, "rows length"]
+    """bool, the targets: positions whose original token is to be predicted; all selected unless told."""
     kind: Int8[Tensor, "rows length"]
     """int8 at every position: 0 not selected, 1 shown [MASK], 2 the same, 3 random."""
 
@@ -44,22 +48,23 @@ def corrupt(
     n_tokens: int,
     mask_token: int = config.MASK,
     protected: Sequence[int] = range(config.N_SPECIAL),
+    begins_word: Bool[Tensor, "n_tokens"] | None = None,
 ) -> Corrupted:
     """Corrupt a batch; `tokens` is left as it is.
 
     Args:
         tokens: [rows, length] int64.
-        masking: rate, selection and split.
+        masking: rate, selection, unit and split, constant.
         uniform: source of uniform draws, the only randomness.
         n_tokens: size of the vocabulary.
         mask_token: id of [MASK].
         protected: ids never selected and never drawn.
+        begins_word: [n_tokens] bool, the tokens that begin a word; needed for words and spans.
     """
     eligible = torch.ones_like(tokens, dtype=torch.bool)
     for token in protected:
         eligible &= tokens != token
-    select = select_exact if masking.selection == "exact" else select_bernoulli
-    selected = select(eligible, masking.rate, uniform)
+    selected = select(eligible, None if begins_word is None else begins_word[tokens], masking, uniform)
 
     rows, length = tokens.shape
     v = uniform((rows, length))
@@ -76,28 +81,8 @@ def corrupt(
         index = (uniform((len(where[0]),)) * len(ordinary)).long().clamp_(max=len(ordinary) - 1)
         inputs[where] = ordinary[index]
     kind = masked.to(torch.int8) + 2 * same.to(torch.int8) + 3 * random.to(torch.int8)
-    return Corrupted(inputs, selected, kind)
-
-
-def select_exact(
-    eligible: Bool[Tensor, "rows length"], rate: float, uniform: Uniform
-) -> Bool[Tensor, "rows length"]:
-    """[rows, length] bool: floor(rate · n + u) of each row's n eligible positions, uniformly."""
-    rows, length = eligible.shape
-    available = eligible.sum(1)
-    wanted = (available * rate + uniform((rows,)).to(eligible.device)).floor().long()
-    wanted = torch.minimum(wanted, available)
-    keys = uniform((rows, length)).to(eligible.device).masked_fill_(~eligible, 2.0)
-    order = keys.argsort(dim=1)
-    chosen = torch.arange(length, device=eligible.device) < wanted[:, None]
-    return torch.zeros_like(eligible).scatter_(1, order, chosen)
-
-
-def select_bernoulli(
-    eligible: Bool[Tensor, "rows length"], rate: float, uniform: Uniform
-) -> Bool[Tensor, "rows length"]:
-    """[rows, length] bool: each eligible position with probability `rate`."""
-    return eligible & (uniform((eligible.shape[0], eligible.shape[1])) < rate)
+    predicted = selected if masking.predicted == 1 else select_tokens(selected, masking.predicted, uniform)
+    return Corrupted(inputs, selected, predicted, kind)
 
 
 def _ordinary(n_tokens: int, protected: tuple[int, ...], device: torch.device) -> Int[Tensor, "ordinary"]:

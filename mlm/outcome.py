@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from mlm import sources
 from mlm.files import file_sha256, read_json, write_json
 from mlm.runs import RunFolder
 
@@ -34,6 +35,7 @@ def write(run: RunFolder, trained: dict[str, Any], wall_seconds: float, device: 
             "corpus": {
                 "title": corpus["title"],
                 "licence": corpus["licence"],
+                "sources": sources.statement(corpus),
                 "splits": {
                     split: {**{k: v for k, v in counts.items() if k != "sha256"},
                             "tokens": shards["splits"][split]["tokens"]}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlm import config, devices, identity
+from mlm import config, devices, identity, tracking
 from mlm.errors import InputError
 from mlm.layout import RESULTS
 from mlm.study import MEASURES, Data, PlannedRun, load_study
@@ -30,6 +30,7 @@ class Plan:
             if unknown:
                 raise InputError(f"--config {unknown[0]}: unknown key; known keys: {', '.join(KNOWN)}")
             self.study = load_study(str(settings.get("scale") or "laptop"))
+            tracking.environment(self.study.scale_name, os.environ)
             self.files = {name: self.study.measure_file(name) for name in MEASURES}
             self.probe_data = self.study.probe_data
             self._lock = _say_alive()

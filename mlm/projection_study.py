@@ -1,18 +1,21 @@
 """What Weights & Biases is to show beside training: the data it stands on, and an experiment's results."""
 
 import csv
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlm import layout, projection
+from mlm import identity, layout, projection
 from mlm.files import read_json
 from mlm.layout import RESULTS
 from mlm.lineage import Artifact, Step
+from mlm.measures import KINDS
 from mlm.projection import Header, Projection, Table
 from mlm.runs import RunFolder
 
-SPLIT = ("mask", "same", "random")
+WORDS = ("id", "family", "arm", "against", "measure", "expect", "verdict", "note")
+"""Columns of the analysis's tables that are text, whatever they look like."""
 
 
 def of_step(run: RunFolder, step: Step) -> Projection:
@@ -34,10 +37,11 @@ def of_experiment(scale: str, experiment: str) -> Projection | None:
     files = {path.relative_to(RESULTS / scale).as_posix(): path for path in _files(tables, figures)}
     evidence = {"evidence": study["evidence"], "scale": scale, "experiment": experiment}
     inputs = [f"weights-{run.path.name}" for run in runs.values()]
-    output = Artifact(f"{scale}-{experiment}", "results", evidence | {"runs": inputs}, files)
+    name = f"results-{identity.digest([scale, experiment])}"
+    output = Artifact(name, "results", evidence | {"runs": inputs}, files)
     return Projection(
         Header(
-            id=f"{scale}-{experiment}",
+            id=name,
             name=f"{scale}/{experiment}",
             group=experiment,
             job_type="analysis",
@@ -67,22 +71,22 @@ def _files(*folders: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Table:
-    """A CSV file; what reads as a number is one."""
+    """A table of contrasts."""
     with path.open(encoding="utf-8", newline="") as stream:
         columns, *rows = csv.reader(stream)
-    numeric = [all(_number(row[i]) is not None for row in rows if row[i]) for i in range(len(columns))]
-    cells = [
-        [(_number(cell) if numeric[i] else cell) if cell else None for i, cell in enumerate(row)]
-        for row in rows
-    ]
-    return Table(columns, cells)
+    return Table(
+        columns, [[_cell(name, cell) for name, cell in zip(columns, row, strict=True)] for row in rows]
+    )
 
 
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+def _cell(column: str, cell: str) -> str | int | float | None:
+    """A number where the column has numbers; None where there is nothing, or no finite number."""
+    if column in WORDS or not cell:
+        return cell or None
+    if cell.lstrip("-").isdecimal():
+        return int(cell)
+    number = float(cell)
+    return number if math.isfinite(number) else None
 
 
 def _realised(runs: dict[tuple[str, int], RunFolder]) -> Table:
@@ -92,16 +96,16 @@ def _realised(runs: dict[tuple[str, int], RunFolder]) -> Table:
         "seed",
         "mask_rate",
         "mask_rate_drawn",
-        *SPLIT,
-        *(f"{kind}_drawn" for kind in SPLIT),
+        *KINDS,
+        *(f"{kind}_drawn" for kind in KINDS),
         "selected",
     ]
     rows = []
     for (arm, seed), run in runs.items():
         drawn, masking = run.outcome()["realised"], run.config.masking
         rate = drawn["selected"] / max(drawn["eligible"], 1)
-        asked = [getattr(masking.split, kind) for kind in SPLIT]
-        shares = [drawn[kind] / max(drawn["selected"], 1) for kind in SPLIT]
+        asked = [getattr(masking.split, kind) for kind in KINDS]
+        shares = [drawn[kind] / max(drawn["selected"], 1) for kind in KINDS]
         rows.append([arm, seed, masking.rate, rate, *asked, *shares, drawn["selected"]])
     return Table(columns, rows)
 

@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     DROPOUT = 4
     EVALUATION = 5
     PROMPTS = 6
+    PAIRS = 7
 
 
 def generator(seed: int, purpose: Purpose, step: int = 0, name: str = "") -> np.random.Generator:

@@ -1,10 +1,61 @@
 """Pure functions of how far a run has come."""
 
+import math
+
 from mlm import config
 
 
+def progress(step: int, steps: int) -> float:
+    """Share of a run at a step, counted from 0: 0 at the first, 1 at the last.
+
+    >>> [progress(step, 5) for step in range(5)]
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
+    return step / (steps - 1) if steps > 1 else 1.0
+
+
+def moved(shape: str, progress: float, at: float = 0.5) -> float:
+    """How far a quantity has gone from its first to its last value, in [0, 1].
+
+    >>> [round(moved("cosine", p), 3) for p in (0.0, 0.25, 0.5, 1.0)]
+    [0.0, 0.146, 0.5, 1.0]
+    >>> moved("linear", 0.3), moved("step", 0.49), moved("step", 0.5)
+    (0.3, 0.0, 1.0)
+    """
+    if shape == "step":
+        return float(progress >= at)
+    return progress if shape == "linear" else (1 - math.cos(math.pi * progress)) / 2
+
+
+def masking(stated: config.Masking, progress: float) -> config.Masking:
+    """The masking at a share of the run in [0, 1], constant.
+
+    >>> stated = config.Masking(rate=0.3, change=config.Change(shape="linear", rate=0.1))
+    >>> [masking(stated, p).rate for p in (0.0, 0.5, 1.0)]
+    [0.3, 0.2, 0.1]
+    """
+    if (change := stated.change) is None:
+        return stated
+    share = moved(change.shape, progress, change.at)
+    rate = stated.rate if change.rate is None else _between(stated.rate, change.rate, share)
+    split = stated.split if change.split is None else _mixed(stated.split, change.split, share)
+    return stated.model_copy(update={"rate": rate, "split": split, "change": None})
+
+
+def _mixed(begin: config.Split, end: config.Split, share: float) -> config.Split:
+    mixed = {
+        kind: _between(getattr(begin, kind), getattr(end, kind), share) for kind in ("mask", "same", "random")
+    }
+    return config.Split(**mixed)
+
+
+def _between(begin: float, end: float, share: float) -> float:
+    """A mean that is exactly `begin` and `end` at the ends."""
+    return end if share == 1 else begin + (end - begin) * share
+
+
 def learning_rate(optimizer: config.Optimizer, budget_tokens: int, begin: int, end: int) -> float:
-    """Linear warm-up, then constant, then linear decay towards 0 at the end of the budget.
+    """Linear warm-up, then constant, then decay towards 0 at the end of the budget, linear or as a cosine.
 
     Args:
         budget_tokens: tokens of the whole run.
@@ -16,5 +67,5 @@ def learning_rate(optimizer: config.Optimizer, budget_tokens: int, begin: int, e
     [0.5, 1.0, 1.0, 0.8, 0.2]
     """
     warmup = min(1.0, end / optimizer.warmup_tokens) if optimizer.warmup_tokens else 1.0
-    decay = (budget_tokens - begin) / optimizer.decay_tokens if optimizer.decay_tokens else 1.0
-    return optimizer.learning_rate * warmup * min(1.0, decay)
+    left = min(1.0, (budget_tokens - begin) / optimizer.decay_tokens) if optimizer.decay_tokens else 1.0
+    return optimizer.learning_rate * warmup * moved(optimizer.decay_shape, left)

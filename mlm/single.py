@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
@@ -16,6 +16,9 @@ from mlm.errors import InputError
 from mlm.files import is_locked, locked, write_atomically, write_json
 from mlm.runs import RunFolder
 from mlm.tracking import Tracker
+
+if TYPE_CHECKING:
+    from mlm.encoder import Encoder
 
 
 def plan(experiment: str, arm: str, seed: int, scale: str, changes: list[str]) -> Path:
@@ -103,7 +106,7 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
     prompts = corpus.load(run.corpus_file).prompts
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread"
     console.print(f"{run.name} ({run.path.name}) on {where} in {run.numerics.dtype}, torch {torch.__version__}")
-    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), tokenizer.size, device, dtype)
+    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), tokenizer.begins_word, device, dtype)
     progress = _Progress(console, run.config.budget_tokens)
 
     def report(record: dict[str, Any]) -> None:
@@ -199,40 +202,57 @@ def _study_progress(run: RunFolder) -> str:
     return ""
 
 
-def evaluation(run: RunFolder, sequences: int) -> dict[str, Any]:
+def evaluation(run: RunFolder, encoder: "Encoder", sequences: int) -> dict[str, Any]:
     """Validation and test under the yardstick and the run's own corruption."""
-    encoder = run.encoder()
     from mlm import heldout
 
-    data = shards.read(run.shards, run.vocabulary)
-    return {"values": heldout.measure(encoder, run.config, data, sequences)}
+    data, begins_word = shards.read(run.shards, run.vocabulary), run.tokenizer().begins_word
+    return {"values": heldout.measure(encoder, run.config, data, begins_word, sequences)}
 
 
-def probe(run: RunFolder, sentences: Path, trained: bool) -> dict[str, Any]:
+def probe(run: RunFolder, encoder: "Encoder", sentences: Path) -> dict[str, Any]:
     """Part of speech on the prepared Brown sentences."""
-    encoder = run.encoder(trained)
     from mlm import brown
     from mlm import probe as measure
 
     return measure.probe(encoder, run.tokenizer(), brown.read(sentences))
 
 
-def finish_measure(
-    run: RunFolder,
-    name: str,
-    output: Path | None,
-    take: Callable[[], dict[str, Any]],
-    trained: bool = True,
-) -> None:
-    """Take a measure of a run that ended and write or show it; a diverged run has no values."""
+def pairs(run: RunFolder, encoder: "Encoder", file: Path) -> dict[str, Any]:
+    """Minimal pairs of a file written by `grammar`, or of BLiMP."""
+    from mlm import grammar
+    from mlm import pairs as measure
+
+    found = grammar.read(file)
+    return measure.measure(
+        encoder, run.tokenizer(), found, shards.read(run.shards, run.vocabulary)["train"].tokens
+    )
+
+
+class Wanted(NamedTuple):
+    """A measure to take: its name, where it is written (or None: shown), and how it is taken."""
+
+    name: str
+    output: Path | None
+    take: "Callable[[RunFolder, Encoder], dict[str, Any]]"
+
+
+def measure(run: RunFolder, wanted: list[Wanted], trained: bool = True) -> None:
+    """Take measures of a run that has ended, with its weights loaded once; a diverged run has no values."""
     ended = run.outcome()["status"] if trained else "finished"
-    taken = take() if ended == "finished" else {"values": {}}
+    encoder = run.encoder(trained) if ended == "finished" else None
     digest = run.path.name if trained else study.untrained_digest(run.record)
-    content = {"run": digest, "measure": name, "status": ended, **taken}
-    if output is not None:
-        write_json(output, content)
-        return
+    for name, output, take in wanted:
+        taken = take(run, encoder) if encoder is not None else {"values": {}}
+        content = {"run": digest, "measure": name, "status": ended, **taken}
+        if output is not None:
+            write_json(output, content)
+        else:
+            _show(content)
+
+
+def _show(content: dict[str, Any]) -> None:
     console = Console(highlight=False)
     for part in ("values", "references", "counts"):
         for key, value in content.get(part, {}).items():
-            console.print(f"{key:<42} {value:>10.4f}" if isinstance(value, float) else f"{key:<42} {value:>10}")
+            console.print(f"{key:<48} {value:>10.4f}" if isinstance(value, float) else f"{key:<48} {value:>10}")

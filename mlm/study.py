@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mlm import brown, corpus, devices, identity, measures, yaml_file
+from mlm import brown, corpus, devices, identity, measures, schedules, yaml_file
 from mlm.config import Numerics, Run, Vocabulary
 from mlm.errors import InputError
 from mlm.experiment import NAME_PATTERN, Contrast, Equivalence, Experiment, Scale
@@ -29,8 +29,8 @@ Layers = list[tuple[Path, str, Mapping[str, Any]]]
 """(file, key prefix, content) of each layer of a merge, in its order."""
 
 TRAINING_CODE = (
-    "mlm.config", "mlm.randomness", "mlm.batches", "mlm.masking", "mlm.schedules", "mlm.encoder",
-    "mlm.objectives", "mlm.optimizer", "mlm.evaluate", "mlm.train",
+    "mlm.config", "mlm.randomness", "mlm.batches", "mlm.selection", "mlm.masking", "mlm.schedules",
+    "mlm.encoder", "mlm.objectives", "mlm.optimizer", "mlm.evaluate", "mlm.train",
 )  # fmt: skip
 """The modules that decide a run's bits; tracking, display and the command line do not."""
 
@@ -190,7 +190,7 @@ def write_labels(folder: Path, labels: list[list[Any]], scale: str) -> None:
 
 
 DATA_RULES = ("corpus", "vocabulary", "shards", "sentences")
-RUN_RULES = ("train", "evaluation", "probe", "probe_untrained")
+RUN_RULES = ("train", "measure", "measure_untrained")
 ANALYSIS_RULES = (
     "collect",
     "contrasts",
@@ -334,7 +334,8 @@ class _Planner:
             file = EXPERIMENTS / "corpora" / f"{run.corpus}.yaml"
             known = next((data.corpus for data in self._data.values() if data.corpus_file == file), None)
             if known is None:
-                code = identity.code_hash(("mlm.corpus", "mlm.archives"))
+                modules = ("corpus", "division", "sources", "archives", "cleaning", "prose", "duplicates")
+                code = identity.code_hash(tuple(f"mlm.{name}" for name in modules))
                 known = Path(f"{run.corpus}-{identity.digest([corpus.load(file).identity(file), code])}")
             source = known.name
             code = identity.code_hash(("mlm.vocabulary",), ("sentencepiece",))
@@ -445,6 +446,6 @@ def _measure_problem(measure: str, run: Run) -> str | None:
         near = difflib.get_close_matches(measure, known, 3) or known
         return f"no measure is called {measure!r}; near are: {', '.join(near[:6])}"
     kind = measure.split(".")[2] if measure.count(".") == 3 else None
-    if kind is not None and getattr(run.masking.split, kind) == 0:
+    if kind is not None and getattr(schedules.masking(run.masking, 1.0).split, kind) == 0:
         return f"{measure} does not exist for an arm whose split has no {kind} tokens"
     return None

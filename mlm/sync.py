@@ -4,21 +4,22 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
-from mlm import lineage, projection, projection_study, runs, tracking
+from mlm import identity, layout, lineage, projection, projection_study, runs, tracking
 from mlm.errors import InputError
-from mlm.experiment import Wandb
-from mlm.files import locked, read_json, write_json
+from mlm.files import read_json, write_json
 from mlm.layout import RESULTS
 from mlm.progress import Progress
 from mlm.projection import Projection
+from mlm.runs import RunFolder
 
 MARKS = RESULTS / "wandb" / "uploaded"
 
 
 class Failed(Exception):
-    """An upload did not come to its end; what came before it is kept."""
+    """Uploads did not come to their end; what was uploaded stays so."""
 
 
 class Item(NamedTuple):
@@ -32,17 +33,16 @@ def items(scale: str | None, experiment: str | None, upload_weights: bool) -> It
     """Data, ended runs and results, each after what it stands on.
 
     Args:
-        scale, experiment: those alone; None means all.
+        scale: those of this scale; None means the runs of none.
+        experiment: those of this experiment alone; None means all.
     """
-    chosen = [
-        run
-        for run in runs.everything()
-        if (run.path / "run.json").exists()
-        and (
-            (scale is None and experiment is None)
-            or any(scale in (None, s) and experiment in (None, e) for s, e, *_ in run.labels)
-        )
-    ]
+
+    def asked_for(run: RunFolder) -> bool:
+        if scale is None:
+            return not run.labels
+        return any(s == scale and experiment in (None, e) for s, e, *_ in run.labels)
+
+    chosen = [run for run in runs.everything() if (run.path / "run.json").exists() and asked_for(run)]
     seen = set()
     for run in chosen:
         for step in lineage.of_data(run):
@@ -51,77 +51,116 @@ def items(scale: str | None, experiment: str | None, upload_weights: bool) -> It
                 yield Item(step.output.name, partial(projection_study.of_step, run, step))
     for run in chosen:
         yield Item(run.name, partial(projection.of_run, run, upload_weights))
-    for file in sorted(RESULTS.glob("*/study.json")):
-        for name in read_json(file, "run the pipeline again")["experiments"]:
-            here = file.parent.name
-            if scale in (None, here) and experiment in (None, name):
-                yield Item(f"{here}/{name}", partial(projection_study.of_experiment, here, name))
+    if scale is not None:
+        for name in _experiments(scale):
+            if experiment in (None, name):
+                yield Item(f"{scale}/{name}", partial(projection_study.of_experiment, scale, name))
 
 
-def settings(scale: str | None) -> Wandb:
-    """The scale file's `wandb:`, or what stands without one; W&B's variables are set from it."""
-    os.environ.update(tracking.environment(scale))
-    (Path(os.environ["WANDB_DIR"]) / "wandb").mkdir(parents=True, exist_ok=True)
-    return tracking.stated(scale)
+def _experiments(scale: str) -> list[str]:
+    return list(read_json(layout.study_file(scale), "run the pipeline again")["experiments"])
+
+
+def scales(scale: str | None, experiment: str | None) -> list[str | None]:
+    """The studies meant, and None for runs made by hand.
+
+    Raises:
+        InputError: no study is called so, or none has the experiment.
+    """
+    there = sorted(file.parent.name for file in RESULTS.glob("*/study.json"))
+    if scale is not None and scale not in there:
+        raise InputError(f"--scale: no study of {scale!r} has begun; there are: {', '.join(there) or 'none'}")
+    chosen = [name for name in there if scale in (None, name)]
+    if experiment is not None:
+        known = sorted({name for one in chosen for name in _experiments(one)})
+        if experiment not in known:
+            raise InputError(
+                f"--experiment: no study has {experiment!r}; there are: {', '.join(known) or 'none'}"
+            )
+        chosen = [one for one in chosen if experiment in _experiments(one)]
+    by_hand: list[str | None] = [None] if scale is None and experiment is None else []
+    return [*chosen, *by_hand]
 
 
 def upload(scale: str | None, experiment: str | None) -> tuple[int, int]:
-    """Upload what is not yet uploaded; returns how many W&B runs were and how many had been before.
+    """Upload what is not yet uploaded; returns how many W&B runs were, and how many had been before.
+
+    Each study goes where its scale file or the environment says.
 
     Raises:
         Failed: W&B could not be reached, or did not take everything.
     """
-    stated = settings(scale)
-    os.environ["WANDB_MODE"] = "online"
-    from mlm import wandb_writer
+    studies, given = scales(scale, experiment), dict(os.environ)
+    uploaded = before = 0
+    problems: list[str] = []
+    for one in studies:
+        tracking.enter(one, given)
+        os.environ["WANDB_MODE"] = "online"
+        from mlm import wandb_writer
 
-    found = list(items(scale, experiment, stated.upload_weights))
-    if not found:
-        raise InputError("nothing has ended yet that could be uploaded; `python -m mlm status` shows the runs")
-    progress = Progress("uploading", len(found), "W&B runs")
-    uploaded = 0
-    with locked(MARKS.parent / "sync.lock"):
+        found = list(items(one, experiment, tracking.stated(one).upload_weights))
+        progress = Progress(f"uploading {one or 'runs made by hand'}", len(found), "W&B runs")
         for item in found:
-            content = item.make()
-            if content is not None:
-                uploaded += _upload(item.name, content, wandb_writer.online, uploaded)
+            try:
+                content = item.make()
+                done = None if content is None else _upload(item.name, content, wandb_writer)
+            except Exception as error:  # W&B's own are many
+                problems.append(f"{item.name}: {str(error).strip() or type(error).__name__}")
+                if isinstance(error, wandb_writer.UNREACHABLE):
+                    raise Failed(_told(problems, uploaded)) from None
+                done = None
+            uploaded += done is True
+            before += done is False
             progress.add(1)
-    return uploaded, len(found) - uploaded
+    if problems:
+        raise Failed(_told(problems, uploaded))
+    if not uploaded + before:
+        raise InputError("nothing has ended yet that could be uploaded; `python -m mlm status` shows the runs")
+    return uploaded, before
 
 
-def _upload(name: str, content: Projection, online: Callable[[Projection], None], before: int) -> bool:
-    place = MARKS / f"{content.header.id}.json"
-    server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
-    mark = {
-        "name": name,
-        "to": "/".join((server, os.environ.get("WANDB_ENTITY", ""), os.environ["WANDB_PROJECT"])),
-        "content": content.digest(),
-    }
+def _told(problems: list[str], uploaded: int) -> str:
+    return f"{'; '.join(problems)} ({uploaded} W&B runs uploaded; the same command goes on from here)"
+
+
+def _upload(name: str, content: Projection, writer: ModuleType) -> bool:
+    to = "/".join((writer.server(), os.environ.get("WANDB_ENTITY", ""), os.environ["WANDB_PROJECT"]))
+    mark = {"name": name, "to": to, "content": content.digest()}
+    place = MARKS / identity.digest(to) / f"{content.header.id}.json"
     if place.exists() and read_json(place, "delete it") == mark:
         return False
-    try:
-        online(content)
-    except Exception as error:  # W&B's own are many
-        told = str(error) or type(error).__name__
-        raise Failed(f"{name}: {told} ({before} uploaded; the same command goes on from here)") from None
+    writer.online(content)
     write_json(place, mark)
     return True
 
 
 def write_offline(scale: str, experiment: str) -> int:
-    """Bring the offline runs of an experiment up to its measures and results; returns how many changed."""
-    settings(scale)
+    """Bring the offline runs of an experiment up to its measures and results; returns how many changed.
+
+    Raises:
+        Failed: some could not be written; all others were.
+    """
     from mlm import wandb_writer
 
-    made = (item.make() for item in items(scale, experiment, False))
-    return sum(wandb_writer.offline(one) for one in made if one is not None and one.header.group != "data")
+    changed, problems = 0, []
+    for item in items(scale, experiment, False):
+        try:
+            content = item.make()
+            if content is not None and content.header.group != "data":
+                changed += wandb_writer.offline(content)
+        except Exception as error:
+            problems.append(f"{item.name}: {str(error).strip() or type(error).__name__}")
+    if problems:
+        raise Failed("; ".join(problems))
+    return changed
 
 
 def as_configured(scale: str, experiment: str, record: Path) -> str:
     """Bring W&B up to an experiment's results in the mode that is set; a failure is told and ends nothing."""
-    settings(scale)
-    mode = os.environ["WANDB_MODE"]
+    mode = ""
     try:
+        tracking.enter(scale, dict(os.environ))
+        mode = os.environ["WANDB_MODE"]
         if mode == "disabled":
             told = "Weights & Biases is disabled"
         elif mode == "online":

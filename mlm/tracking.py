@@ -8,16 +8,20 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 import psutil
 
 from mlm import yaml_file
+from mlm.errors import InputError
 from mlm.experiment import Scale, Wandb
 from mlm.layout import EXPERIMENTS, RESULTS
 from mlm.runs import RunFolder
 
+MODES = {"offline": "offline", "dryrun": "offline", "online": "online", "run": "online", "disabled": "disabled"}
+"""W&B's modes and their older names."""
 REMEDY = "the local files are complete; `python -m mlm sync` uploads what is missing"
 
 
@@ -28,40 +32,54 @@ def stated(scale: str | None) -> Wandb:
     return yaml_file.validated(Scale, yaml_file.read(file), str(file)).wandb
 
 
-def environment(scale: str | None) -> dict[str, str]:
-    """The process's variables with W&B's filled in: those that are set, else the scale file's `wandb:`.
+def environment(scale: str | None, given: Mapping[str, str]) -> dict[str, str]:
+    """The given variables with W&B's filled in from the scale file's `wandb:`, where they are not set.
 
-    W&B's folders lie inside the results and move with them; what the user has set stays.
+    What W&B writes lies inside the results and moves with them; what the user has set stays.
+
+    Raises:
+        InputError: WANDB_MODE is none of W&B's.
     """
     chosen = stated(scale)
+    mode = given.get("WANDB_MODE", "").lower() or chosen.mode
+    if mode not in MODES:
+        raise InputError(
+            f"WANDB_MODE: {given['WANDB_MODE']!r} is no mode; use one of offline, online, disabled"
+        )
     root = RESULTS.resolve()
+    clients = ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
     defaults = {
-        "WANDB_MODE": chosen.mode,
         "WANDB_PROJECT": chosen.project,
         **({"WANDB_ENTITY": chosen.entity} if chosen.entity else {}),
         "WANDB_DIR": str(root),
-        **{f"WANDB_{name.upper()}_DIR": str(root / "wandb" / name) for name in ("data", "cache", "config")},
+        **{f"WANDB_{name.upper()}_DIR": str(root / "wandb" / name) for name in ("data", "cache")},
         # W&B's own patience has no end: a dead server would keep its process for days.
-        **{f"WANDB_X_{what}_RETRY_MAX": "20" for what in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")},
-        **{
-            f"WANDB_X_{what}_RETRY_WAIT_MAX_SECONDS": "10"
-            for what in ("GRAPHQL", "FILE_STREAM", "FILE_TRANSFER")
-        },
+        **{f"WANDB_X_{client}_RETRY_MAX": "20" for client in clients},
+        **{f"WANDB_X_{client}_RETRY_WAIT_MAX_SECONDS": "10" for client in clients},
         "WANDB_INIT_TIMEOUT": "30",
         "WANDB_FINISH_TIMEOUT": "60",
         "WANDB_SILENT": "true",
         "WANDB_ERROR_REPORTING": "false",
     }
     # Under these two, W&B writes the API key into its logs.
-    kept = {key: value for key, value in os.environ.items() if key not in ("WANDB_DEBUG", "WANDB_CORE_DEBUG")}
-    return {**defaults, **kept}
+    kept = {key: value for key, value in given.items() if key not in ("WANDB_DEBUG", "WANDB_CORE_DEBUG")}
+    return {**defaults, **kept, "WANDB_MODE": MODES[mode]}
+
+
+def enter(scale: str | None, given: Mapping[str, str]) -> None:
+    """Make this process's variables those of `environment`, and W&B's folder, unless it is disabled."""
+    found = environment(scale, given)
+    os.environ.clear()
+    os.environ.update(found)
+    if found["WANDB_MODE"] != "disabled":
+        (Path(found["WANDB_DIR"]) / "wandb").mkdir(parents=True, exist_ok=True)
 
 
 def end_children(pid: int) -> None:
     """End all that a process has started: wandb's own service lives in a session of its own."""
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.Error):
         for process in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.Error):
                 process.kill()
 
 
@@ -79,7 +97,7 @@ class Tracker:
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         scale = run.labels[0][0] if run.labels else None
-        self.environment, self.wait_seconds = environment(scale), stated(scale).wait_seconds
+        self.environment, self.wait_seconds = environment(scale, os.environ), stated(scale).wait_seconds
         self.log = RESULTS / "logs" / "wandb" / f"{run.path.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -114,7 +132,7 @@ class Tracker:
         Path(self.environment["WANDB_DIR"], "wandb").mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "mlm", "track", str(self.run.path)],
+                [sys.executable, "-m", "mlm", "track", str(self.run.path), "--trainer", str(os.getpid())],
                 env={
                     **self.environment,
                     "PYTHONPATH": f"{Path(__file__).parents[1]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",

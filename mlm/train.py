@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mlm import checkpoint, config, evaluate, measures, shards
+from mlm import checkpoint, config, evaluate, measures, schedules, shards
 from mlm.batches import Batches
 from mlm.encoder import Encoder, training_flops
 from mlm.masking import corrupt
@@ -22,9 +22,9 @@ from mlm.metrics import MetricsLog
 from mlm.objectives import masked_lm_loss, target_positions
 from mlm.optimizer import AdamW
 from mlm.randomness import Purpose, generator, uniform, uniform_on
-from mlm.schedules import learning_rate
 
-COUNTED = ("eligible", "mask", "same", "random")
+KINDS = ("mask", "same", "random")
+COUNTED = ("eligible", *KINDS, "predicted")
 
 
 class Interrupted(Exception):
@@ -49,7 +49,7 @@ class Trainer:
     Args:
         run: the run's configuration.
         data: verified shards by split.
-        n_tokens: size of the vocabulary.
+        begins_word: of each token of the vocabulary, whether a word begins with it.
         device, dtype: where and in what type to compute; from the run's numerics.
     """
 
@@ -57,17 +57,18 @@ class Trainer:
         self,
         run: config.Run,
         data: dict[str, shards.Shard],
-        n_tokens: int,
+        begins_word: list[bool],
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.run, self.n_tokens, self.device = run, n_tokens, device
+        self.run, self.n_tokens, self.device = run, len(begins_word), device
+        self.begins_word = torch.tensor(begins_word)
         self.batches = Batches(data["train"].tokens, run.seed, run.batch_size, run.sequence_length)
-        self.encoder = Encoder(run.encoder, n_tokens, run.seed, dtype).to(device)
+        self.encoder = Encoder(run.encoder, self.n_tokens, run.seed, dtype).to(device)
         self.optimizer = AdamW(self.encoder, run.optimizer)
         self.frozen = {
             name: evaluate.freeze(
-                data["validation"].tokens, masking, run.sequence_length, n_tokens, run.curve.sequences
+                data["validation"].tokens, masking, run.sequence_length, self.begins_word, run.curve.sequences
             )
             for name, masking in evaluate.corruptions(run).items()
         }
@@ -77,8 +78,9 @@ class Trainer:
         run = self.run
         tokens = self.batches(number)
         draws = uniform(generator(run.seed, Purpose.MASKING, number))
-        corrupted = corrupt(tokens, run.masking, draws, n_tokens=self.n_tokens)
-        at, real = target_positions(corrupted.selected)
+        masking = schedules.masking(run.masking, schedules.progress(number, run.steps))
+        corrupted = corrupt(tokens, masking, draws, n_tokens=self.n_tokens, begins_word=self.begins_word)
+        at, real = target_positions(corrupted.predicted)
         inputs, at, targets, real = map(self._move, (corrupted.inputs, at, tokens.gather(1, at), real))
         dropout = uniform_on(self.device, run.seed, Purpose.DROPOUT, number) if run.encoder.dropout else None
 
@@ -87,11 +89,12 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
 
         begin = number * run.tokens_per_step
-        rate = learning_rate(run.optimizer, run.budget_tokens, begin, begin + run.tokens_per_step)
+        rate = schedules.learning_rate(run.optimizer, run.budget_tokens, begin, begin + run.tokens_per_step)
         norm = self.optimizer.step(number + 1, rate)
         kinds = torch.bincount(corrupted.kind.flatten(), minlength=4)[1:]
         eligible = (tokens >= config.N_SPECIAL).sum()
-        return loss.detach(), norm, torch.cat([eligible[None], kinds])
+        predicted = corrupted.predicted.sum()
+        return loss.detach(), norm, torch.cat([eligible[None], kinds, predicted[None]])
 
     def validate(self) -> dict[str, Any]:
         """Held-out loss and accuracy under the yardstick and under the run's own corruption."""
@@ -186,8 +189,8 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         "flops": ended * flops,
         "realised": {
             "eligible": int(counters["eligible"]),
-            "selected": int(sum(counters[kind] for kind in COUNTED[1:])),
-            **{kind: int(counters[kind]) for kind in COUNTED[1:]},
+            "selected": int(sum(counters[kind] for kind in KINDS)),
+            **{name: int(counters[name]) for name in COUNTED[1:]},
         },
         "diverged": None if diverged is None else {"step": diverged, "learning_rate": rate},
         "training_seconds": round(counters["seconds"], 3),
@@ -196,16 +199,17 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
 
 def _rate(run: config.Run, number: int) -> float:
     begin = number * run.tokens_per_step
-    return learning_rate(run.optimizer, run.budget_tokens, begin, begin + run.tokens_per_step)
+    return schedules.learning_rate(run.optimizer, run.budget_tokens, begin, begin + run.tokens_per_step)
 
 
 def _training_record(
     run: config.Run, number: int, losses: Tensor, norms: Tensor, counts: Tensor
 ) -> dict[str, Any]:
-    targets = {kind: int(n) for kind, n in zip(COUNTED[1:], counts.sum(0).tolist()[1:], strict=True)}
+    targets = {name: int(n) for name, n in zip(COUNTED[1:], counts.sum(0).tolist()[1:], strict=True)}
+    predicted = counts[:, -1]
     return {
         # Weighted by targets: the mean over the interval's targets, not over its steps.
-        "loss_nats": float((losses * counts[:, 1:].sum(1)).sum() / counts[:, 1:].sum().clamp(min=1)),
+        "loss_nats": float((losses * predicted).sum() / predicted.sum().clamp(min=1)),
         "learning_rate": _rate(run, number),
         "gradient_norm": float(norms.mean()),
         "targets": targets,

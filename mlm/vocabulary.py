@@ -39,6 +39,8 @@ class Tokenizer:
         if tuple(self.pieces[: config.N_SPECIAL]) != config.SPECIAL_TOKENS:
             raise Damaged(f"vocabulary: ids 0 to 4 are {self.pieces[:5]}, not {config.SPECIAL_TOKENS}")
         self.keeps_line_ends = "\n" in self.pieces
+        self.begins_word: list[bool] = [piece[0] in "▁\n" for piece in self.pieces]
+        """Of each token, whether a word begins with it."""
 
     @classmethod
     def read(cls, path: Path) -> "Tokenizer":

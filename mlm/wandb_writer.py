@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,37 +12,52 @@ from typing import Any
 import wandb
 
 from mlm import metrics, projection
-from mlm.files import locked
+from mlm.files import locked, write_atomically
 from mlm.layout import RESULTS
 from mlm.lineage import Artifact
 from mlm.projection import CURVES, Header, Projection, Table
 from mlm.runs import RunFolder
 
 POLL_SECONDS = 2.0
+UNREACHABLE = (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError)
+"""What the first of many uploads would fail with as well as the last."""
 LOCKS = RESULTS / "wandb" / "locks"
 """One client at a time on the server's run: that of a killed attempt may still be about to end."""
 
 
 def offline(found: Projection) -> bool:
     """Write the offline run, in the place of an earlier one; False where that says the same already."""
-    earlier = list((RESULTS / "wandb").glob(f"offline-run-*-{found.header.id}"))
     content = found.digest()
-    if [_content(folder) for folder in earlier] == [content]:
-        return False
-    for folder in earlier:
-        shutil.rmtree(folder)
-    with opened(found.header, "offline") as run:
-        place = Path(run.dir).parent
-        for row in found.rows:
-            run.log(row, step=row["step"], commit=True)
-        conclude(run, found)
-    (place / "content").write_text(content + "\n")
+    with locked(LOCKS / found.header.id):
+        earlier = _folders(found.header.id)
+        if [_content(folder) for folder in earlier] == [content]:
+            return False
+        with opened(found.header, "offline") as run:
+            place = Path(run.dir).parent
+            for row in found.rows:
+                run.log(row, step=row["step"], commit=True)
+            conclude(run, found)
+        write_atomically(place / "content", content + "\n")
+        for folder in earlier:
+            if folder.name != place.name:
+                shutil.rmtree(folder)
     return True
+
+
+def _folders(name: str) -> list[Path]:
+    """The offline folders of a run."""
+    there = (Path(os.environ["WANDB_DIR"]) / "wandb").glob("offline-run-*")
+    return [folder for folder in there if re.fullmatch(r"offline-run-\d+_\d+-" + re.escape(name), folder.name)]
 
 
 def _content(folder: Path) -> str:
     path = folder / "content"
     return path.read_text().strip() if path.exists() else ""
+
+
+def server() -> str:
+    """The address that W&B talks to: of WANDB_BASE_URL, or of the user's own settings."""
+    return str(wandb.setup().settings.base_url)
 
 
 def online(found: Projection) -> None:
@@ -56,22 +72,32 @@ def online(found: Projection) -> None:
             _lineage(run, found)
             run.summary["content"] = content
         _check(run.path, found, content)
+        shutil.rmtree(Path(run.dir).parent)  # W&B's own copy of what the server now has
 
 
 def _check(path: str, found: Projection, content: str) -> None:
     """Ask the server what it holds: W&B ends a run in silence also where uploads failed."""
-    there = wandb.Api(timeout=30).run(path)
     last = found.rows[-1]["step"] if found.rows else None
-    if last is not None and there.lastHistoryStep != last:
-        raise RuntimeError(f"the server has steps up to {there.lastHistoryStep}, not {last}")
-    if there.summary.get("content") != content:  # type: ignore[no-untyped-call]
-        raise RuntimeError("the server has not got the summary")
+    end = time.monotonic() + float(os.environ["WANDB_FINISH_TIMEOUT"])
+    while True:  # a server may take a moment to add up what it was sent
+        there = wandb.Api(timeout=30).run(path)
+        if last is not None and there.lastHistoryStep != last:
+            lacking = f"the server has steps up to {there.lastHistoryStep}, not {last}"
+        elif there.summary.get("content") != content:  # type: ignore[no-untyped-call]
+            lacking = "the server has not got the summary"
+        else:
+            return
+        if time.monotonic() > end:
+            raise RuntimeError(lacking)
+        time.sleep(POLL_SECONDS)
 
 
 @contextlib.contextmanager
 def opened(header: Header, mode: str) -> Iterator[wandb.Run]:
     """A W&B run under its digest; online, W&B's own resume goes on where the server stands."""
     run = wandb.init(
+        project=os.environ["WANDB_PROJECT"],
+        entity=os.environ.get("WANDB_ENTITY"),
         id=header.id,
         name=header.name,
         group=header.group,
@@ -104,7 +130,8 @@ def opened(header: Header, mode: str) -> Iterator[wandb.Run]:
             run.define_metric(f"{curve}/*", step_metric="tokens", summary="min,last")
         yield run
     except BaseException:
-        run.finish(exit_code=1)
+        with contextlib.suppress(Exception):  # the first reason is the one to tell
+            run.finish(exit_code=1)
         raise
     run.finish()
 
@@ -144,18 +171,18 @@ def _artifact(made: Artifact) -> wandb.Artifact:
     return artifact
 
 
-def track(run: RunFolder) -> None:
+def track(run: RunFolder, trainer: int) -> None:
     """Bring the W&B run of a run to what its files say: at once offline, while it trains online."""
     if os.environ["WANDB_MODE"] == "online":
-        follow(run)
+        follow(run, trainer)
     else:
         offline(projection.of_run(run))
 
 
-def follow(run: RunFolder) -> None:
+def follow(run: RunFolder, trainer: int) -> None:
     """Stream a run that trains to the server, from where the server stands, until it ends."""
     with locked(LOCKS / run.path.name), opened(projection.header(run), "online") as tracked:
-        for row in settled(run, os.getppid()):
+        for row in settled(run, trainer):
             if row["step"] >= tracked.starting_step:
                 tracked.log(row, step=row["step"], commit=True)
         if (run.path / "run.json").exists():
@@ -164,14 +191,14 @@ def follow(run: RunFolder) -> None:
             tracked.finish(exit_code=1)  # stopped: its next start goes on with this W&B run
 
 
-def settled(run: RunFolder, parent: int) -> Iterator[dict[str, Any]]:
-    """Rows of a run in training that no resume writes again, until it ends or `parent` is gone.
+def settled(run: RunFolder, trainer: int) -> Iterator[dict[str, Any]]:
+    """Rows of a run in training that no resume writes again, until it ends or its `trainer` is gone.
 
     A resume repeats the steps since a checkpoint; the losses will be the same, the seconds will not.
     """
     sent, settled_to = 0, -1.0
     while True:
-        ended, alone = (run.path / "run.json").exists(), os.getppid() != parent
+        ended, alone = (run.path / "run.json").exists(), os.getppid() != trainer
         steps = [int(path.stem) for path in (run.path / "checkpoints").glob("*.checkpoint")]
         # The older of two: should the newer be damaged, the run goes on from it.
         limit = float("inf") if ended else min(steps, default=-1)

@@ -67,10 +67,13 @@ class Synthetic:
         diverged: tuple[tuple[str, int], ...] = (),
         missing: tuple[tuple[str, int], ...] = (),
         spread: float = 0.008,
+        optimizers: dict[str, dict[str, float]] | None = None,
     ) -> None:
         self.root, self.scale, self.evidence, self.seeds = root, scale, evidence, range(seeds)
         self.effects = effects if effects is not None else EFFECTS
         self.diverged, self.missing, self.spread = set(diverged), set(missing), spread
+        self.optimizers = optimizers or {}
+        """Arm -> what its optimizer has of its own."""
         self.digests: dict[tuple[str, int], str] = {}
         self.untrained = {seed: f"untrained{seed:07d}" for seed in self.seeds}
 
@@ -136,7 +139,8 @@ class Synthetic:
             {
                 "seed": seed,
                 "masking": {"split": {"mask": mask, "same": same, "random": random}},
-                "optimizer": {"warmup_tokens": 81_920, "decay_tokens": 1_572_864},
+                "optimizer": {"warmup_tokens": 81_920, "decay_tokens": 1_572_864}
+                | self.optimizers.get(arm, {}),
             }
         )
         content = {
@@ -273,5 +277,18 @@ def _metrics(
                     "yardstick": {"loss_nats": loss, "accuracy": 0.28}, "own": own,
                     "train_seconds": step / 25}  # fmt: skip
             lines.append(last)
-            lines.append({"event": "fills", "step": step, "tokens": tokens})
+            prompts = _prompts(shows_mask=split[0] > 0, done=step == 640)
+            lines.append({"event": "fills", "step": step, "tokens": tokens, "prompts": prompts})
     return lines, last
+
+
+def _prompts(*, shows_mask: bool, done: bool) -> list[dict[str, Any]]:
+    """Filled prompts: all wrong until the end, then two right of three, one where [MASK] is never shown."""
+    answers = [
+        (["▁To", "▁be", "▁or", "▁<i>", "&", "▁not"], {1: "▁be" if done and shows_mask else "▁</p>", 3: "▁the"}),
+        (["▁My", "▁lord", "!"], {2: "!" if done else ","}),
+    ]
+    return [
+        {"pieces": pieces, "fills": [{"position": i, "piece": p, "probability": 0.1} for i, p in at.items()]}
+        for pieces, at in answers
+    ]

@@ -16,7 +16,7 @@ from analysis import labels
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     if FOUND is None:
-        pytest.skip("no chromium here: apt-get install chromium")
+        pytest.skip("the package chromium is missing: apt-get install chromium")
     with chromium(tmp_path_factory.mktemp("chromium")) as page:
         yield page
         assert page.complaints == []

@@ -1,6 +1,7 @@
 """The paper: whole, the same bytes twice, true to its marks, and stopped by a number that is not there."""
 
 import io
+import json
 import re
 from collections.abc import Callable
 
@@ -114,6 +115,22 @@ def test_an_unknown_number_stops_the_build_with_its_id_and_line(ready: Make) -> 
     source.write_text("\n".join(lines))
     with pytest.raises(InputError, match="line 100: "):
         text_of(made)
+
+
+def test_the_data_statement_names_licence_and_origin_of_every_source(ready: Make) -> None:
+    made = ready()
+    origins = ["one==1 (python), SHA-256 0123456789abcdef...", "two@2 (npm), SHA-256 fedcba9876543210..."]
+    for file in sorted(made.results.glob("runs/*/run.json")):
+        record = json.loads(file.read_text())
+        record["data"]["corpus"] |= {
+            "title": "A mixture",
+            "licence": "One: free. Two: freer.",
+            "sources": [{"title": "t", "licence": "l", "origin": origin} for origin in origins],
+        }
+        file.write_text(json.dumps(record))
+    text = " ".join(text_of(made).split())
+    assert "*Training text:* A mixture. One: free. Two: freer. It is split by whole document:" in text
+    assert f"It was read from `{origins[0]}` and `{origins[1]}`." in text
 
 
 def test_dashes_hyphens_and_letters_survive() -> None:

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from synthetic_results import EFFECTS, EXPERIMENT, REPOSITORY, Synthetic, write_json
@@ -32,6 +33,7 @@ from analysis import (
     table,
 )
 from analysis.__main__ import main
+from mlm import layout
 from tests.wandb_server import WandbServer
 
 Make = Callable[..., Synthetic]
@@ -127,7 +129,7 @@ def ready(analysed: Make) -> Make:
     def build(**options: Any) -> Synthetic:
         made = analysed(**options)
         for name in outputs.FIGURES:
-            style.save(Figure(figsize=(2, 1)), outputs.figures(made.scale, EXPERIMENT), name)
+            style.save(Figure(figsize=(2, 1)), layout.figures(made.scale, EXPERIMENT), name)
         return made
 
     return build
@@ -233,7 +235,7 @@ def test_what_is_no_finished_study_says_so_first(
 
 def test_names_and_texts_stay_text(ready: Make) -> None:
     made = ready(seeds=2, effects={arm: EFFECTS[arm] for arm in ("80-10-10", "100-0-0", "81-9-10")})
-    path = outputs.study_file(made.scale)
+    path = layout.study_file(made.scale)
     planned = json.loads(path.read_text().replace('"100-0-0"', json.dumps(HOSTILE)))
     stated = planned["experiments"][EXPERIMENT]
     stated |= dict.fromkeys(("title", "question", "claim"), HOSTILE)
@@ -252,6 +254,46 @@ def test_names_and_texts_stay_text(ready: Make) -> None:
     for text in (block["content"] for block in spec["spec"]["blocks"] if block["type"] == "markdown-block"):
         assert not re.search(r"<|\[|`|\$", text)
     assert spec["displayName"] == f"split (laptop): {HOSTILE}"[:128]
+
+
+def test_prompts_are_shown_as_filled_at_the_end_with_what_is_right_and_wrong(ready: Make) -> None:
+    made = ready(seeds=2, diverged=(("100-0-0", 0),), missing=(("80-0-20", 0),))
+    page = page_of(made)
+    assert "i" not in {tag for tag, _ in page.tags}
+    raw = (made.root / outputs.report(made.scale, EXPERIMENT)).read_text()
+    listed = re.findall(r'<dl class="fills">.*?</dl>', raw, re.DOTALL)[0]
+    found: dict[str, list[list[tuple[str, str]]]] = {}
+    for head, body in re.findall(r"<dt>(.*?)</dt>\s*<dd>(.*?)</dd>", listed, re.DOTALL):
+        found[re.sub(r"<.*?>", "", head.replace("<br>", ", "))] = [
+            [(kind, html.unescape(text)) for kind, text in re.findall(r'class="(\w+)">(.*?)</span>', line)]
+            for line in re.findall(r"<p>(.*?)</p>", body)
+        ]
+    tail = [("wrong", " the"), ("context", "(<i>)& not")]
+    bad = [("context", " To"), ("wrong", " </p>"), ("context", "(be) or"), *tail]
+    good = [("context", " To"), ("right", " be"), ("context", " or"), *tail]
+    answered = [("context", " My lord"), ("right", "!")]
+    assert found == {
+        "80/10/10, seed 0: 2 of 3 right": [good, answered],
+        "100/0/0, seed 0: 0 of 3 right": [bad, [("context", " My lord"), ("wrong", ","), ("context", "(!)")]],
+        "80/20/0, seed 0: 2 of 3 right": [good, answered],
+        "0/20/80, seed 0: 1 of 3 right": [bad, answered],
+        "0/0/100, seed 0: 1 of 3 right": [bad, answered],
+        "81/9/10, seed 0: 2 of 3 right": [good, answered],
+    }
+
+
+def test_settings_are_shared_or_stand_with_the_arm_that_has_them(ready: Make) -> None:
+    made = ready(seeds=2, optimizers={"81-9-10": {"learning_rate": 1e-3}})
+    page = page_of(made)
+    header, *rows = page.tables["differences"]
+    split = [f"masking.split.{kind}" for kind in ("mask", "same", "random")]
+    assert header == ["arm", *split, "optimizer.learning_rate"]
+    assert rows[0] == ["80/10/10", "0.8", "0.1", "0.1", "0.003"]
+    assert rows[-1] == ["81/9/10", "0.81", "0.09", "0.1", "0.001"]
+    shared = {key for key, _ in page.tables["settings"]}
+    config = json.loads((made.folder("80-10-10", 0) / "config.json").read_text())
+    everything = set(pd.json_normalize(config["training"])) - {"seed"}
+    assert shared.isdisjoint(header) and shared | set(header) - {"arm"} == everything
 
 
 def test_runs_are_grouped_by_arm_in_the_colours_of_the_figures_and_none_is_mixed_in(ready: Make) -> None:
@@ -347,7 +389,7 @@ def test_what_is_not_there_is_named(
 def test_missing_tables_and_figures_are_named_with_their_remedy(ready: Make) -> None:
     made = ready(seeds=1)
     planned = study.load(made.scale)
-    (outputs.figures(made.scale, EXPERIMENT) / "curves.svg").unlink()
+    (layout.figures(made.scale, EXPERIMENT) / "curves.svg").unlink()
     with pytest.raises(Exception, match=r"curves\.svg: missing; run `python -m analysis figures"):
         report_page.write(planned, EXPERIMENT)
     made.table("contrasts.json").unlink()

@@ -2,25 +2,28 @@
 
 import gzip
 import hashlib
-import io
 import json
-import tarfile
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mlm import archives, corpus
-from mlm.errors import InputError
+from tests.mlm.corpora import (
+    SPLIT,
+    TEXTS,
+    WORDS,
+    declare,
+    files,
+    package,
+    prepared,
+    put_files,
+    refusal,
+    taped,
+    zipped,
+)
 from tests.mlm.places import ROOT, mlm, refused, write_yaml
-
-WORDS = "But soft, what light through yonder window breaks? – It is the east, and Juliet is the sun.\n"
-TEXTS = {f"scene-{i}": f"Scene {i}.\n\n" + WORDS * (i + 1) for i in range(6)}
-SPLIT = {"validation": ["scene-1"], "test": ["scene-2", "scene-3"]}
 
 
 @pytest.fixture(autouse=True)
@@ -28,41 +31,6 @@ def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("DATASETS", "HUB"):
         monkeypatch.setenv(f"HF_{name}_CACHE", str(tmp_path / "cache"))
-
-
-def declare(source: dict[str, Any], split: dict[str, Any] | None = None, **more: Any) -> Path:
-    content = {"title": "t", "licence": "l", "source": source, "split": split or SPLIT, **more}
-    return write_yaml(Path("corpus.yaml"), content)
-
-
-def prepared(path: Path) -> dict[str, dict[str, str]]:
-    """split -> document -> text, of the corpus that `path` describes."""
-    Path("out/corpus.json").unlink(missing_ok=True)  # as the command does, and Snakemake before it
-    corpus.prepare(path, Path("out"))
-    found: dict[str, dict[str, str]] = {}
-    for split in corpus.SPLITS:
-        found[split] = {}
-        for document, text in corpus.read(Path("out"), split):
-            found[split][document] = found[split].get(document, "") + text
-    return found
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        corpus.prepare(path, Path("out"))
-    assert not Path("out/corpus.json").exists()
-    return str(caught.value)
-
-
-def put_files(ending: str = ".txt") -> None:
-    Path("in").mkdir(exist_ok=True)
-    for name, text in TEXTS.items():
-        raw = text.encode()
-        Path("in", name + ending).write_bytes(gzip.compress(raw) if ending.endswith(".gz") else raw)
-
-
-def files(*paths: str, **more: Any) -> dict[str, Any]:
-    return {"kind": "files", "paths": list(paths), **more}
 
 
 # Sources
@@ -116,30 +84,6 @@ def test_hugging_face_folders(form: str) -> None:
     found = prepared(declare(source, {"validation": ["1"], "test": ["2", "3"]}))
     assert found["train"] == {str(i): TEXTS[f"scene-{i}"] for i in (0, 4, 5)}
     assert found["test"] == {str(i): TEXTS[f"scene-{i}"] for i in (2, 3)}
-
-
-def package(archive: Path, members: str = "plays/*.md") -> dict[str, Any]:
-    folder = archives.folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = archive.rename(folder / archive.name)
-    sha256 = hashlib.sha256(kept.read_bytes()).hexdigest()
-    return {"kind": "package", "registry": "python", "package": "a==1", "sha256": sha256, "members": members}
-
-
-def zipped(content: dict[str, bytes], path: str = "a.whl") -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as pack:
-        for name, raw in content.items():
-            pack.writestr(name, raw)
-    return Path(path)
-
-
-def taped(content: dict[str, bytes], path: str = "a.tgz") -> Path:
-    with tarfile.open(path, "w:gz") as tape:
-        for name, raw in content.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(raw)
-            tape.addfile(entry, io.BytesIO(raw))
-    return Path(path)
 
 
 @pytest.fixture
@@ -217,69 +161,6 @@ def test_changed_local_text_is_another_corpus_and_another_title_is_not() -> None
     assert corpus.load(declare(files("in/*.txt"), prompts=["Hm?"])).identity(path) == before
     Path("in/scene-0.txt").write_text("Changed.")
     assert corpus.load(path).identity(path) != before
-
-
-# Parts and cleaning
-
-
-@given(
-    text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\ufeff"), max_size=300),
-    part=st.integers(1, 40),
-)
-def test_parts_put_together_are_the_text(text: str, part: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "PART_CHARACTERS", part)
-        parts = list(corpus._parts(io.BytesIO(text.encode()), "here"))
-    assert "".join(parts) == text
-    assert all(parts)
-
-
-@given(st.lists(st.text("ab c", min_size=1, max_size=12), max_size=40), st.integers(13, 30))
-def test_parts_are_cut_where_lines_end_while_lines_are_short(lines: list[str], part: int) -> None:
-    text = "".join(line + "\n" for line in lines)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "PART_CHARACTERS", part)
-        parts = list(corpus._parts(io.BytesIO(text.encode()), "here"))
-    assert all(p.endswith("\n") for p in parts)
-    assert all(len(p) <= 2 * part for p in parts)
-
-
-def test_line_ends_and_byte_order_marks_of_other_systems() -> None:
-    raw = "\ufeffone\r\ntwo\rthree\n".encode()
-    assert "".join(corpus._parts(io.BytesIO(raw), "here")) == "one\ntwo\nthree\n"
-
-
-PLAY = """# ACT 1
-## SCENE 2. A room\\
-
-
-**HAMLET**\\
-To *be*, or _not_ to be,
-  that is the __question__.\\
-
-
-_Exit_
-
-**GHOST**
-Mark me.
-"""
-
-
-def test_markdown_becomes_plain_text_with_one_blank_line_between_speeches() -> None:
-    assert "".join(corpus._cleaned([PLAY], "markdown_play")) == (
-        "ACT 1\nSCENE 2. A room\n\nHAMLET\nTo be, or not to be,\nthat is the question.\n\nExit\n\n"
-        "GHOST\nMark me.\n"
-    )
-
-
-@given(st.integers(1, 60))
-def test_cleaning_does_not_depend_on_where_the_parts_are_cut(part: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "PART_CHARACTERS", max(part, 30))  # longer than every line
-        parts = corpus._parts(io.BytesIO(PLAY.encode()), "here")
-        assert "".join(corpus._cleaned(parts, "markdown_play")) == "".join(
-            corpus._cleaned([PLAY], "markdown_play")
-        )
 
 
 # What is wrong is said, with file and remedy

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mlm import config
-from mlm.masking import MLM, Corrupted, corrupt, select_exact
+from mlm.masking import MLM, Corrupted, corrupt
 from mlm.randomness import Purpose, generator, uniform
+from mlm.selection import select_tokens
 
 LEVEL = 1e-6  # of every test of a proportion; seeds are fixed, so a law that holds stays green
 N_TOKENS = 101
@@ -136,7 +137,7 @@ def test_selection_is_uniform_over_positions(selection: str) -> None:
 
 def test_exact_selects_every_pair_of_positions_alike() -> None:
     """Without replacement and without a trace of order: all 21 pairs of 7 positions are as frequent."""
-    selected = select_exact(torch.ones(200_000, 7, dtype=torch.bool), 2 / 7, draws())
+    selected = select_tokens(torch.ones(200_000, 7, dtype=torch.bool), 2 / 7, draws())
     assert (selected.sum(1) == 2).all()
     codes = (selected * 2 ** torch.arange(7)).sum(1).numpy()
     found = np.unique(codes, return_counts=True)[1]

@@ -453,7 +453,7 @@ def test_a_schema_error_hides_neither_arms_nor_problems_between_keys(trial: Call
     assert "arms.bert.budget_tokens: budget_tokens 5 is less than one step" in found
 
 
-@pytest.mark.parametrize("name", ["probe", "all", "my split", "-x", "a$(b)"])
+@pytest.mark.parametrize("name", ["measure", "all", "my split", "-x", "a$(b)"])
 def test_an_experiment_has_a_plain_name_that_no_rule_has(trial: Callable[..., study.Study], name: str) -> None:
     trial()
     Path(f"experiments/{name}.yaml").write_text(Path("experiments/trial.yaml").read_text())

@@ -1,5 +1,6 @@
 """Online: what a server on loopback holds is what the files say, however the two were parted."""
 
+import base64
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mlm.projection import rows
 from mlm.runs import RunFolder
@@ -137,7 +139,13 @@ def test_killed_and_resumed_there_are_no_doubles_and_no_gaps(
     chance = random.Random(7)
     for _ in range(3):
         process = start(server, here)
-        time.sleep(chance.uniform(1.5, 4))
+        known = len(list((here / run_of(here)).glob("checkpoints/*")))
+        while process.poll() is None and len(list((here / run_of(here)).glob("checkpoints/*"))) <= min(
+            known, 1
+        ):
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0, 1))
+        assert process.poll() is None, "it was killed while it trained"
         process.send_signal(signal.SIGKILL)
         process.wait()
     done(train(server, here))
@@ -226,14 +234,137 @@ def test_lineage_is_real_edges(server: WandbServer, here: Path) -> None:
     assert set(made(text.id).files) == {"corpus.json"}, "no text leaves the machine"
 
 
+def with_results(folder: Path) -> dict[str, Any]:
+    """A trained run and what an analysis leaves: a table of contrasts and a figure."""
+    done(mlm(folder, "train", run_of(folder), WANDB_MODE="disabled"))
+    tables, figures = (folder / "results" / "test" / kind / "trial" for kind in ("tables", "figures"))
+    for made in (tables, figures):
+        made.mkdir(parents=True)
+    (tables / "contrasts.csv").write_text(
+        "arm,n,difference,low,high\n15,8,-0.05,-inf,0.25\nbert,7,0.5,0.25,1\n"
+    )
+    Image.new("RGB", (5, 3), "teal").save(figures / "curves.png")
+    return {
+        "name": "test/trial",
+        "columns": ["arm", "n", "difference", "low", "high"],
+        "data": [["15", 8, -0.05, None, 0.25], ["bert", 7, 0.5, 0.25, 1]],
+    }
+
+
+def test_tables_figures_and_edges_of_an_experiment_also_after_a_move(server: WandbServer, here: Path) -> None:
+    stated = with_results(here)
+    moved = here.rename(here.parent / "elsewhere")
+    done(sync(server, moved))
+    (analysed,) = [run for run in server.runs.values() if run.job_type == "analysis"]
+    assert analysed.name == stated["name"]
+
+    def table(name: str) -> dict[str, Any]:
+        return json.loads(analysed.files[analysed.summary[name]["path"]])
+
+    shown = table("contrasts")
+    assert [shown["columns"], shown["data"]] == [stated["columns"], stated["data"]]
+    drawn = json.loads((moved / run_of(moved) / "run.json").read_text())["realised"]
+    (row,) = table("realised_split")["data"]
+    realised = dict(zip(table("realised_split")["columns"], row, strict=True))
+    assert (realised["arm"], realised["seed"], realised["mask_rate"]) == ("80-10-10", 0, 0.15)
+    assert realised["mask_rate_drawn"] == drawn["selected"] / drawn["eligible"]
+    assert realised["random_drawn"] == drawn["random"] / drawn["selected"]
+    picture = analysed.files[analysed.summary["figures/curves"]["path"]]
+    assert picture == (moved / "results/test/figures/trial/curves.png").read_bytes()
+    weights = f"weights-{Path(run_of(moved)).name}:v0"
+    assert analysed.inputs == [weights]
+    (made,) = server.artifacts["mlm", analysed.id]
+    assert set(made.files) == {"tables/trial/contrasts.csv", "figures/trial/curves.png"}
+
+
+def test_each_study_goes_where_its_scale_file_says(server: WandbServer, here: Path) -> None:
+    done(mlm(here, "train", run_of(here), WANDB_MODE="disabled"))
+    scale = here / "experiments" / "scales" / "test.yaml"
+    scale.write_text(scale.read_text().replace("wandb:\n", "wandb:\n  project: masking\n  entity: lab\n"))
+    done(sync(server, here))
+    assert {run[:2] for run in server.runs} == {("lab", "masking")}
+    assert done(sync(server, here)).startswith("0 W&B runs uploaded")
+    done(mlm(here, "sync", **wandb(server, here), WANDB_PROJECT="another"))
+    assert {run[:2] for run in server.runs} == {("lab", "masking"), ("lab", "another")}
+    assert done(sync(server, here)).startswith("0 W&B runs uploaded"), "one destination forgets no other"
+
+
+def test_two_at_once_offline_write_each_run_once(here: Path) -> None:
+    with_results(here)
+    command = [
+        sys.executable,
+        "-m",
+        "mlm",
+        "sync",
+        "--scale",
+        "test",
+        "--experiment",
+        "trial",
+        "--as-configured",
+    ]
+    both = [
+        subprocess.Popen(
+            [*command, f"{n}.json"], cwd=here, env=environment(WANDB_MODE="offline", HOME=str(here))
+        )
+        for n in range(2)
+    ]
+    assert [process.wait(60) for process in both] == [0, 0]
+    told = [json.loads((here / f"{n}.json").read_text())["told"] for n in range(2)]
+    assert sorted(told) == ["0 W&B runs written offline", "2 W&B runs written offline"], told
+    folders = list((here / "results" / "wandb").glob("offline-run-*"))
+    assert len(folders) == 2
+    assert all(list(folder.glob("*.wandb")) for folder in folders)
+
+
+def test_in_the_pipeline_a_failure_is_told_and_ends_nothing(here: Path) -> None:
+    done(mlm(here, "train", run_of(here), WANDB_MODE="disabled"))
+    (here / "file").write_text("in the way")
+    words = ("sync", "--scale", "test", "--experiment", "trial", "--as-configured", "told.json")
+    done(mlm(here, *words, WANDB_MODE="offline", WANDB_DIR="file"))
+    assert json.loads((here / "told.json").read_text())["told"].startswith("warning: trial: Weights & Biases: ")
+    done(mlm(here, *words, WANDB_MODE="disabled", WANDB_DIR="file"))
+    assert json.loads((here / "told.json").read_text())["told"] == "Weights & Biases is disabled"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--experiment", "trail"), "there are: trial"),
+        (("--scale", "lap"), "there are: test"),
+        ((), "nothing has ended"),
+    ],
+)
+def test_what_cannot_be_uploaded_is_refused(words: tuple[str, ...], told: str, here: Path) -> None:
+    said = mlm(here, "sync", *words, WANDB_API_KEY=KEY)
+    assert said.returncode == 2
+    assert told in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_one_damaged_run_keeps_no_other_back(server: WandbServer, here: Path) -> None:
+    with_results(here)
+    other = json.loads((here / "results" / "test" / "study.json").read_text())["index"]
+    digest = next(c["digest"] for c in other if (c["arm"], c["seed"]) == ("80-10-10", 1))
+    damaged = shutil.copytree(here / run_of(here), here / "results" / "runs" / digest, dirs_exist_ok=True,
+                              ignore=shutil.ignore_patterns("config.json", "labels.json"))  # fmt: skip
+    (Path(damaged) / "metrics.jsonl").write_text("torn")
+    said = sync(server, here)
+    assert said.returncode == 1
+    assert f"{digest}/metrics.jsonl" in said.stderr
+    assert server.run(Path(run_of(here)).name).state == "finished"
+
+
 def test_the_key_is_nowhere(server: WandbServer, here: Path) -> None:
-    said = [train(server, here), sync(server, here)]
+    loud = {"WANDB_DEBUG": "true", "WANDB_CORE_DEBUG": "true"}
+    said = [train(server, here, **loud), mlm(here, "sync", **wandb(server, here), **loud)]
     server.fail(status=401)
     shutil.rmtree(here / "results" / "wandb" / "uploaded")
     said.append(sync(server, here))
     assert said[-1].returncode == 1
     assert not any(KEY in text for one in said for text in (one.stdout, one.stderr))
-    found = [path for path in here.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    spellings = (KEY.encode(), base64.b64encode(f"api:{KEY}".encode()))
+    files = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    found = [path for path, content in files.items() if any(spelling in content for spelling in spellings)]
     assert not found
     assert any(path.suffix == ".wandb" for path in here.rglob("*")), "W&B wrote here"
     assert os.environ.get("WANDB_API_KEY") != KEY

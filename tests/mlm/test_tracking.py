@@ -233,7 +233,7 @@ def test_the_scale_file_chooses_and_the_environment_overrules(
     monkeypatch.chdir(tmp_path)
     for variable in [v for v in os.environ if v.startswith("WANDB_")]:
         monkeypatch.delenv(variable)
-    found = tracking.environment("test")
+    found = tracking.environment("test", os.environ)
     assert [found[f"WANDB_{name}"] for name in ("MODE", "ENTITY", "PROJECT")] == [
         "online",
         "lab",
@@ -242,14 +242,12 @@ def test_the_scale_file_chooses_and_the_environment_overrules(
     assert found["WANDB_DIR"] == str(tmp_path / "results")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("WANDB_PROJECT", "mine")
-    found = tracking.environment("test")
+    found = tracking.environment("test", os.environ)
     assert [found[f"WANDB_{name}"] for name in ("MODE", "ENTITY", "PROJECT")] == ["disabled", "lab", "mine"]
-    assert tracking.environment(None)["WANDB_MODE"] == "disabled"
+    assert tracking.environment(None, os.environ)["WANDB_MODE"] == "disabled"
 
 
-@pytest.mark.parametrize(
-    "broken", [{"WANDB_DIR": "results/file"}, {"WANDB_MODE": "sideways"}, {"WANDB_PROJECT": "no/such:project"}]
-)
+@pytest.mark.parametrize("broken", [{"WANDB_DIR": "results/file"}, {"WANDB_PROJECT": "no/such:project"}])
 def test_a_failing_tracker_fails_no_run(
     broken: dict[str, str], place: Path, modern: RunFolder, tmp_path: Path
 ) -> None:
@@ -264,3 +262,13 @@ def test_a_failing_tracker_fails_no_run(
     assert result.outcome()["status"] == "finished"
     weights = [(path / "weights.safetensors").read_bytes() for path in (result.path, modern.path)]
     assert weights[0] == weights[1]
+
+
+def test_a_mode_that_does_not_exist_is_refused_before_training(
+    place: Path, modern: RunFolder, tmp_path: Path
+) -> None:
+    mine = copy_of(place, tmp_path / "place")
+    said = mlm(mine, "train", f"results/runs/{modern.path.name}", WANDB_MODE="sideways")
+    assert said.returncode == 2
+    assert "WANDB_MODE: 'sideways' is no mode; use one of offline, online, disabled" in said.stderr
+    assert not (mine / "results" / "runs" / modern.path.name / "metrics.jsonl").exists()

@@ -28,6 +28,7 @@ from mlm.train import Interrupted, Options, Trainer
 from tests.mlm.places import copy_of, done, environment, mlm
 
 CPU = torch.device("cpu")
+BEGINS_WORD = [number % 3 == 0 for number in range(400)]
 
 
 def small(run: config.Run, **changes: Any) -> config.Run:
@@ -39,7 +40,7 @@ def options(stop: Callable[[], bool] = lambda: False, seen: list | None = None, 
 
 
 def trainer(run: config.Run, data: dict[str, shards.Shard], dtype: torch.dtype = torch.float32) -> Trainer:
-    return Trainer(run, data, 400, CPU, dtype)
+    return Trainer(run, data, BEGINS_WORD, CPU, dtype)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -54,9 +55,20 @@ def to_the_end(run: config.Run, data: dict[str, shards.Shard], folder: Path, **k
     return {k: v for k, v in outcome.items() if k != "training_seconds"}
 
 
-@pytest.fixture(params=["modern", "bert with dropout", "modern in bfloat16"])
+MOVING = {
+    "unit": "span",
+    "rate": 0.4,
+    "predicted": 0.5,
+    "span": {"longest": 4},
+    "change": {"shape": "cosine", "rate": 0.1, "split": {"mask": 1.0}},
+}
+
+
+@pytest.fixture(params=["modern", "bert with dropout", "modern in bfloat16", "spans at a changing rate"])
 def kind(request: pytest.FixtureRequest, modern: RunFolder, bert: RunFolder) -> tuple[config.Run, torch.dtype]:
     run = bert.config if request.param.startswith("bert") else modern.config
+    if request.param.startswith("spans"):
+        run = small(run, masking=MOVING)
     assert (run.encoder.dropout > 0) == request.param.startswith("bert")
     return run, torch.bfloat16 if request.param.endswith("bfloat16") else torch.float32
 
@@ -497,6 +509,10 @@ def test_evaluation_during_training_is_the_evaluation_of_those_weights(
     run, encoder = modern.config, modern.encoder()
     for name, masking in evaluate.corruptions(run).items():
         frozen = evaluate.freeze(
-            data["validation"].tokens, masking, run.sequence_length, 400, run.curve.sequences
+            data["validation"].tokens,
+            masking,
+            run.sequence_length,
+            torch.tensor(BEGINS_WORD),
+            run.curve.sequences,
         )
         assert evaluate.measure(encoder, frozen, CPU) == last[name]

@@ -12,10 +12,22 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mlm import identity
 from tests.pipeline.copies import SCALE, Copy, copy_to
 
 pytestmark = pytest.mark.pipeline
 SEEDS, ARMS = 2, 7
+ANALYSIS = (
+    "collect",
+    "contrasts",
+    "table",
+    "figures",
+    "wandb",
+    "numbers",
+    "paper",
+    "comparison",
+    "report_page",
+)
 
 # What must be the same bits whenever the pipeline is run; seconds.csv is the one table of times.
 RESULTS = ("results/smoke/tables", "results/smoke/figures", "results/smoke/numbers.json", "results/smoke/paper")
@@ -91,7 +103,7 @@ def test_weights_and_biases_holds_every_run_and_the_results(smoke: Copy) -> None
     told = json.loads((smoke.folder / "results/smoke/wandb/split.json").read_text())
     assert told == {"mode": "offline", "told": f"{ARMS * SEEDS + 1} W&B runs written offline"}
     index = json.loads((smoke.folder / "results/smoke/study.json").read_text())["index"]
-    wanted = {cell["digest"] for cell in index} | {"smoke-split"}
+    wanted = {cell["digest"] for cell in index} | {f"results-{identity.digest(['smoke', 'split'])}"}
     folders = list((smoke.folder / "results/wandb").glob("offline-run-*"))
     assert {re.sub(r"offline-run-\d+_\d+-", "", folder.name) for folder in folders} == wanted
     assert len(folders) == len(wanted)
@@ -102,42 +114,34 @@ def test_a_second_run_has_nothing_to_do(smoke: Copy) -> None:
     assert "Nothing to be done" in smoke.snakemake("split")
 
 
-def test_renaming_an_arm_trains_nothing(smoke: Copy) -> None:
+def planned_after(smoke: Copy, before: str, after: str) -> Counter[str]:
+    """Rule -> jobs of a dry run with the experiment's file edited."""
     experiment = smoke.folder / "experiments/split.yaml"
-    before = experiment.read_text()
+    text = experiment.read_text()
+    assert before in text
     try:
-        experiment.write_text(before.replace("81-9-10", "two-draws"))
-        planned = jobs(smoke.snakemake("--dry-run"))
+        experiment.write_text(text.replace(before, after))
+        return jobs(smoke.snakemake("--dry-run"))
     finally:
-        experiment.write_text(before)
+        experiment.write_text(text)
+
+
+def test_renaming_an_arm_trains_nothing(smoke: Copy) -> None:
+    planned = planned_after(smoke, "81-9-10", "two-draws")
     assert planned["collect"] == 1
-    assert not planned["train"] + planned["evaluation"] + planned["probe"]
+    assert not planned["train"] + planned["measure"]
 
 
 def test_editing_the_first_arm_leaves_the_untrained_encoders_alone(smoke: Copy) -> None:
-    experiment = smoke.folder / "experiments/split.yaml"
-    before = experiment.read_text()
-    try:
-        experiment.write_text(
-            before.replace("{mask: .80, same: .10, random: .10}", "{mask: .82, same: .09, random: .09}")
-        )
-        planned = jobs(smoke.snakemake("--dry-run"))
-    finally:
-        experiment.write_text(before)
+    planned = planned_after(smoke, "{mask: .80, same: .10, random: .10}", "{mask: .82, same: .09, random: .09}")
     assert planned["train"] == SEEDS
-    assert not planned["probe_untrained"]
+    assert not planned["measure_untrained"]
 
 
-def test_a_changed_question_reaches_the_paper(smoke: Copy) -> None:
-    experiment = smoke.folder / "experiments/split.yaml"
-    before = experiment.read_text()
-    try:
-        experiment.write_text(before.replace("question: >-\n  Does", "question: >-\n  Really, does"))
-        planned = jobs(smoke.snakemake("--dry-run"))
-    finally:
-        experiment.write_text(before)
+def test_a_changed_question_reaches_the_paper_and_the_pages(smoke: Copy) -> None:
+    planned = planned_after(smoke, "question: >-\n  Does", "question: >-\n  Really, does")
     assert not planned["train"]
-    assert all(planned[rule] == 1 for rule in ("collect", "contrasts", "table", "figures", "numbers", "paper"))
+    assert all(planned[rule] == 1 for rule in ANALYSIS)
 
 
 def test_an_edited_arm_reruns_alone_with_what_follows(smoke: Copy, tmp_path: Path) -> None:
@@ -151,8 +155,8 @@ def test_an_edited_arm_reruns_alone_with_what_follows(smoke: Copy, tmp_path: Pat
         )
     )
     planned = jobs(copy.snakemake("--dry-run"))
-    analysis = dict.fromkeys(("all", "collect", "contrasts", "table", "figures", "numbers", "paper"), 1)
-    assert planned == Counter({"train": SEEDS, "evaluation": SEEDS, "probe": SEEDS, "total": 13, **analysis})
+    anew = Counter({"train": SEEDS, "measure": SEEDS, **dict.fromkeys(("all", *ANALYSIS), 1)})
+    assert planned == anew + Counter({"total": anew.total()})
     copy.snakemake()
     after = contents(copy)
     assert set(kept) < set(after)
