@@ -146,7 +146,7 @@ def test_too_few_words_are_told_with_what_is_there(tmp_path: Path) -> None:
 
 
 def test_more_pairs_than_the_words_allow_are_refused(corpus_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"per_kind: 100000 pairs a kind .* of agreement_plain; ask for fewer"):
+    with pytest.raises(InputError, match=r"--per-kind 100000: .* of agreement_plain; ask for fewer"):
         prepare(corpus_folder, tmp_path / "pairs.jsonl", 100_000)
 
 

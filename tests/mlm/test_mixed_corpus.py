@@ -118,6 +118,7 @@ def test_what_decides_the_text_of_a_mixed_corpus() -> None:
             "sources: a: split.validation: no",
         ),
         ({"sources": [part("a", cleaning="soap")]}, "cleaning: is 'soap'"),
+        ({"sources": [part("a", source={**files("in/*"), "path": "in"})]}, "path: unknown key"),
         ({"near_duplicates": "burn"}, "near_duplicates: is 'burn'"),
         ({"sources": [part("a", cleaning="bible")]}, "not a Bible module"),
     ],
