@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -193,6 +194,43 @@ def test_a_server_in_trouble_disturbs_nothing_and_sync_completes_it(
     again = done(sync(server, here))
     assert again.startswith("0 W&B runs uploaded"), (first, again)
     assert_complete(server, here, undisturbed)
+
+
+def test_a_crash_of_wandb_in_the_middle_disturbs_nothing(
+    server: WandbServer, here: Path, undisturbed: bytes
+) -> None:
+    process = start(server, here)
+    trainer, killed = psutil.Process(process.pid), 0
+    while process.poll() is None and not killed:
+        for child in trainer.children(recursive=True):
+            if "wandb-core" in child.name():
+                child.kill()
+                killed += 1
+        time.sleep(0.02)
+    assert killed, "wandb was there to be killed"
+    assert process.wait(60) == 0
+    done(sync(server, here))
+    assert_complete(server, here, undisturbed)
+
+
+def test_a_full_disk_fails_no_run(here: Path, tmp_path: Path, undisturbed: bytes) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("needs root, to mount a small disk")
+    try:
+        said = mlm(
+            here, "train", run_of(here), WANDB_MODE="offline", WANDB_DIR=str(small), HOME=str(here / "home")
+        )
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert said.returncode == 0
+    assert said.stderr.count("warning: ") == 1, said.stderr
+    assert "Traceback" not in said.stderr
+    assert (here / run_of(here) / "weights.safetensors").read_bytes() == undisturbed
 
 
 def test_sync_that_is_cut_off_says_so_and_the_next_goes_on(
