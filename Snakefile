@@ -43,7 +43,7 @@ rule all:
         outputs.files("paper", scale),
         outputs.files("comparison", scale),
         [outputs.files("report", scale, name) for name in study.scale.experiments],
-        [f"results/{scale}/wandb/{name}.json" for name in study.scale.experiments],
+        [plan.tracked(name) for name in study.scale.experiments],
 
 
 # One target an experiment, by its name: tables and figures without the paper.
@@ -57,7 +57,7 @@ for name in study.experiments:
                 outputs.files(c, scale, name)
                 for c in ("contrasts", "table", "figures", "report")
             ],
-            f"results/{scale}/wandb/{name}.json",
+            plan.tracked(name),
 
 
 wildcard_constraints:
@@ -224,7 +224,7 @@ rule wandb:
         rules.table.output,
         rules.figures.output,
     output:
-        f"results/{scale}/wandb/{{experiment}}.json",
+        plan.tracked("{experiment}"),
     shell:
         f"python -m mlm sync --scale {scale} --experiment {{wildcards.experiment:q}} --as-configured {{output:q}}"
 

@@ -181,18 +181,10 @@ def measure(
 
 
 def _measure(name: str, untrained: bool, wanted: list[tuple[str, Path | None, Any]]) -> None:
-    from functools import partial
-
     from mlm import runs, single
 
     run = runs.of_untrained(name) if untrained else runs.find(name)
-    takes: dict[str, Any] = {
-        "evaluation": lambda setting, run, encoder: single.evaluation(run, encoder, setting),
-        "probe": lambda setting, run, encoder: single.probe(run, encoder, setting),
-        "pairs": lambda setting, run, encoder: single.pairs(run, encoder, setting),
-    }
-    chosen = [single.Wanted(what, output, partial(takes[what], setting)) for what, output, setting in wanted]
-    single.measure(run, chosen, trained=not untrained)
+    single.measure(run, [single.Wanted(*one) for one in wanted], trained=not untrained)
 
 
 @app.command(rich_help_panel="Look")

@@ -19,10 +19,11 @@ def measure(
         sequences: windows of each held-out split, at most.
     """
     values: dict[str, float] = {}
+    begins = torch.tensor(begins_word)
     for split in measures.SPLITS:
         for name, masking in corruptions(run).items():
             tokens = data[split].tokens
-            batches = freeze(tokens, masking, run.sequence_length, torch.tensor(begins_word), sequences)
+            batches = freeze(tokens, masking, run.sequence_length, begins, sequences)
             result = measure_batches(encoder, batches, encoder.embedding.device)
             if name == "yardstick":  # every target shows [MASK]: a breakdown would say the same twice
                 result.pop("mask", None)

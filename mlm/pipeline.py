@@ -62,6 +62,10 @@ class Plan:
                 found[RESULTS / "untrained" / cell.untrained / self.files["probe"]] = None
         return [str(path) for path in found]
 
+    def tracked(self, experiment: str) -> str:
+        """The file that tells what Weights & Biases was given of an experiment."""
+        return str(self.study.folder / "wandb" / f"{experiment}.json")
+
     def stated(self, experiment: str) -> str:
         """Digest of what the study says of an experiment: arms, contrasts, runs."""
         record = self.study.record()

@@ -108,9 +108,9 @@ def of_run(run: RunFolder, upload_weights: bool = False) -> Projection:
     output = lineage.weights(run, outcome, upload_weights)
     known.config.update({key: outcome[key] for key in ORIGIN} | outcome["data"])
     known.config["lineage"]["outputs"] = {output.name: output.metadata}
-    fills = {"fills": _fills(records)}
+    shown = {"fills": fills(records)}
     inputs = [step.output.name for step in lineage.of_data(run)[-1:]]
-    return Projection(known, found, summary, fills, {}, inputs, output)
+    return Projection(known, found, summary, shown, {}, inputs, output)
 
 
 def measures(run: RunFolder) -> list[Path]:
@@ -151,7 +151,7 @@ def _extremes(found: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return {key: {"min": min(values), "last": values[-1]} for key, values in curves.items()}
 
 
-def _fills(records: list[dict[str, Any]]) -> Table:
+def fills(records: Iterable[dict[str, Any]]) -> Table:
     """A row a prompt: how many fills are right at the end, and the coloured fills over time."""
     over_time = [(r["tokens"], r["prompts"]) for r in records if r["event"] == "fills"]
     table = []

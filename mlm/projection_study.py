@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlm import identity, layout, projection
+from mlm import identity, layout, metrics, projection
 from mlm.files import read_json
 from mlm.layout import RESULTS
 from mlm.lineage import Artifact, Step
@@ -115,7 +115,7 @@ def _fills(runs: dict[tuple[str, int], RunFolder]) -> Table:
     first: dict[str, RunFolder] = {}
     for (arm, _), run in runs.items():
         first.setdefault(arm, run)
-    found = {arm: projection.of_run(run).tables["fills"] for arm, run in first.items()}
+    found = {arm: projection.fills(metrics.read(run.path / "metrics.jsonl")) for arm, run in first.items()}
     empty = Table([], [])
     columns = ["arm", *next(iter(found.values()), empty).columns]
     return Table(columns, [[arm, *row] for arm, table in found.items() for row in table.rows], html=("fills",))

@@ -229,12 +229,19 @@ def pairs(run: RunFolder, encoder: "Encoder", file: Path) -> dict[str, Any]:
     )
 
 
+TAKEN_BY: "dict[str, Callable[[RunFolder, Encoder, Any], dict[str, Any]]]" = {
+    "evaluation": evaluation,
+    "probe": probe,
+    "pairs": pairs,
+}
+
+
 class Wanted(NamedTuple):
-    """A measure to take: its name, where it is written (or None: shown), and how it is taken."""
+    """A measure to take: its name in `TAKEN_BY`, where it is written (or None: shown), and its setting."""
 
     name: str
     output: Path | None
-    take: "Callable[[RunFolder, Encoder], dict[str, Any]]"
+    setting: Any
 
 
 def measure(run: RunFolder, wanted: list[Wanted], trained: bool = True) -> None:
@@ -242,8 +249,8 @@ def measure(run: RunFolder, wanted: list[Wanted], trained: bool = True) -> None:
     ended = run.outcome()["status"] if trained else "finished"
     encoder = run.encoder(trained) if ended == "finished" else None
     digest = run.path.name if trained else study.untrained_digest(run.record)
-    for name, output, take in wanted:
-        taken = take(run, encoder) if encoder is not None else {"values": {}}
+    for name, output, setting in wanted:
+        taken = TAKEN_BY[name](run, encoder, setting) if encoder is not None else {"values": {}}
         content = {"run": digest, "measure": name, "status": ended, **taken}
         if output is not None:
             write_json(output, content)

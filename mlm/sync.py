@@ -29,10 +29,18 @@ class Item(NamedTuple):
     make: Callable[[], Projection | None]
 
 
-def items(scale: str | None, experiment: str | None, upload_weights: bool) -> Iterator[Item]:
+def ended() -> list[RunFolder]:
+    """The runs that have ended."""
+    return [run for run in runs.everything() if (run.path / "run.json").exists()]
+
+
+def items(
+    there: list[RunFolder], scale: str | None, experiment: str | None, upload_weights: bool
+) -> Iterator[Item]:
     """Data, ended runs and results, each after what it stands on.
 
     Args:
+        there: the runs that have ended.
         scale: those of this scale; None means the runs of none.
         experiment: those of this experiment alone; None means all.
     """
@@ -42,7 +50,7 @@ def items(scale: str | None, experiment: str | None, upload_weights: bool) -> It
             return not run.labels
         return any(s == scale and experiment in (None, e) for s, e, *_ in run.labels)
 
-    chosen = [run for run in runs.everything() if (run.path / "run.json").exists() and asked_for(run)]
+    chosen = [run for run in there if asked_for(run)]
     seen = set()
     for run in chosen:
         for step in lineage.of_data(run):
@@ -90,7 +98,7 @@ def upload(scale: str | None, experiment: str | None) -> tuple[int, int]:
     Raises:
         Failed: W&B could not be reached, or did not take everything.
     """
-    studies, given = scales(scale, experiment), dict(os.environ)
+    studies, given, there = scales(scale, experiment), dict(os.environ), ended()
     uploaded = before = 0
     problems: list[str] = []
     for one in studies:
@@ -98,14 +106,14 @@ def upload(scale: str | None, experiment: str | None) -> tuple[int, int]:
         os.environ["WANDB_MODE"] = "online"
         from mlm import wandb_writer
 
-        found = list(items(one, experiment, tracking.stated(one).upload_weights))
+        found = list(items(there, one, experiment, tracking.stated(one).upload_weights))
         progress = Progress(f"uploading {one or 'runs made by hand'}", len(found), "W&B runs")
         for item in found:
             try:
                 content = item.make()
                 done = None if content is None else _upload(item.name, content, wandb_writer)
             except Exception as error:  # W&B's own are many
-                problems.append(f"{item.name}: {str(error).strip() or type(error).__name__}")
+                problems.append(_problem(item, error))
                 if isinstance(error, wandb_writer.UNREACHABLE):
                     raise Failed(_told(problems, uploaded)) from None
                 done = None
@@ -117,6 +125,10 @@ def upload(scale: str | None, experiment: str | None) -> tuple[int, int]:
     if not uploaded + before:
         raise InputError("nothing has ended yet that could be uploaded; `python -m mlm status` shows the runs")
     return uploaded, before
+
+
+def _problem(item: Item, error: Exception) -> str:
+    return f"{item.name}: {str(error).strip() or type(error).__name__}"
 
 
 def _told(problems: list[str], uploaded: int) -> str:
@@ -143,13 +155,13 @@ def write_offline(scale: str, experiment: str) -> int:
     from mlm import wandb_writer
 
     changed, problems = 0, []
-    for item in items(scale, experiment, False):
+    for item in items(ended(), scale, experiment, False):
         try:
             content = item.make()
             if content is not None and content.header.group != "data":
                 changed += wandb_writer.offline(content)
         except Exception as error:
-            problems.append(f"{item.name}: {str(error).strip() or type(error).__name__}")
+            problems.append(_problem(item, error))
     if problems:
         raise Failed("; ".join(problems))
     return changed

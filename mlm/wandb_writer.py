@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,7 @@ def offline(found: Projection) -> bool:
             return False
         with opened(found.header, "offline") as run:
             place = Path(run.dir).parent
-            for row in found.rows:
-                run.log(row, step=row["step"], commit=True)
+            _log(run, found.rows)
             conclude(run, found)
         write_atomically(place / "content", content + "\n")
         for folder in earlier:
@@ -65,9 +64,7 @@ def online(found: Projection) -> None:
     content = found.digest()
     with locked(LOCKS / found.header.id):
         with opened(found.header, "online") as run:
-            for row in found.rows:
-                if row["step"] >= run.starting_step:
-                    run.log(row, step=row["step"], commit=True)
+            _log(run, found.rows)
             conclude(run, found)
             _lineage(run, found)
             run.summary["content"] = content
@@ -140,6 +137,13 @@ def _configure(run: wandb.Run, header: Header) -> None:
     run.config.update(header.config, allow_val_change=True)  # type: ignore[no-untyped-call]
 
 
+def _log(run: wandb.Run, rows: Iterable[dict[str, Any]]) -> None:
+    """The rows that the run has not got yet; offline it has none."""
+    for row in rows:
+        if row["step"] >= run.starting_step:
+            run.log(row, step=row["step"], commit=True)
+
+
 def conclude(run: wandb.Run, found: Projection) -> None:
     """What is known at the end: configuration, summary, tables and images."""
     _configure(run, found.header)
@@ -182,9 +186,7 @@ def track(run: RunFolder, trainer: int) -> None:
 def follow(run: RunFolder, trainer: int) -> None:
     """Stream a run that trains to the server, from where the server stands, until it ends."""
     with locked(LOCKS / run.path.name), opened(projection.header(run), "online") as tracked:
-        for row in settled(run, trainer):
-            if row["step"] >= tracked.starting_step:
-                tracked.log(row, step=row["step"], commit=True)
+        _log(tracked, settled(run, trainer))
         if (run.path / "run.json").exists():
             conclude(tracked, projection.of_run(run))
         else:
