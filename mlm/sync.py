@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mlm import identity, layout, lineage, projection, projection_study, runs, tracking
 from mlm.errors import InputError
-from mlm.files import read_json, write_json
+from mlm.files import locked, read_json, write_json
 from mlm.layout import RESULTS
 from mlm.progress import Progress
 from mlm.projection import Projection
@@ -155,13 +155,14 @@ def write_offline(scale: str, experiment: str) -> int:
     from mlm import wandb_writer
 
     changed, problems = 0, []
-    for item in items(ended(), scale, experiment, False):
-        try:
-            content = item.make()
-            if content is not None and content.header.group != "data":
-                changed += wandb_writer.offline(content)
-        except Exception as error:
-            problems.append(_problem(item, error))
+    with locked(wandb_writer.LOCKS / "offline"):  # two at once would take turns at the same runs
+        for item in items(ended(), scale, experiment, False):
+            try:
+                content = item.make()
+                if content is not None and content.header.group != "data":
+                    changed += wandb_writer.offline(content)
+            except Exception as error:
+                problems.append(_problem(item, error))
     if problems:
         raise Failed("; ".join(problems))
     return changed
