@@ -63,6 +63,7 @@ for name in study.experiments:
 wildcard_constraints:
     run="[0-9a-f]{16}",
     untrained="[0-9a-f]{16}",
+    identity="[0-9a-f]{16}",
     experiment="|".join(study.experiments),
 
 
@@ -86,10 +87,9 @@ rule vocabulary:
         "results/data/vocabularies/{vocabulary}/vocabulary.model",
     params:
         corpus=lambda w: str(plan.of_vocabulary[w.vocabulary].corpus),
-        kind=lambda w: plan.vocabularies[w.vocabulary].kind,
-        size=lambda w: plan.vocabularies[w.vocabulary].size,
+        words=lambda w: plan.vocabulary(w.vocabulary),
     shell:
-        "python -m mlm vocabulary {params.corpus:q} {output:q} --kind {params.kind:q} --size {params.size}"
+        "python -m mlm vocabulary {params.corpus:q} {output:q} {params.words}"
 
 
 rule shards:
@@ -106,14 +106,38 @@ rule shards:
         "python -m mlm shards {params.corpus:q} {input.model:q} {params.folder:q} --cores {threads}"
 
 
+# What measures read comes before any training: what is refused there must not be found an hour later.
 rule sentences:
     output:
-        plan.probe_data / "sentences.jsonl",
+        "results/data/probes/{probe}/sentences.jsonl",
+    priority: 1
     params:
-        train=study.scale.measures.probe.train_sentences,
-        test=study.scale.measures.probe.test_sentences,
+        train=study.scale.measures.probe and study.scale.measures.probe.train_sentences,
+        test=study.scale.measures.probe and study.scale.measures.probe.test_sentences,
     shell:
         "python -m mlm sentences {output:q} --train-sentences {params.train} --test-sentences {params.test}"
+
+
+rule task:
+    output:
+        "results/data/tasks/{task}-{identity}/sentences.jsonl",
+    priority: 1
+    shell:
+        "python -m mlm task {wildcards.task:q} {output:q}"
+
+
+rule pairs:
+    input:
+        lambda w: plan.of_vocabulary[w.vocabulary].corpus / "corpus.json",
+        vocabulary="results/data/vocabularies/{vocabulary}/vocabulary.model",
+    output:
+        "results/data/pairs/{vocabulary}-{identity}/pairs.jsonl",
+    priority: 1
+    params:
+        corpus=lambda w: str(plan.of_vocabulary[w.vocabulary].corpus),
+        words=plan.pairs(),
+    shell:
+        "python -m mlm grammar {params.corpus:q} {output:q} --vocabulary {input.vocabulary:q} {params.words}"
 
 
 rule train:
@@ -135,30 +159,31 @@ rule train:
 rule measure:
     input:
         "results/runs/{run}/trained",
-        sentences=rules.sentences.output,
+        lambda w: plan.data(plan.measures, study.runs[w.run]),
     output:
-        evaluation=f"results/runs/{{run}}/{plan.files['evaluation']}",
-        probe=f"results/runs/{{run}}/{plan.files['probe']}",
+        [f"results/runs/{{run}}/{one.file}" for one in plan.measures],
     resources:
         gpu=int(study.numerics.device == "cuda"),
     params:
-        sequences=study.scale.measures.evaluation.sequences,
+        words=lambda w: plan.words(plan.measures, study.runs[w.run]),
     shell:
-        "python -m mlm measure results/runs/{wildcards.run} --evaluation {output.evaluation:q}"
-        " --sequences {params.sequences} --probe {output.probe:q} --sentences {input.sentences:q}"
+        "python -m mlm measure results/runs/{wildcards.run} {params.words}"
 
 
-rule measure_untrained:
-    input:
-        lambda w: plan.of_untrained[w.untrained].data.shards / "shards.json",
-        sentences=rules.sentences.output,
-    output:
-        f"results/untrained/{{untrained}}/{plan.files['probe']}",
-    resources:
-        gpu=int(study.numerics.device == "cuda"),
-    shell:
-        "python -m mlm measure {wildcards.untrained} --untrained --probe {output:q}"
-        " --sentences {input.sentences:q}"
+if plan.untrained_measures:
+
+    rule measure_untrained:
+        input:
+            lambda w: plan.of_untrained[w.untrained].data.shards / "shards.json",
+            lambda w: plan.data(plan.untrained_measures, plan.of_untrained[w.untrained]),
+        output:
+            [f"results/untrained/{{untrained}}/{one.file}" for one in plan.untrained_measures],
+        resources:
+            gpu=int(study.numerics.device == "cuda"),
+        params:
+            words=lambda w: plan.words(plan.untrained_measures, plan.of_untrained[w.untrained], w.untrained),
+        shell:
+            "python -m mlm measure {wildcards.untrained} --untrained {params.words}"
 
 
 rule collect:

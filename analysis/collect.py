@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from analysis import runs, tidy
@@ -14,9 +15,6 @@ from mlm.files import file_sha256, write_json
 
 REALISED = ("eligible", "selected", "mask", "same", "random")
 TRAINING = ("tokens", "steps", "flops")
-REFERENCES = tuple(
-    f"lookup.{by}.{what}" for by in ("first_piece", "word") for what in ("accuracy", "ambiguous_accuracy")
-)
 Row = tuple[Any, ...]
 
 
@@ -65,62 +63,77 @@ def collect(study: Study, experiment: str) -> None:
 
 
 def _add(study: Study, cell: Cell, tables: _Tables) -> None:
-    training = runs.config(cell.digest)["training"]
-    names = expected(training)
-    record, home = runs.run(cell.digest), runs.folder(cell.digest)
+    names = study.experiment(cell.experiment).measures[cell.arm]
+    runs.config(cell.digest)
+    record = runs.run(cell.digest)
     label = (cell.experiment, cell.arm, cell.seed)
     status = record.status if record else "unfinished"
     found: dict[str, float] = {}
     complete = record is not None
     if record is not None:
         tables.codes.setdefault(record.code, []).append(cell.digest)
-        for name in ("evaluation", "probe"):
-            file = getattr(study.measure_files, name)
-            measure = runs.measured(home, file, name, record.status)
-            complete &= measure is not None
-            if measure is not None:
-                unknown = [key for key in measure.values if key not in names]
-                if unknown:
-                    raise Damaged(
-                        f"{home / file}: values.{unknown[0]}: no measure of this run is called so; "
-                        f"delete it and measure again ({name})"
-                    )
-                found |= measure.values | measure.references
-                found |= {f"count.{key}": value for key, value in measure.counts.items()}
-        found |= {f"realised.{key}": getattr(record.realised, key) for key in REALISED}
-        found |= {f"training.{key}": getattr(record, key) for key in TRAINING}
         tables.curves += [(*label, *row) for row in _curves(runs.metrics(record))]
         tables.seconds += [(*label, key, value) for key, value in _machine(record)]
+        for name, file in study.measure_files.items():
+            measure = runs.measured(runs.folder(cell.digest), file, name, record.status)
+            complete &= measure is not None
+            if measure is not None:
+                _check(runs.folder(cell.digest) / file, name, measure, names)
+                found |= dict(_values(name, measure))
+                tables.curves += [(*label, *row) for row in _over_training(measure, record.tokens)]
+                tables.seconds += [(*label, key, value) for key, value in measure.seconds.items()]
+        found |= {f"realised.{key}": getattr(record.realised, key) for key in REALISED}
+        found |= {f"training.{key}": getattr(record, key) for key in TRAINING}
     status = status if complete else "unfinished"
     tables.states[status] += 1
     tables.partial |= not complete
-    for name in [*names, *REFERENCES, *(key for key in found if key not in names and key not in REFERENCES)]:
+    for name in dict.fromkeys((*(name for name in names if "*" not in name), *found)):
         # A finished run simply lacks what it does not have (no target of a kind was drawn).
         if name in found or status != "finished":
             tables.results.append((*label, name, found.get(name), status, cell.digest))
     _add_untrained(study, cell, tables)
 
 
+def _check(path: Path, name: str, measure: runs.MeasureFile, names: Iterable[str]) -> None:
+    told = [key for values in (measure.values, *(m.values for m in measure.over_training)) for key in values]
+    if unknown := [key for key in told if not measures.known(key, names)]:
+        raise Damaged(
+            f"{path}: values.{unknown[0]}: no measure of this run is called so; "
+            f"delete it and measure again ({name})"
+        )
+
+
+def _values(name: str, measure: runs.MeasureFile) -> Iterator[tuple[str, float]]:
+    """Values under their own names; references and counts, which measures may call alike, under the measure's."""
+    yield from measure.values.items()
+    task = name.rpartition(".")[2]
+    for key, value in measure.references.items():
+        yield f"reference.{name}.{key.removeprefix(f'{task}.')}", value
+    for key, value in measure.counts.items():
+        yield f"count.{name}.{key}", value
+
+
+def _over_training(measure: runs.MeasureFile, tokens: int) -> Iterator[tuple[int, str, float]]:
+    """(tokens, measure, value) of the kept weights, and of those at the end where there are any."""
+    for moment in measure.over_training:
+        yield from ((moment.tokens, key, value) for key, value in moment.values.items())
+    if measure.over_training:
+        yield from ((tokens, key, value) for key, value in measure.values.items())
+
+
 def _add_untrained(study: Study, cell: Cell, tables: _Tables) -> None:
-    """The probe of the encoder before its first step, as measures `untrained.…` of the cell."""
+    """Measures of the encoder before its first step, as `untrained.…` of the cell."""
     place = layout.RESULTS / "untrained" / cell.untrained
-    probe = runs.measured(place, study.measure_files.probe, "probe", None)
     label = (cell.experiment, cell.arm, cell.seed)
-    if probe is None:
-        tables.partial = True
-        row = (*label, "untrained.probe.accuracy", None, "unfinished", cell.untrained)
-        tables.results.append(row)
-        return
-    for name, value in probe.values.items():
-        tables.results.append((*label, f"untrained.{name}", value, probe.status, cell.untrained))
-
-
-def expected(training: dict[str, Any]) -> list[str]:
-    """Measures that a run can have, given its resolved configuration."""
-    split = training["masking"]["split"]
-    absent = {kind for kind in measures.KINDS if split[kind] == 0}
-    names = measures.names(training["encoder"]["layers"])
-    return [name for name in names if not absent.intersection(name.split("."))]
+    for name, file in study.untrained_files.items():
+        measure = runs.measured(place, file, name, None)
+        if measure is None:
+            tables.partial = True
+            row = (*label, f"untrained.{name}", None, "unfinished", cell.untrained)
+            tables.results.append(row)
+            continue
+        for key, value in measure.values.items():
+            tables.results.append((*label, f"untrained.{key}", value, measure.status, cell.untrained))
 
 
 def _curves(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, float | None]]:
@@ -130,13 +143,9 @@ def _curves(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, float | Non
             for name in ("loss_nats", "learning_rate", "gradient_norm"):
                 yield line["tokens"], f"train.{name}", _finite(line[name])
         elif line["event"] == "evaluation":
-            for corruption in measures.CORRUPTIONS:
-                content = line[corruption]
-                for kind in ("", *measures.KINDS):
-                    part = content.get(kind) if kind else content
-                    for name in measures.QUANTITIES if part else ():
-                        dotted = ".".join(x for x in ("validation", corruption, kind, name) if x)
-                        yield line["tokens"], dotted, _finite(part[name])
+            content = {corruption: line[corruption] for corruption in measures.CORRUPTIONS}
+            for name, value in measures.flatten("validation", content):
+                yield line["tokens"], name, _finite(value)
 
 
 def _finite(value: float | None) -> float | None:

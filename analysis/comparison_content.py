@@ -10,12 +10,10 @@ import pandas as pd
 from analysis import contrasts, figure_curves, labels, marks, style, summary, tidy, verdicts
 from analysis.signflip import SignFlip
 from analysis.study import Experiment, Study
-from mlm import layout
+from mlm import layout, measures
 from mlm.errors import Damaged
 
 LINE_WIDTH = 2  # pixels; matplotlib counts dashes in widths, the page in pixels
-AFTER = ("probe.", "test.", "validation.")
-"""How the names of measures of a finished run begin."""
 Values = Mapping[int, float]
 """Seed -> value."""
 
@@ -53,7 +51,7 @@ def _experiment(study: Study, name: str) -> dict[str, Any]:
     after = {
         measure: {arm: _by_seed(collected.values(arm, measure)) for arm in experiment.arms}
         for measure in dict.fromkeys(r["measure"])
-        if measure.startswith(AFTER)
+        if any(measures.known(measure, names) for names in experiment.measures.values())
     }
     stated = contrasts.load(study.scale, name)
     return {

@@ -14,9 +14,10 @@ import numpy as np
 from analysis import labels, tidy, verdicts
 from analysis.multiplicity import holm
 from analysis.signflip import SignFlip, p_beyond, p_equivalent
-from analysis.study import FAMILIES, Contrast, Experiment, Study
+from analysis.study import Contrast, Experiment, Study
 from mlm import layout
 from mlm.errors import Damaged
+from mlm.experiment import FAMILIES
 from mlm.files import read_json, write_json
 
 

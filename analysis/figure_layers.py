@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import labels, style, summary, table, tidy
+from analysis import labels, panels, style, summary, tidy
 from analysis.study import Experiment
 
 
@@ -22,11 +22,11 @@ def draw(experiment: Experiment, collected: tidy.Collected) -> Figure:
         found = [summary.estimate(collected.array(arm, name)) for name in names]
         aside = (index - (len(experiment.arms) - 1) / 2) * step
         ends += _series(axes, places, found, aside, style.line(index), labels.arm(arm))
-    untrained = [table.untrained(collected, f"untrained.{name}") for name in names]
+    untrained = [panels.untrained(collected, f"untrained.{name}") for name in names]
     ends += _series(axes, places, untrained, 0.0, style.REFERENCE, "untrained")
     right = places[-1] + 0.32
     for by, text in (("word", "lookup by word"), ("first_piece", "lookup by first piece")):
-        value = table.lookup(collected, f"lookup.{by}.accuracy")
+        value = panels.shared(collected, f"reference.probe.lookup.{by}.accuracy")
         if value is not None:
             axes.axhline(value, color=style.MUTED, linewidth=0.8, zorder=1)
             ends.append((right, value, text, style.MUTED))

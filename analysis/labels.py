@@ -11,6 +11,13 @@ TRAINING = {
     "train.gradient_norm": "gradient norm before clipping",
 }
 PLAIN = {"mask": "[MASK]", "same": "same", "random": "random"}
+OF = {kind: f"{word} tokens" for kind, word in PLAIN.items()} | {"relation": "how sentences go together"}
+COSTS = {
+    "tokens": "training tokens to reach",
+    "flops": "training FLOPs to reach",
+    "seconds": "training seconds to reach",
+    "censored": "share of runs that never reach",
+}
 
 
 def arm(name: str) -> str:
@@ -29,23 +36,41 @@ def measure(name: str) -> str:
     'part-of-speech accuracy on ambiguous words, layer 2'
     >>> measure("test.own.random.loss_nats")
     "test loss under the arm's own corruption, random tokens (nats)"
+    >>> measure("pairs.agreement_plain.accuracy"), measure("reach.4.4.tokens")
+    ('minimal pairs accuracy, agreement plain', 'training tokens to reach 4.4 nats')
     """
     if name in TRAINING:
         return TRAINING[name]
     parts = name.split(".")
-    if parts[0] == "probe":
-        words = "part-of-speech accuracy"
-        words += " on ambiguous words" if parts[-1] == "ambiguous_accuracy" else ""
-        return words + (f", layer {parts[1].removeprefix('layer_')}" if len(parts) == 3 else "")
+    first, *inner, last = parts
+    if first == "reach":
+        return f"{COSTS[last]} {'.'.join(inner)} nats"
+    if first not in measures.SPLITS:
+        words = {"probe": "part-of-speech", "pairs": "minimal pairs"}.get(first, first.replace("_", " "))
+        words += {"loss_nats": " loss of good sentences"}.get(last, f" {last.replace('_', ' ')}")
+        words = words.replace("ambiguous accuracy", "accuracy on ambiguous words")
+        inside = [part.replace("layer_", "layer ").replace("_", " ") for part in inner]
+        return ", ".join([words, *inside]) + (" (nats)" if last == "loss_nats" else "")
     split, corruption, *kind, quantity = parts
     words = f"{split} {'loss' if quantity == 'loss_nats' else 'accuracy'}"
     words += " on the [MASK]-only yardstick" if corruption == "yardstick" else " under the arm's own corruption"
-    words += f", {PLAIN[kind[0]]} tokens" if kind else ""
+    words += f", {OF[kind[0]]}" if kind else ""
     return words + (" (nats)" if quantity == "loss_nats" else "")
+
+
+def task(name: str) -> str:
+    """A sentence task, from frozen features or fine-tuned.
+
+    >>> task("trec"), task("finetune.trec")
+    ('trec', 'trec, fine-tuned')
+    """
+    return f"{name.removeprefix('finetune.')}, fine-tuned" if name.startswith("finetune.") else name
 
 
 def digits(name: str) -> int:
     """Decimals that a mean of the measure is shown with; a difference has one more."""
+    if name.startswith("reach.") and not name.endswith(".censored"):
+        return 0
     return 6 if name == "train.learning_rate" else 3
 
 

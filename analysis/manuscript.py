@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from analysis import contrasts, labels, marks, outputs, published, sentences, setup, table, tidy
+from analysis import contrasts, labels, marks, outputs, panels, published, sentences, setup, tidy
 from analysis.quote import Quoter
-from analysis.study import Family, Study
+from analysis.study import Study
 from mlm import layout, yaml_file
 from mlm.errors import InputError
+from mlm.experiment import Family
 
 # The encoder's settings in words; a setting without words here stops the build rather than pass unsaid.
 WORDS: dict[str, dict[Any, str]] = {
@@ -37,7 +38,7 @@ class Part:
         self.stated = study.experiment(name)
         self.collected = tidy.load(study.scale, name)
         self.contrasts = contrasts.load(study.scale, name)
-        self.panels = {panel.name: panel for panel in table.panels(self.stated, self.collected)}
+        self.panels = {panel.name: panel for panel in panels.panels(self.stated, self.collected)}
         self.common = setup.shared(study, name)
         self.corpus = setup.corpus(study, name)
         self.versions, self.commits = setup.versions(study, name), setup.commits(study, name)
@@ -96,6 +97,9 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         rows = [*found.rows, *([RULE] if found.references else []), *found.references]
         return pipe_table(f"{experiment}-{name}", caption or found.caption, found.columns, rows)
 
+    def has_table(experiment: str, name: str) -> bool:
+        return name in part(experiment).panels
+
     def figure(experiment: str, name: str, caption: str) -> str:
         path = layout.figures(study.scale, experiment) / f"{name}.pdf"
         if not path.exists():
@@ -129,6 +133,7 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         "has": quote.has,
         "part": part,
         "table": panel,
+        "has_table": has_table,
         "figure": figure,
         "beside": beside,
         "agreement": lambda experiment, name: published.agreement(

@@ -8,7 +8,7 @@ git_commit. No seconds: those differ from machine to machine.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from analysis import contrasts, labels, outputs, runs, setup, summary, table, tidy
+from analysis import contrasts, labels, outputs, panels, runs, setup, summary, tidy
 from analysis.contrasts import Result
 from analysis.study import Study
 from mlm import measures
@@ -63,7 +63,7 @@ def _of_arm(
     yield f"{name}.{arm}.diverged", _entry(len(collected.diverged(arm)), 0, "runs", collected.code, commits)
     measured = dict.fromkeys(collected.results[collected.results["arm"] == arm]["measure"])
     for measure in measured:
-        if measure.startswith(("untrained.", "lookup.", "count.", "training.")):
+        if measure.split(".")[0] in (*measures.BESIDE, "training"):
             continue
         found = summary.estimate(collected.array(arm, measure))
         digests = list(collected.digests(arm, measure).values())
@@ -108,7 +108,7 @@ def _references(
 ) -> Iterator[tuple[str, Entry]]:
     for measure in dict.fromkeys(collected.results["measure"]):
         if measure.startswith("untrained."):
-            found = table.untrained(collected, measure)
+            found = panels.untrained(collected, measure)
             if found is not None:
                 ends = {"low": found.low, "high": found.high} if found.n > 1 else {}
                 r = collected.results
@@ -117,11 +117,11 @@ def _references(
                     found.mean, labels.digits(measure), _unit(measure), collected.code, commits, digests
                 )
                 yield f"{name}.{measure}.mean", entry | ends | {"n": found.n, "interval": T}
-        elif measure.startswith(("lookup.", "count.", "training.")):
-            value = table.lookup(collected, measure)
+        elif measure.startswith(("reference.", "count.", "training.")):
+            value = panels.shared(collected, measure)
             if value is not None:
-                counted = not measure.startswith("lookup.")
-                unit = measure.split(".")[1] if counted else "share"
+                counted = not measure.startswith("reference.")
+                unit = measure.split(".")[-1] if counted else "share"
                 entry = _entry(
                     int(value) if counted else value, 0 if counted else 3, unit, collected.code, commits
                 )
@@ -162,4 +162,5 @@ def _commits(study: Study, name: str) -> dict[str, str | None]:
 def _unit(measure: str) -> str:
     if measure.startswith("realised."):
         return "tokens"
-    return "nats" if measure.endswith(measures.QUANTITIES[0]) else "share"
+    last = measure.split(".")[-1]
+    return {"loss_nats": "nats", "tokens": "tokens", "flops": "FLOPs"}.get(last, "share")

@@ -13,18 +13,19 @@ from analysis import (
     labels,
     marks,
     numbers,
+    panels,
     report_fills,
     report_origin,
     report_tables,
     sentences,
     setup,
     style,
-    table,
     tidy,
 )
 from analysis.quote import Quoter
 from analysis.report_origin import Fact, Link
-from analysis.study import FAMILIES, Study
+from analysis.study import Study
+from mlm.experiment import FAMILIES
 
 Emphasis = Literal["", "strong", "em"]
 Sentence = tuple[tuple[Emphasis, str], ...]
@@ -83,16 +84,16 @@ class Content:
     """Families in order, the primary contrast first."""
     tallies: tuple[str, ...]
     """How the verdicts of each other family fell, a sentence each."""
-    contrasts: table.Panel
+    contrasts: panels.Panel
     """A row a verdict."""
-    splits: table.Panel
+    splits: panels.Panel
     """Corruption asked for and drawn, a row an arm."""
-    differences: table.Panel
+    differences: panels.Panel
     """Settings in which the arms differ, a row an arm."""
     fills: tuple[report_fills.Fills, ...]
     """How each arm fills the prompts of its corpus at the end."""
-    tables: Mapping[str, table.Panel]
-    """Measures, a row an arm: features, loss, accuracy."""
+    tables: Mapping[str, panels.Panel]
+    """Measures, a row an arm: features, pairs, tasks, loss, accuracy, of those that are taken."""
     arms: tuple[Arm, ...]
     curves: tuple[str, ...]
     """Measures that have values over training tokens."""
@@ -111,8 +112,8 @@ def build(study: Study, name: str) -> Content:
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     results = contrasts.load(study.scale, name)
     quote = Quoter(dict(numbers.of(study, name)))
-    panels = {panel.name: panel for panel in table.panels(experiment, collected)}
-    drawn = panels.pop("realised")
+    tables = {panel.name: panel for panel in panels.panels(experiment, collected)}
+    drawn = tables.pop("realised")
     return Content(
         experiment=name,
         scale=study.scale,
@@ -128,7 +129,7 @@ def build(study: Study, name: str) -> Content:
         splits=report_tables.splits(study, name, drawn),
         differences=report_tables.differences(study, name),
         fills=tuple(report_fills.of(study, name)),
-        tables=panels,
+        tables=tables,
         arms=tuple(_arms(study, name, collected)),
         curves=tuple(dict.fromkeys(collected.curves.dropna(subset="value")["measure"])),
         size=tuple(report_origin.size(name, quote, setup.corpus(study, name))),

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-from analysis import labels, report_origin, runs, setup, table
+from analysis import labels, panels, report_origin, runs, setup
 from analysis.contrasts import Result
 from analysis.study import Study
 from mlm import measures
 
 
-def contrasts(results: Sequence[Result]) -> table.Panel:
+def contrasts(results: Sequence[Result]) -> panels.Panel:
     """Every stated contrast: difference, interval, pairs, p values, verdict."""
     several = len({result.measure for result in results}) > 1
     of = "" if several else f" in {labels.measure(results[0].measure)}" if results else ""
-    return table.Panel(
+    return panels.Panel(
         "contrasts",
         f"Differences between arms{of}, paired by seed: mean, 95 % interval (exact sign-flip test, "
         "unadjusted), number of pairs, p, and p after Holm's correction within the family. Equivalences "
@@ -42,31 +42,31 @@ def _row(result: Result, several: bool) -> tuple[str, ...]:
         result.family,
         f"within ±{labels.number(result.margin, None)}" if result.margin else str(result.expect),
         labels.number(result.difference, digits, signed=True),
-        f"{ends[0]} to {ends[1]}" if result.bounded else table.DASH,
+        f"{ends[0]} to {ends[1]}" if result.bounded else panels.DASH,
         str(result.n) if result.n == result.planned else f"{result.n} of {result.planned}",
-        *(table.DASH if p is None else labels.p_value(p).removeprefix("= ") for p in (result.p, result.p_holm)),
+        *(panels.DASH if p is None else labels.p_value(p).removeprefix("= ") for p in (result.p, result.p_holm)),
         result.verdict,
     )
 
 
-def differences(study: Study, name: str) -> table.Panel:
+def differences(study: Study, name: str) -> panels.Panel:
     """The settings in which the arms differ; all others are shared."""
     arms = setup.differing(study, name)
     keys = tuple(dict.fromkeys(key for mine in arms.values() for key in mine))
     rows = tuple(
-        (labels.arm(arm), *(report_origin.setting(mine[key]) if key in mine else table.DASH for key in keys))
+        (labels.arm(arm), *(report_origin.setting(mine[key]) if key in mine else panels.DASH for key in keys))
         for arm, mine in arms.items()
     )
-    return table.Panel(
+    return panels.Panel(
         "differences", "The settings in which the arms differ. All others are shared.", ("arm", *keys), rows
     )
 
 
-def splits(study: Study, name: str, drawn: table.Panel) -> table.Panel:
+def splits(study: Study, name: str, drawn: panels.Panel) -> panels.Panel:
     """The corruption that each arm asked for beside what was drawn.
 
     Args:
-        drawn: the panel `realised` of `table.panels`.
+        drawn: the panel `realised` of `panels.panels`.
     """
     rows = []
     for cell, (label, n, *shares, targets) in zip(study.first_cells(name), drawn.rows, strict=True):
@@ -76,4 +76,4 @@ def splits(study: Study, name: str, drawn: table.Panel) -> table.Panel:
             f"{labels.number(100 * share, None)} → {found}" for share, found in zip(asked, shares, strict=True)
         ]
         rows.append((label, n, *pairs, targets))
-    return table.Panel("splits", f"Asked for → drawn. {drawn.caption}", drawn.columns, tuple(rows))
+    return panels.Panel("splits", f"Asked for → drawn. {drawn.caption}", drawn.columns, tuple(rows))

@@ -102,6 +102,14 @@ class RunFile(_Record):
     data: RunData
 
 
+class Moment(_Record):
+    """A measure of the weights that a run kept on the way."""
+
+    step: int
+    tokens: int
+    values: dict[str, float]
+
+
 class MeasureFile(_Record):
     """A measure of a run, or of its encoder before the first step."""
 
@@ -110,7 +118,11 @@ class MeasureFile(_Record):
     status: Status
     values: dict[str, float]
     references: dict[str, float] = {}
+    """What needs no such run, on the same data."""
     counts: dict[str, int] = {}
+    seconds: dict[str, float] = {}
+    """Values that differ between machines."""
+    over_training: list[Moment] = []
 
 
 def folder(digest: str) -> Path:
@@ -166,7 +178,7 @@ def measured(place: Path, file: str, measure: str, status: Status | None) -> Mea
     Args:
         place: folder of the run, or of an untrained encoder; its name is the digest.
         file: file name.
-        measure: `evaluation` or `probe`.
+        measure: its name, such as `probe`.
         status: how the run ended, which the file must agree with; None for an untrained encoder.
     """
     path = place / file
@@ -179,7 +191,8 @@ def measured(place: Path, file: str, measure: str, status: Status | None) -> Mea
             raise Damaged(f"{path}: {key}: is {found!r}, not {wanted!r}; {remedy}")
     if status is not None and record.status != status:
         raise Damaged(f"{path}: status: is {record.status}, but the run {status}; {remedy}")
-    bad = [name for name, value in (record.values | record.references).items() if not math.isfinite(value)]
+    parts = [record.values, record.references, record.seconds, *(moment.values for moment in record.over_training)]
+    bad = [name for part in parts for name, value in part.items() if not math.isfinite(value)]
     if bad:
         raise Damaged(f"{path}: values.{bad[0]}: not a finite number; {remedy}")
     if record.status == "finished" and not record.values:

@@ -7,10 +7,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlm import layout
 from mlm.errors import Damaged, InputError
+from mlm.experiment import Family
 from mlm.files import read_json
-
-Family = Literal["primary", "secondary", "equivalence"]
-FAMILIES: tuple[Family, ...] = ("primary", "secondary", "equivalence")
 
 
 class _Record(BaseModel):
@@ -41,6 +39,8 @@ class Experiment(_Record):
     baseline: str
     primary_measure: str
     arms: tuple[str, ...]
+    measures: dict[str, tuple[str, ...]]
+    """Arm -> every value that is measured of its runs; `name.*` where a plug-in names them."""
     contrasts: tuple[Contrast, ...]
 
 
@@ -54,20 +54,16 @@ class Cell(_Record):
     untrained: str
 
 
-class MeasureFiles(_Record):
-    """File names of the measures inside a run's folder."""
-
-    evaluation: str
-    probe: str
-
-
 class Study(_Record):
     """Everything a scale compares."""
 
     scale: str
     evidence: bool
     """False: a smoke run, whose outputs are marked as no evidence."""
-    measure_files: MeasureFiles
+    measure_files: dict[str, str]
+    """Measure -> file name inside a run's folder."""
+    untrained_files: dict[str, str]
+    """The same, of those that are taken of the encoder before its first step."""
     experiments: dict[str, Experiment]
     index: tuple[Cell, ...]
 

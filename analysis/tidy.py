@@ -73,6 +73,12 @@ class Collected:
         rows = r[(r["arm"] == arm) & (r["measure"] == measure) & r["value"].notna()]
         return {int(seed): str(run) for seed, run in zip(rows["seed"], rows["run"], strict=True)}
 
+    def finished(self, arm: str) -> list[int]:
+        """Seeds whose run of the arm has finished and is measured."""
+        r = self.results
+        mine = r[(r["arm"] == arm) & (r["status"] == "finished") & ~r["measure"].str.startswith("untrained.")]
+        return sorted({int(seed) for seed in mine["seed"]})
+
     def diverged(self, arm: str) -> list[int]:
         """Seeds whose run of the arm diverged."""
         r = self.results

@@ -46,10 +46,16 @@ def vocabulary(
     model: Annotated[Path, typer.Argument(help="Model file to write.")],
     kind: Annotated[str, typer.Option(help="unigram, bpe or char.")] = "unigram",
     size: Annotated[int, typer.Option(help="Pieces, the five special tokens included.")] = 2048,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder of a Hugging Face tokenizer to take in their place.")
+    ] = None,
 ) -> None:
     """Train a SentencePiece vocabulary on the training split."""
-    from mlm import config, vocabulary, yaml_file
+    from mlm import config, hugging_face_tokenizer, vocabulary, yaml_file
 
+    if tokenizer:
+        hugging_face_tokenizer.prepare(tokenizer, model)
+        return
     wanted = yaml_file.validated(config.Vocabulary, {"kind": kind, "size": size}, "vocabulary")
     vocabulary.prepare(wanted, prepared, model, "scale, base or arm")
 
@@ -82,15 +88,38 @@ def sentences(
 
 
 @app.command(rich_help_panel="Data")
+def task(
+    name: Annotated[str, typer.Argument(help="A sentence task under experiments/probes, without .yaml.")],
+    path: Annotated[Path, typer.Argument(help="File of sentences to write.")],
+) -> None:
+    """Fetch, clean and divide the sentences of a task."""
+    from mlm import tasks
+
+    tasks.prepare(name, path)
+
+
+@app.command(rich_help_panel="Data")
 def grammar(
     prepared: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a prepared corpus.")],
     path: Annotated[Path, typer.Argument(help="File of minimal pairs to write, in BLiMP's format.")],
     per_kind: Annotated[int, typer.Option(min=1, help="Pairs of each kind, at least.")] = 200,
+    file: Annotated[
+        Path | None, typer.Option(help="BLiMP's .jsonl file, or a folder of them, in the grammar's place.")
+    ] = None,
+    vocabulary: Annotated[
+        Path | None, typer.Option(help="Vocabulary model; refuses words that it cannot spell.")
+    ] = None,
 ) -> None:
     """Write minimal pairs of a small grammar, in words that are frequent in the training text."""
     from mlm import grammar
 
-    grammar.prepare(prepared, path, per_kind)
+    found = grammar.read(file) if file else grammar.of_corpus(prepared, per_kind)
+    if vocabulary:
+        from mlm import pairs
+        from mlm.vocabulary import Tokenizer
+
+        pairs.check(Tokenizer.read(vocabulary), found)
+    grammar.write(found, path)
 
 
 @app.command(rich_help_panel="Runs")
@@ -113,7 +142,7 @@ def train(
     its own, prepares the data it needs and trains it.
     """
     from mlm import runs, single
-    from mlm.study import available
+    from mlm.planner import available
 
     if name in available():
         folder = single.plan(name, arm, seed or 0, scale or "laptop", set_ or [])
@@ -130,14 +159,19 @@ def train(
 
 
 Untrained = Annotated[bool, typer.Option(help="RUN is the digest of an encoder before its first step.")]
-Sequences = Annotated[int, typer.Option(min=1, help="Windows of each held-out split.")]
 Output = Annotated[Path | None, typer.Option(help="File to write; else shown only.")]
+At = Annotated[int | None, typer.Option(min=1, help="The weights kept after so many steps (`checkpoints_at`).")]
 
 
 @app.command(rich_help_panel="Measures")
-def evaluate(name: RunName, output: Output = None, sequences: Sequences = 1024) -> None:
+def evaluate(
+    name: RunName,
+    output: Output = None,
+    sequences: Annotated[int, typer.Option(min=1, help="Windows of each held-out split.")] = 1024,
+    at: At = None,
+) -> None:
     """Held-out loss and accuracy on frozen masks: yardstick and own corruption, validation and test."""
-    _measure(name, False, [("evaluation", output, sequences)])
+    _measure(name, "evaluation", sequences, output, at)
 
 
 @app.command(rich_help_panel="Measures")
@@ -146,9 +180,10 @@ def probe(
     sentences: Annotated[Path, typer.Argument(help="File written by `sentences`.")],
     output: Output = None,
     untrained: Untrained = False,
+    at: At = None,
 ) -> None:
     """Part of speech from frozen features, with lookup baselines beside it."""
-    _measure(name, untrained, [("probe", output, sentences)])
+    _measure(name, "probe", sentences, output, at, untrained)
 
 
 @app.command(rich_help_panel="Measures")
@@ -157,34 +192,55 @@ def pairs(
     file: Annotated[Path, typer.Argument(help="Written by `grammar`; or a BLiMP .jsonl, or a folder of them.")],
     output: Output = None,
     untrained: Untrained = False,
+    at: At = None,
 ) -> None:
     """Minimal pairs: how often the good sentence has the higher pseudo-log-likelihood (word-l2r)."""
-    _measure(name, untrained, [("pairs", output, file)])
+    _measure(name, "pairs", file, output, at, untrained)
+
+
+def _measure(
+    name: str, measure: str, setting: Any, output: Path | None, at: int | None, untrained: bool = False
+) -> None:
+    from mlm import measuring
+
+    measuring.measure(_run(name, untrained, at), [measuring.Wanted(measure, setting, output)], not untrained, at)
+
+
+def _run(name: str, untrained: bool, at: int | None) -> Any:
+    from mlm import runs
+
+    if untrained and at is not None:
+        raise InputError("--at and --untrained: an encoder before its first step keeps no weights; give one")
+    return runs.of_untrained(name) if untrained else runs.find(name)
 
 
 @app.command(rich_help_panel="Measures")
 def measure(
     name: RunName,
-    evaluation: Annotated[Path | None, typer.Option(help="File for held-out loss and accuracy.")] = None,
-    sequences: Sequences = 1024,
-    probe: Annotated[Path | None, typer.Option(help="File for the part-of-speech probe.")] = None,
-    sentences: Annotated[Path | None, typer.Option(help="For the probe: file written by `sentences`.")] = None,
+    take: Annotated[
+        list[str] | None, typer.Option("--take", metavar="NAME=FILE", help="A measure, and the file to write.")
+    ] = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="NAME=YAML", help="What it reads: a file, a number, or several by name."),
+    ] = None,
+    over_training: Annotated[
+        list[str] | None,
+        typer.Option("--over-training", metavar="NAME", help="Take it of the weights kept on the way, too."),
+    ] = None,
     untrained: Untrained = False,
+    at: At = None,
 ) -> None:
-    """Several measures of a run with its weights loaded once; what the pipeline calls."""
-    if (probe is None) != (sentences is None):
-        raise InputError("--probe and --sentences go together; give both or neither")
-    wanted = [("evaluation", evaluation, sequences), ("probe", probe, sentences)]
-    if not (given := [one for one in wanted if one[1] is not None]):
-        raise InputError("no measure is asked for; give --evaluation FILE or --probe FILE")
-    _measure(name, untrained, given)
+    """Several measures of a run with its weights loaded once; what the pipeline calls.
 
+    [bold]--take probe=probe.json --with probe=sentences.jsonl --take evaluation=… --with evaluation=1024[/bold];
+    also pairs=PAIRS, tasks.trec=SENTENCES, finetune.trec={data: SENTENCES, restarts: 5}, reach=[4.5] (nats)
+    and plugins.mine=my_lab.probes:depth.
+    """
+    from mlm import measuring
 
-def _measure(name: str, untrained: bool, wanted: list[tuple[str, Path | None, Any]]) -> None:
-    from mlm import runs, single
-
-    run = runs.of_untrained(name) if untrained else runs.find(name)
-    single.measure(run, [single.Wanted(*one) for one in wanted], trained=not untrained)
+    asked = measuring.wanted(take or [], with_ or [], over_training or [])
+    measuring.measure(_run(name, untrained, at), asked, not untrained, at)
 
 
 @app.command(rich_help_panel="Look")
@@ -311,12 +367,11 @@ def export(
     folder: Annotated[Path, typer.Argument(help="New folder for the Hugging Face model and tokenizer.")],
 ) -> None:
     """Write a run of the `bert` preset as a Hugging Face BertForMaskedLM with its tokenizer."""
-    from mlm import export, runs
+    from mlm import bert_state, export, runs
 
     run = runs.find(name)
-    export.check_exportable(run.config.encoder)
-    export.export(run.encoder(), run.tokenizer(), run.config.vocabulary.kind, folder)
-    typer.echo(f"{folder}: load it with AutoModelForMaskedLM and AutoTokenizer")
+    bert_state.check_exportable(run.config.encoder)
+    typer.echo(export.export(run.encoder(), run.tokenizer(), run.config.vocabulary.kind, folder))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -55,17 +55,33 @@ class Batches:
         return torch.from_numpy(self.tokens[index].astype(np.int64))
 
 
-def windows(tokens: NDArray[Any], length: int, most: int) -> Int[Tensor, "n length"]:
+def windows(
+    tokens: NDArray[Any], length: int, most: int, stretch: int | None = None
+) -> Int[Tensor, "n length"]:
     """[n, length] up to `most` windows spread evenly over a stream; for evaluation.
 
     They do not overlap unless fewer are there than asked for; then all there are come.
+
+    Args:
+        stretch: make each window of unrelated stretches of so many tokens: far from each other in the stream.
     """
+    if stretch is not None:
+        parts = length // stretch
+        pieces = windows(tokens, stretch, most * parts)
+        rows = len(pieces) // parts
+        if rows < 1:
+            raise _too_short(length, tokens)
+        return pieces[: rows * parts].view(parts, rows, stretch).transpose(0, 1).reshape(rows, length)
     there = len(tokens) // length
     if there < 1:
-        raise InputError(
-            f"sequence_length: {length} is longer than a held-out split of {len(tokens)} tokens; "
-            "shorten it or hold out more text"
-        )
+        raise _too_short(length, tokens)
     chosen = np.arange(min(most, there)) * there // min(most, there)
     index = chosen[:, None] * length + np.arange(length)
     return torch.from_numpy(tokens[index].astype(np.int64))
+
+
+def _too_short(length: int, tokens: NDArray[Any]) -> InputError:
+    return InputError(
+        f"sequence_length: {length} is longer than a held-out split of {len(tokens)} tokens; "
+        "shorten it or hold out more text"
+    )

@@ -5,7 +5,7 @@ One small transformer with options; `config.PRESETS` names two settings of them:
 Zhang & Sennrich 2019; ReLU², So et al. 2021). Weights are kept in float32 and used in `dtype`.
 """
 
-import math
+import functools
 from typing import Any
 
 import torch
@@ -14,215 +14,33 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mlm import config
+from mlm.block import Block, Dropout, Linear, Norm, rotary_table
 from mlm.randomness import Purpose, Uniform, generator
+from mlm.schedules import Pattern
 
 INITIAL_DEVIATION = 0.02  # of BERT's truncated normal
-QUERY_KEY_SCALE = 12.0  # logits between unit-norm queries and keys: 12 times their cosine
 
 
-class Dropout:
-    """Inverted dropout whose draws come from a stated source; without one it does nothing."""
+@functools.lru_cache(maxsize=16)
+def allowed(pattern: Pattern, length: int, device: torch.device) -> Bool[Tensor, "length length"] | None:
+    """[length, length] bool: row i is True where position i may attend; None where it may everywhere.
 
-    def __init__(self, rate: float, uniform: Uniform | None) -> None:
-        self.rate, self.uniform = rate, uniform if rate > 0 else None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.uniform is None:
-            return x
-        kept = self.uniform(tuple(x.shape)).to(x.device) >= self.rate
-        return x * kept / (1 - self.rate)
-
-
-class _RMSNorm(torch.autograd.Function):
-    """x / sqrt(mean(x²) + ε), without gain; the statistics in float32.
-
-    Written out because the composed operations of autograd cost a fifth of a step on a CPU.
+    >>> allowed(Pattern(causal=True, window=1), 3, torch.device("cpu")).int().tolist()
+    [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    >>> allowed(Pattern(group=2), 4, torch.device("cpu")).int().tolist()
+    [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
     """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = torch.rsqrt(norm * norm / x.shape[-1] + 1e-6)
-        y = x * scale.to(x.dtype)
-        ctx.save_for_backward(y, scale)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        y, scale = ctx.saved_tensors
-        along = (gradient * y).mean(-1, keepdim=True)
-        result: Tensor = (gradient - y * along) * scale.to(gradient.dtype)
-        return result
-
-
-def rms_norm(x: Float[Tensor, "*places width"]) -> Float[Tensor, "*places width"]:
-    """[…, width] -> the same with unit root mean square."""
-    return _RMSNorm.apply(x)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class Norm(nn.Module):
-    """LayerNorm with gain and bias, or RMSNorm without."""
-
-    def __init__(self, kind: str, width: int) -> None:
-        super().__init__()
-        self.layer = kind == "layer"
-        if self.layer:
-            self.weight = nn.Parameter(torch.ones(width))
-            self.bias = nn.Parameter(torch.zeros(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.layer:
-            return rms_norm(x)
-        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        return F.layer_norm(x, (x.shape[-1],), weight, bias, eps=1e-12)
-
-
-class Linear(nn.Module):
-    """x Wᵀ (+ b), computed in the type of x."""
-
-    def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-
-    def forward(self, x: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
-        """Use the output rows begin:end only."""
-        bias = None if self.bias is None else self.bias[begin:end].to(x.dtype)
-        return F.linear(x, self.weight[begin:end].to(x.dtype), bias)
-
-
-def rotary_table(
-    length: int, head_width: int
-) -> tuple[Float[Tensor, "length half"], Float[Tensor, "length half"]]:
-    """[length, head_width / 2] cosines and sines of position · 10000^(-2i / head_width)."""
-    inverse = 10000.0 ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
-    angles = torch.outer(torch.arange(length, dtype=torch.float64), inverse)
-    return angles.cos().float(), angles.sin().float()
-
-
-class _Rotate(torch.autograd.Function):
-    """x ⊙ (cos, cos) + swapped(x) ⊙ (-sin, sin); its gradient is the rotation back.
-
-    Whole rows at a time: on a CPU, halves of a head are too short a run for its vector units.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        cosines, sines = torch.cat([cosine, cosine], -1), torch.cat([-sine, sine], -1)
-        ctx.save_for_backward(cosines, sines)
-        return x.roll(x.shape[-1] // 2, -1).mul_(sines).addcmul_(x, cosines)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        cosines, sines = ctx.saved_tensors
-        swapped = gradient.roll(gradient.shape[-1] // 2, -1)
-        return swapped.mul_(-sines).addcmul_(gradient, cosines), None, None
-
-
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotate the pairs (x_i, x_{i + half}) of the last dimension (Su et al. 2021, eq. 34)."""
-    return _Rotate.apply(x, cosine, sine)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class _ReLUSquared(torch.autograd.Function):
-    """max(x, 0)², with a gradient in two passes where autograd's own takes four."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        positive = x.clamp_min(0)
-        ctx.save_for_backward(positive)
-        return positive * positive
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        (positive,) = ctx.saved_tensors
-        result: Tensor = (gradient * positive).mul_(2)
-        return result
-
-
-def relu_squared(x: Tensor) -> Tensor:
-    """max(x, 0)² (So et al. 2021)."""
-    return _ReLUSquared.apply(x)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class Block(nn.Module):
-    """Attention and feed-forward with residuals; norms before (pre) or behind (post) each."""
-
-    def __init__(self, options: config.Encoder) -> None:
-        super().__init__()
-        width, inner, bias = options.width, options.feedforward_width, options.biases
-        self.options = options
-        self.query_key_value = Linear(width, 3 * width, bias)
-        self.attention_output = Linear(width, width, bias)
-        self.attention_norm = Norm(options.norm, width)
-        self.feedforward_in = Linear(width, inner, bias)
-        self.feedforward_out = Linear(inner, width, bias)
-        self.feedforward_norm = Norm(options.norm, width)
-
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, dropout: Dropout,
-                at: Tensor | None = None, visible: Tensor | None = None) -> Tensor:  # fmt: skip
-        """[rows, length, width] -> the same, or [rows, targets, width] where `at` selects positions.
-
-        Args:
-            rotary: cosines and sines of all positions, or None.
-            at: [rows, targets] positions whose output is wanted. The result is that of computing all
-                and selecting, since keys and values still come from every position.
-            visible: [rows, length] bool, False at padding.
-        """
-        pre = self.options.norm_place == "pre"
-        normed = self.attention_norm(x) if pre else x
-        if at is not None:
-            x = _rows(x, at)
-        x = x + dropout(self.attention_output(self._attend(normed, rotary, dropout, at, visible)))
-        if not pre:
-            x = self.attention_norm(x)
-        inner = self.feedforward_in(self.feedforward_norm(x) if pre else x)
-        active = F.gelu(inner) if self.options.activation == "gelu" else relu_squared(inner)
-        x = x + dropout(self.feedforward_out(active))
-        return x if pre else self.feedforward_norm(x)
-
-    def _attend(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, dropout: Dropout,
-                at: Tensor | None, visible: Tensor | None) -> Tensor:  # fmt: skip
-        rows, length, width = x.shape
-        heads, projection = self.options.heads, self.query_key_value
-
-        def split(y: Tensor, parts: int) -> Tensor:  # -> [parts, rows, heads, positions, head width]
-            return y.view(rows, -1, parts, heads, width // heads).permute(2, 0, 3, 1, 4)
-
-        if at is None:
-            query, key, value = split(projection(x), 3)
-        else:
-            (query,) = split(projection(_rows(x, at), 0, width), 1)
-            key, value = split(projection(x, width), 2)
-        scale = (width // heads) ** -0.5
-        if self.options.query_key_norm:
-            query, key, scale = rms_norm(query), rms_norm(key), QUERY_KEY_SCALE / (width // heads)
-        if rotary is not None:
-            cosine, sine = (table[:length].to(x.dtype) for table in rotary)
-            key = rotate(key, cosine, sine)
-            if at is not None:
-                cosine, sine = cosine[at][:, None], sine[at][:, None]
-            query = rotate(query, cosine, sine)
-        mixed = _attention(query, key, value, scale, dropout, visible)
-        return mixed.transpose(1, 2).reshape(rows, -1, width)
-
-
-def _rows(x: Tensor, at: Tensor) -> Tensor:
-    """[rows, length, width] at [rows, targets] -> [rows, targets, width]."""
-    return x.gather(1, at[:, :, None].expand(-1, -1, x.shape[-1]))
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor, scale: float,
-               dropout: Dropout, visible: Tensor | None) -> Tensor:  # fmt: skip
-    """softmax(q kᵀ · scale) v over [rows, heads, positions, head width]."""
-    mask = None if visible is None else visible[:, None, None, :]
-    if query.is_cuda and dropout.uniform is None:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
-    # On a CPU two products and a softmax are half as slow again to write and 1.5 times as fast.
-    logits = (query * scale) @ key.transpose(-1, -2)
-    if mask is not None:
-        logits = logits.masked_fill(~mask, -math.inf)
-    return dropout(logits.softmax(-1)) @ value
+    causal, window, group = pattern
+    at = torch.arange(length, device=device)
+    left = at[:, None] - at  # how far to the left of position i position j lies
+    seen = torch.ones_like(left, dtype=torch.bool)
+    if causal:
+        seen &= left >= 0
+    if window is not None:
+        seen &= left.abs() <= (window if causal else window // 2)
+    if group is not None:
+        seen &= at[:, None] // group == at // group
+    return None if bool(seen.all()) else seen
 
 
 class Encoder(nn.Module):
@@ -242,6 +60,10 @@ class Encoder(nn.Module):
         self.embedding = nn.Parameter(torch.empty(n_tokens, width))
         if options.positions == "learned":
             self.position = nn.Parameter(torch.empty(options.max_positions, width))
+        if options.segments:  # Devlin et al. 2018: their embeddings, and a judgement of the pair from [CLS]
+            self.segment = nn.Parameter(torch.empty(2, width))
+            self.pooler = Linear(width, width, bias=True)
+            self.relation_head = Linear(width, 2, bias=True)
         self.embedding_norm = Norm(options.norm, width)
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.layers))
         self.final_norm = Norm(options.norm, width) if options.norm_place == "pre" else nn.Identity()
@@ -254,6 +76,8 @@ class Encoder(nn.Module):
             cosine, sine = rotary_table(options.max_positions, width // options.heads)
             self.register_buffer("cosine", cosine, persistent=False)
             self.register_buffer("sine", sine, persistent=False)
+        self.pattern = Pattern()
+        """Which positions attend to which; belongs to the run and may change while it trains."""
         self._initialise(seed)
 
     @torch.no_grad()
@@ -263,7 +87,7 @@ class Encoder(nn.Module):
                 continue  # gains stay at one, biases at zero
             draws = generator(seed, Purpose.INITIALISATION, name=name)
             values = torch.from_numpy(draws.standard_normal(tuple(parameter.shape), dtype="float32"))
-            if self.options.norm_place == "post" or "embedding" in name or "position" in name:
+            if self.options.norm_place == "post" or name in ("embedding", "position", "segment"):
                 deviation = INITIAL_DEVIATION
             elif name.endswith(("attention_output.weight", "feedforward_out.weight")):
                 deviation = 0.0  # every block begins as the identity
@@ -273,6 +97,7 @@ class Encoder(nn.Module):
 
     def hidden(self, tokens: Int[Tensor, "rows length"], *, at: Int[Tensor, "rows targets"] | None = None,
                visible: Bool[Tensor, "rows length"] | None = None,
+               segments: Int[Tensor, "rows length"] | None = None,
                uniform: Uniform | None = None) -> list[Float[Tensor, "rows _ width"]]:  # fmt: skip
         """Hidden states behind the embedding and behind each layer: layers + 1 tensors.
 
@@ -280,22 +105,39 @@ class Encoder(nn.Module):
             tokens: [rows, length] int64.
             at: [rows, targets]: the last state is wanted at these positions only.
             visible: [rows, length] bool, False at padding, which then no position attends to.
+            segments: [rows, length] 0 or 1; all 0 unless given.
             uniform: source of dropout's draws; None means no dropout.
         """
         dropout = Dropout(self.options.dropout, uniform)
         x = F.embedding(tokens, self.embedding)
+        if self.options.segments:
+            x = x + (self.segment[0] if segments is None else F.embedding(segments, self.segment))
         rotary = None
         if self.options.positions == "learned":
             x = x + self.position[: tokens.shape[1]]
         else:
             rotary = (self.cosine, self.sine)
         x = dropout(self.embedding_norm(x)).to(self.dtype)
+        seen, seen_at = self._seen(tokens, at, visible)
         states = [x]
-        for number, block in enumerate(self.blocks, start=1):
-            last = number == len(self.blocks)
-            x = block(x, rotary, dropout, at if last else None, visible)
+        for block in self.blocks[:-1]:
+            x = block(x, rotary, dropout, seen=seen)
             states.append(x)
-        return states
+        return [*states, self.blocks[-1](x, rotary, dropout, at, seen_at)]
+
+    def _seen(self, tokens: Tensor, at: Tensor | None, visible: Tensor | None) -> tuple[Any, Any]:
+        """What every position attends to, and what those `at` do, as `Block.forward` takes it."""
+        pattern = allowed(self.pattern, tokens.shape[1], tokens.device)
+        keys = None if visible is None else visible[:, None, None, :]
+        if pattern is None:
+            return keys, keys
+        chosen = pattern if at is None else pattern[at][:, None]
+        if keys is None:
+            return pattern, chosen
+        # Every position sees itself: padding that saw nothing would be no number, and spread.
+        itself = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device)
+        itself_at = itself if at is None else itself[at][:, None]
+        return pattern & keys | itself, chosen & keys | itself_at
 
     def logits(self, x: Float[Tensor, "*places width"]) -> Float[Tensor, "*places n_tokens"]:
         """[…, width] last hidden state -> […, n_tokens] logits, in the encoder's dtype."""
@@ -305,21 +147,14 @@ class Encoder(nn.Module):
         bias = self.head_bias.to(x.dtype) if self.options.biases else None
         return F.linear(x, self.embedding.to(x.dtype), bias)
 
+    def relation(self, x: Float[Tensor, "rows width"]) -> Float[Tensor, "rows 2"]:
+        """[rows, width] last hidden state of [CLS] -> logits that a pair is torn, and that it is one."""
+        return self.relation_head(torch.tanh(self.pooler(self.final_norm(x))))  # type: ignore[no-any-return]
+
     def forward(self, tokens: Int[Tensor, "rows length"], *, at: Int[Tensor, "rows targets"] | None = None,
                 visible: Bool[Tensor, "rows length"] | None = None,
+                segments: Int[Tensor, "rows length"] | None = None,
                 uniform: Uniform | None = None) -> Float[Tensor, "rows places n_tokens"]:  # fmt: skip
         """[rows, length] tokens -> [rows, length or targets, n_tokens] logits."""
-        return self.logits(self.hidden(tokens, at=at, visible=visible, uniform=uniform)[-1])
-
-
-def training_flops(options: config.Encoder, n_tokens: int, length: int) -> int:
-    """Floating-point operations of one training token in the plain model.
-
-    Three times the forward pass (Kaplan et al. 2020, arXiv 2001.08361): two operations a weight of
-    every matrix a token passes through, the head included, and 4 · length · width a layer for
-    attention's two products. What a shortcut saves is not subtracted.
-    """
-    width, inner = options.width, options.feedforward_width
-    matrices = options.layers * (4 * width * width + 2 * width * inner) + n_tokens * width
-    matrices += width * width if options.head_transform else 0
-    return 3 * (2 * matrices + options.layers * 4 * length * width)
+        states = self.hidden(tokens, at=at, visible=visible, segments=segments, uniform=uniform)
+        return self.logits(states[-1])

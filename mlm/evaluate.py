@@ -4,75 +4,99 @@ Frozen masks belong to (vocabulary, length, masking): they are drawn from a fixe
 neither the run's seed nor its arm. Dropout is off.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Int, Int8
-from numpy.typing import NDArray
+from jaxtyping import Bool
 from torch import Tensor
 
-from mlm import config, schedules
+from mlm import config, objectives, schedules
 from mlm.batches import windows
 from mlm.encoder import Encoder
-from mlm.masking import KIND_NUMBERS, corrupt
-from mlm.objectives import cross_entropies, target_positions
+from mlm.masking import KIND_NUMBERS, strategy
+from mlm.objectives import Batch, cross_entropies
 from mlm.randomness import Purpose, generator, uniform
+from mlm.sentence_pairs import PairBatch, frozen
+from mlm.shards import Shard
 
 ROWS = 64  # rows a forward pass; a constant, since it decides the last bits of a sum
 
 
-class FrozenBatch(NamedTuple):
-    """Corrupted held-out windows, ready for the encoder."""
+def corruptions(run: config.Run) -> dict[str, config.Masking]:
+    """The corruptions every run is evaluated under; its own is that of its last step.
 
-    inputs: Int[Tensor, "rows length"]
-    at: Int[Tensor, "rows targets"]
-    """Positions of the targets."""
-    originals: Int[Tensor, "rows targets"]
-    """The tokens to predict."""
-    kind: Int8[Tensor, "rows targets"]
-    """1 shown [MASK], 2 the same, 3 random, 0 filler."""
+    The yardstick selects the same targets for every run; a causal one sees what stands to their left.
+    """
+    yardstick = config.YARDSTICK
+    if run.causal:
+        yardstick = yardstick.model_copy(update={"split": config.Split(same=1.0)})
+    return {"yardstick": yardstick, "own": schedules.masking(run.masking, 1.0)}
 
 
 def freeze(
-    tokens: NDArray[Any], masking: config.Masking, length: int, begins_word: Bool[Tensor, "n_tokens"], most: int
-) -> list[FrozenBatch]:
-    """Corrupt up to `most` windows of a split, always in the same way."""
-    batches = []
-    for number, rows in enumerate(torch.split(windows(tokens, length, most), ROWS)):
-        draws = uniform(generator(0, Purpose.EVALUATION, number))
-        corrupted = corrupt(rows, masking, draws, n_tokens=len(begins_word), begins_word=begins_word)
-        at, real = target_positions(corrupted.selected)
-        kind = corrupted.kind.gather(1, at) * real
-        batches.append(FrozenBatch(corrupted.inputs, at, rows.gather(1, at), kind))
-    return batches
+    run: config.Run, data: Shard, begins_word: Bool[Tensor, "n_tokens"], most: int
+) -> dict[str, list[Batch]]:
+    """Up to `most` sequences of a split under each of a run's corruptions, always the same.
+
+    The yardstick's are windows of the text for every objective; the own of sentence pairs are such pairs.
+    """
+    found = {}
+    for name, masking in corruptions(run).items():
+        pairs: Sequence[PairBatch | None]
+        if name == "own" and run.relation is not None:
+            whole = frozen(data, run.sequence_length, run.relation, most)
+            pairs = [PairBatch(*rows) for rows in zip(*(torch.split(part, ROWS) for part in whole), strict=True)]
+            texts = torch.split(whole.tokens, ROWS)
+        else:
+            texts = torch.split(windows(data.tokens, run.sequence_length, most, run.stretch), ROWS)
+            pairs = [None] * len(texts)
+        corrupt = strategy(masking)
+        batches = []
+        for number, (tokens, pair) in enumerate(zip(texts, pairs, strict=True)):
+            draws = uniform(generator(0, Purpose.EVALUATION, number))
+            vocabulary: dict[str, Any] = {"n_tokens": len(begins_word), "begins_word": begins_word}
+            corrupted = corrupt(tokens, masking, draws, **vocabulary, step=run.steps - 1)
+            batches.append(objectives.batch(tokens, corrupted, run.causal, pair))
+        found[name] = batches
+    return found
 
 
 @torch.no_grad()
-def measure(encoder: Encoder, batches: list[FrozenBatch], device: torch.device) -> dict[str, Any]:
+def measure(encoder: Encoder, batches: list[Batch]) -> dict[str, Any]:
     """Mean loss in nats and accuracy over all targets, and by kind for the kinds that occur.
 
-    >>> measure(encoder, batches, device)  # doctest: +SKIP
+    Where there are sentence pairs, `relation` is that of the judgements whether they are one.
+
+    >>> measure(encoder, batches)  # doctest: +SKIP
     {'loss_nats': 4.2, 'accuracy': 0.31, 'mask': {'loss_nats': 4.6, 'accuracy': 0.28}, 'same': …}
     """
     kinds, losses, hits = [], [], []
-    for batch in batches:
-        originals = batch.originals.to(device)
-        logits = encoder(batch.inputs.to(device), at=batch.at.to(device))
-        real = batch.kind > 0
-        kinds.append(batch.kind[real])
-        losses.append(cross_entropies(logits, originals).cpu()[real].double())
-        hits.append((logits.argmax(-1) == originals).cpu()[real].double())
+    judged: list[tuple[Tensor, Tensor]] = []
+    device = encoder.embedding.device
+    for held in batches:
+        batch = held.to(device)
+        pairs = batch.related is not None
+        at = torch.nn.functional.pad(batch.at, (1, 0)) if pairs else batch.at
+        states = encoder.hidden(batch.inputs, at=at, visible=batch.visible, segments=batch.segments)[-1]
+        logits = encoder.logits(states[:, int(pairs) :])
+        real = held.real
+        kinds.append(held.kind[real])
+        losses.append(cross_entropies(logits, batch.targets).cpu()[real].double())
+        hits.append((logits.argmax(-1) == batch.targets).cpu()[real].double())
+        if batch.related is not None:
+            judgement = encoder.relation(states[:, 0])
+            loss = cross_entropies(judgement, batch.related)
+            judged.append((loss.cpu().double(), (judgement.argmax(-1) == batch.related).cpu().double()))
     kind, loss, hit = torch.cat(kinds), torch.cat(losses), torch.cat(hits)
-    if not len(kind):
-        return {}
-    result: dict[str, Any] = {"loss_nats": float(loss.mean()), "accuracy": float(hit.mean())}
+    result = _means(loss, hit)
     for name, number in KIND_NUMBERS.items():
         here = kind == number
-        if here.any():
-            result[name] = {"loss_nats": float(loss[here].mean()), "accuracy": float(hit[here].mean())}
+        result |= {name: found} if (found := _means(loss[here], hit[here])) else {}
+    if judged:
+        result["relation"] = _means(*(torch.cat(column) for column in zip(*judged, strict=True)))
     return result
 
 
-def corruptions(run: config.Run) -> dict[str, config.Masking]:
-    """The corruptions every run is evaluated under; its own is that of its last step."""
-    return {"yardstick": config.YARDSTICK, "own": schedules.masking(run.masking, 1.0)}
+def _means(losses: Tensor, hits: Tensor) -> dict[str, Any]:
+    return {"loss_nats": float(losses.mean()), "accuracy": float(hits.mean())} if len(losses) else {}

@@ -1,10 +1,11 @@
 """What an experiment file and a scale file may say. Loads no torch."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from mlm import config
+from mlm import config, measures
 from mlm.yaml_file import Strict
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
@@ -45,12 +46,28 @@ class Equivalence(Strict):
     margin: Annotated[float, Field(gt=0)]
 
 
+Family = Literal["primary", "secondary", "equivalence"]
+FAMILIES: tuple[Family, ...] = get_args(Family)
+
+
 class Contrasts(Strict):
     """One primary contrast; Holm's correction over the secondary ones and over the equivalences."""
 
     primary: Contrast
     secondary: list[Contrast] = []
     equivalence: list[Equivalence] = []
+
+    def stated(self) -> Iterator[tuple[Family, str, Contrast | Equivalence]]:
+        """(family, key in the file, contrast) of every one."""
+        for family in FAMILIES:
+            members = getattr(self, family)
+            if isinstance(members, list):
+                yield from ((family, f"{family}.{i}", contrast) for i, contrast in enumerate(members))
+            else:
+                yield family, family, members
+
+
+Match = Literal["tokens", "flops"]
 
 
 class Experiment(Strict):
@@ -66,8 +83,16 @@ class Experiment(Strict):
     arms: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
     seeds: Annotated[int | list[int], BeforeValidator(_seeds)]
     """A number n, meaning 0 … n - 1, or a list."""
+    match: Match = "tokens"
+    """What the arms' budgets have in common; an arm may say otherwise."""
     primary_measure: str
     contrasts: Contrasts
+
+
+class Evaluation(Strict):
+    """Windows of each held-out split that the final evaluation reads."""
+
+    sequences: Annotated[int, Field(ge=1)] = 1024
 
 
 class Probe(Strict):
@@ -77,17 +102,77 @@ class Probe(Strict):
     test_sentences: Annotated[int, Field(ge=50)] = 1500
 
 
-class Evaluation(Strict):
-    """Windows of each held-out split that the final evaluation reads."""
+class Pairs(Strict):
+    """Minimal pairs of the grammar, at least so many a kind; or those of BLiMP."""
 
-    sequences: Annotated[int, Field(ge=1)] = 1024
+    per_kind: config.Count = 200
+    file: str | None = None
+    """A .jsonl file of BLiMP or a folder of them, in the grammar's place."""
+
+
+class Reach(Strict):
+    """Held-out losses on the yardstick whose cost in tokens, operations and seconds is asked for."""
+
+    loss_nats: Annotated[list[config.Positive], Field(min_length=1)]
+
+    @property
+    def levels(self) -> list[str]:
+        """As they are called in names.
+
+        >>> Reach(loss_nats=[4.60, 4.4]).levels
+        ['4.6', '4.4']
+        """
+        return list(dict.fromkeys(f"{level:g}" for level in self.loss_nats))
+
+
+class Finetuning(Strict):
+    """How an encoder is trained on a task. Linear warm-up, then linear decay to the last step."""
+
+    restarts: config.Count = 5
+    """Trainings whose accuracies are averaged."""
+    epochs: config.Count = 3
+    batch_size: config.Count = 32
+    """Sentences."""
+    learning_rate: config.Positive = 1e-3
+    warmup_share: config.Share = 0.1
+    """Of the steps."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+
+
+TaskNames = Annotated[list[str], Field(min_length=1)]
+
+
+class Finetune(Finetuning):
+    """Fine-tuning on sentence tasks, which takes as long as a small pre-training."""
+
+    tasks: TaskNames
 
 
 class Measures(Strict):
-    """How the finished runs are measured; no part of a run's digest."""
+    """How the finished runs are measured, each measure switched on by its key; no part of a run's digest."""
 
-    evaluation: Evaluation = Evaluation()
-    probe: Probe = Probe()
+    evaluation: Evaluation | None = None
+    probe: Probe | None = None
+    pairs: Pairs | None = None
+    tasks: TaskNames | None = None
+    """Sentence probes, by the names of their files in experiments/probes."""
+    finetune: Finetune | None = None
+    reach: Reach | None = None
+    plugins: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], config.PluginPath] = {}
+    """Probes of the user's own, by name; their values are called `name.…`."""
+    over_training: list[Literal["probe", "pairs", "tasks", "plugins"]] = []
+    """Measures that are also taken of the weights that a run keeps (`checkpoints_at`)."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        on = [name for name in Measures.model_fields if name != "over_training" and getattr(self, name)]
+        if not on:
+            raise ValueError("nothing is measured; give at least `evaluation: {}`")
+        if off := [name for name in self.over_training if name not in on]:
+            raise ValueError(f"over_training: {off[0]} is not measured; give it a section of its own")
+        if taken := {*self.plugins} & {*measures.RESERVED, *(self.tasks or ())}:
+            raise ValueError(f"plugins: {min(taken)} is taken; call your probe otherwise")
+        return self
 
 
 class Wandb(Strict):
@@ -110,10 +195,12 @@ class Scale(Strict):
     experiments: Annotated[list[Name], Field(min_length=1)]
     evidence: bool
     """False marks tables, figures and the paper: smoke, not evidence."""
+    seeds_at_least: Annotated[int, Field(ge=1)] | None = None
+    """An experiment that gives a number of seeds gets at least so many."""
     seeds_at_most: Annotated[int, Field(ge=1)] | None = None
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     numerics: config.Numerics | None = None
     """Detected on the study's first machine unless stated."""
     run: dict[str, Any] = {}
-    measures: Measures = Measures()
+    measures: Measures
     wandb: Wandb = Wandb()

@@ -1,91 +1,24 @@
-"""A trained `bert` encoder and its vocabulary as a Hugging Face folder, and the way back.
+"""A trained `bert` encoder and its vocabulary as a Hugging Face folder that computes the same logits.
 
-The names are those of `BertForMaskedLM`; its token type 0, which it adds to every position, is folded
-into the positions on the way in and is zero on the way out, so logits are equal.
+A run that brought its own tokenizer gets that one's files back, and its weights in their order.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from mlm import config
+from mlm.bert_state import check_exportable, to_hugging_face
 from mlm.encoder import Encoder
 from mlm.errors import InputError
 from mlm.files import write_atomically, write_json
+from mlm.hugging_face_tokenizer import SPECIAL, Processor
+from mlm.schedules import Pattern
 from mlm.vocabulary import Tokenizer
 
-_OUTSIDE = {
-    "embedding": "bert.embeddings.word_embeddings.weight",
-    "position": "bert.embeddings.position_embeddings.weight",
-    "embedding_norm.weight": "bert.embeddings.LayerNorm.weight",
-    "embedding_norm.bias": "bert.embeddings.LayerNorm.bias",
-    "head_dense.weight": "cls.predictions.transform.dense.weight",
-    "head_dense.bias": "cls.predictions.transform.dense.bias",
-    "head_norm.weight": "cls.predictions.transform.LayerNorm.weight",
-    "head_norm.bias": "cls.predictions.transform.LayerNorm.bias",
-    "head_bias": "cls.predictions.bias",
-}
-_INSIDE = {
-    "attention_output": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "feedforward_in": "intermediate.dense",
-    "feedforward_out": "output.dense",
-    "feedforward_norm": "output.LayerNorm",
-}
-_TOKEN_TYPES = "bert.embeddings.token_type_embeddings.weight"  # noqa: S105 - a parameter's name
 
-
-def check_exportable(options: config.Encoder) -> None:
-    """Refuse what BertForMaskedLM cannot compute."""
-    wanted = {**config.PRESETS["bert"], "dropout": options.dropout}
-    other = {k: getattr(options, k) for k, v in wanted.items() if getattr(options, k) != v}
-    if other:
-        raise InputError(
-            f"encoder: BertForMaskedLM has no {', '.join(f'{k}: {v}' for k, v in other.items())}; "
-            "only `preset: bert` without changes to its shape can be exported"
-        )
-
-
-def to_hugging_face(encoder: Encoder) -> dict[str, Tensor]:
-    """State of a BertForMaskedLM with the same logits."""
-    check_exportable(encoder.options)
-    own = {name: tensor.detach().cpu() for name, tensor in encoder.named_parameters()}
-    width = encoder.options.width
-    state = {there: own[here].clone() for here, there in _OUTSIDE.items()}
-    state[_TOKEN_TYPES] = torch.zeros(2, width)
-    for layer in range(encoder.options.layers):
-        here, there = f"blocks.{layer}", f"bert.encoder.layer.{layer}"
-        for part in ("weight", "bias"):
-            projections = own[f"{here}.query_key_value.{part}"].chunk(3)
-            for name, tensor in zip(("query", "key", "value"), projections, strict=True):
-                state[f"{there}.attention.self.{name}.{part}"] = tensor.clone()
-            for mine, theirs in _INSIDE.items():
-                state[f"{there}.{theirs}.{part}"] = own[f"{here}.{mine}.{part}"].clone()
-    return state
-
-
-@torch.no_grad()
-def from_hugging_face(state: dict[str, Tensor], encoder: Encoder) -> None:
-    """Fill an encoder of the `bert` preset from a BertForMaskedLM's state."""
-    check_exportable(encoder.options)
-    own = dict(encoder.named_parameters())
-    for here, there in _OUTSIDE.items():
-        own[here].copy_(state[there])
-    own["position"].add_(state[_TOKEN_TYPES][0])
-    for layer in range(encoder.options.layers):
-        here, there = f"blocks.{layer}", f"bert.encoder.layer.{layer}"
-        for part in ("weight", "bias"):
-            projections = [state[f"{there}.attention.self.{n}.{part}"] for n in ("query", "key", "value")]
-            own[f"{here}.query_key_value.{part}"].copy_(torch.cat(projections))
-            for mine, theirs in _INSIDE.items():
-                own[f"{here}.{mine}.{part}"].copy_(state[f"{there}.{theirs}.{part}"])
-
-
-def model_configuration(options: config.Encoder, n_tokens: int) -> dict[str, Any]:
-    """The content of config.json."""
+def model_configuration(options: config.Encoder, n_tokens: int, pad: int = config.PAD) -> dict[str, Any]:
+    """The content of config.json; `pad` is the padding's id there."""
     return {
         "architectures": ["BertForMaskedLM"],
         "model_type": "bert",
@@ -100,13 +33,19 @@ def model_configuration(options: config.Encoder, n_tokens: int) -> dict[str, Any
         "attention_probs_dropout_prob": options.dropout,
         "layer_norm_eps": 1e-12,
         "type_vocab_size": 2,
-        "pad_token_id": config.PAD,
+        "pad_token_id": pad,
         "tie_word_embeddings": True,
     }
 
 
-def export(encoder: Encoder, tokenizer: Tokenizer, kind: str, folder: Path) -> None:
+def export(encoder: Encoder, tokenizer: Tokenizer, kind: str, folder: Path) -> str:
     """Write a folder that `AutoModelForMaskedLM` and `AutoTokenizer` load.
+
+    Args:
+        kind: of a vocabulary that was trained here, the model's.
+
+    Returns:
+        What was written, and what was left out, in a line.
 
     Raises:
         InputError: BertForMaskedLM cannot compute this encoder, or the folder has other content.
@@ -114,22 +53,35 @@ def export(encoder: Encoder, tokenizer: Tokenizer, kind: str, folder: Path) -> N
     import safetensors.torch
 
     check_exportable(encoder.options)
+    if encoder.pattern != Pattern():
+        raise InputError("attention: BertForMaskedLM has no such pattern; its positions attend to all others")
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: is not empty; name a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    content = safetensors.torch.save(to_hugging_face(encoder), {"format": "pt"})
+    content = safetensors.torch.save(to_hugging_face(encoder, tokenizer.original), {"format": "pt"})
     write_atomically(folder / "model.safetensors", content)
-    write_json(folder / "config.json", model_configuration(encoder.options, tokenizer.size))
-    write_atomically(folder / "tokenizer.json", fast_tokenizer(tokenizer, kind))
-    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": encoder.options.max_positions,
-            **dict(zip(names, config.SPECIAL_TOKENS, strict=True)),
-        },
-    )
+    configuration = model_configuration(encoder.options, tokenizer.size, tokenizer.original[config.PAD])
+    write_json(folder / "config.json", configuration)
+    if isinstance(tokenizer.processor, Processor):
+        files = tokenizer.processor.files
+    else:
+        files = _tokenizer_files(tokenizer, kind, encoder.options.max_positions)
+    for name, text in files.items():
+        write_atomically(folder / name, text)
+    left = "; without the head that judges sentence pairs" if encoder.options.segments else ""
+    return f"{folder}: load it with AutoModelForMaskedLM and AutoTokenizer{left}"
+
+
+def _tokenizer_files(tokenizer: Tokenizer, kind: str, max_positions: int) -> dict[str, str]:
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_positions,
+        **dict(zip(SPECIAL, config.SPECIAL_TOKENS, strict=True)),
+    }
+    return {
+        "tokenizer.json": fast_tokenizer(tokenizer, kind),
+        "tokenizer_config.json": json.dumps(settings, indent=2) + "\n",
+    }
 
 
 def fast_tokenizer(tokenizer: Tokenizer, kind: str) -> str:

@@ -26,13 +26,8 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
     for number, segment in enumerate(text.split("[MASK]")):
         if number:
             ids.append(config.MASK)
-        pieces = tokenizer.encode(segment) if segment else []
-        if number and pieces and not segment[0].isspace() and not tokenizer.keeps_line_ends:
-            # The encoder sets a blank before every text; here none was written.
-            bare = tokenizer.pieces[pieces[0]].removeprefix("▁")
-            there = [tokenizer.processor.piece_to_id(bare)] if bare else []
-            pieces = [i for i in there if i != config.UNK] + pieces[1:] if there != [config.UNK] else pieces
-        ids.extend(pieces)
+        if segment:
+            ids.extend(tokenizer.encode_joined(segment) if number else tokenizer.encode(segment))
     return ids
 
 

@@ -206,17 +206,36 @@ def generate(lexicon: Lexicon, per_kind: int) -> list[tuple[str, str, str]]:
     return result
 
 
-def prepare(corpus_folder: Path, path: Path, per_kind: int) -> None:
-    """Write at least `per_kind` pairs a kind, of words that the corpus's training split shows often."""
+def of_corpus(corpus_folder: Path, per_kind: int) -> list[Pair]:
+    """At least `per_kind` pairs a kind, of words that the corpus's training split shows often."""
     corpus.verify(corpus_folder)
     occurrences = count_words(text for _, text in corpus.read(corpus_folder, "train"))
     lexicon = choose(occurrences, str(corpus_folder / "train.jsonl"))
+    made = generate(lexicon, per_kind)
+    return [Pair(*pair, f"pair {number}") for number, pair in enumerate(made, start=1)]
+
+
+def write(pairs: list[Pair], path: Path) -> None:
+    """Write a file of pairs in BLiMP's format."""
     lines = [
-        {"sentence_good": good, "sentence_bad": bad, "linguistics_term": KINDS[kind], "UID": kind,
-         "pairID": str(number)}
-        for number, (kind, good, bad) in enumerate(generate(lexicon, per_kind))
+        {"sentence_good": pair.good, "sentence_bad": pair.bad, "linguistics_term": KINDS.get(pair.kind, ""),
+         "UID": pair.kind, "pairID": str(number)}
+        for number, pair in enumerate(pairs)
     ]  # fmt: skip
     write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def files(path: Path) -> list[Path]:
+    """A file of pairs, or all .jsonl files of a folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    if path.is_dir():
+        return sorted(path.glob("*.jsonl"))
+    if not path.exists():
+        raise InputError(f"{path}: no such file; `python -m mlm grammar CORPUS {path}` writes one")
+    return [path]
 
 
 def read(path: Path) -> list[Pair]:
@@ -225,16 +244,13 @@ def read(path: Path) -> list[Pair]:
     Raises:
         InputError: there is no pair, or a line is not one; names file and line.
     """
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    pairs = [pair for file in files for pair in _read(file)]
+    pairs = [pair for file in files(path) for pair in _read(file)]
     if not pairs:
         raise InputError(f"{path}: holds no pair; give one of BLiMP's .jsonl files, or a folder of them")
     return pairs
 
 
 def _read(path: Path) -> Iterator[Pair]:
-    if not path.exists():
-        raise InputError(f"{path}: no such file; `python -m mlm grammar CORPUS {path}` writes one")
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         where = f"{path}, line {number}"
         try:

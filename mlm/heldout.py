@@ -4,7 +4,7 @@ import torch
 
 from mlm import config, measures
 from mlm.encoder import Encoder
-from mlm.evaluate import corruptions, freeze
+from mlm.evaluate import freeze
 from mlm.evaluate import measure as measure_batches
 from mlm.shards import Shard
 
@@ -19,13 +19,10 @@ def measure(
         sequences: windows of each held-out split, at most.
     """
     values: dict[str, float] = {}
-    begins = torch.tensor(begins_word)
     for split in measures.SPLITS:
-        for name, masking in corruptions(run).items():
-            tokens = data[split].tokens
-            batches = freeze(tokens, masking, run.sequence_length, begins, sequences)
-            result = measure_batches(encoder, batches, encoder.embedding.device)
-            if name == "yardstick":  # every target shows [MASK]: a breakdown would say the same twice
-                result.pop("mask", None)
+        for name, batches in freeze(run, data[split], torch.tensor(begins_word), sequences).items():
+            result = measure_batches(encoder, batches)
+            if name == "yardstick":  # every target shows the same kind: a breakdown would say it twice
+                result = {key: result[key] for key in measures.QUANTITIES}
             values |= dict(measures.flatten(f"{split}.{name}", result))
     return values

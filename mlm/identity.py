@@ -1,12 +1,18 @@
 """What makes two results the same: digests of data, of configuration and of the code behind them."""
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
+import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from mlm.errors import InputError
 
 PACKAGE = Path(__file__).parent
 
@@ -21,9 +27,9 @@ def digest(content: Any) -> str:
     return hashlib.sha256(canonical(content).encode()).hexdigest()[:16]
 
 
-@functools.cache
-def _tree(module: str) -> str:
-    tree = ast.parse((PACKAGE.parent / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+def syntax(source: str | bytes) -> str:
+    """What Python source does, as text: its syntax tree without comments, docstrings and layout."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -41,6 +47,11 @@ def _tree(module: str) -> str:
 
 
 @functools.cache
+def _tree(module: str) -> str:
+    return syntax((PACKAGE.parent / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+
+
+@functools.cache
 def code_hash(modules: tuple[str, ...], packages: tuple[str, ...] = ()) -> str:
     """Digest of what modules do and of the versions of the packages they stand on.
 
@@ -48,3 +59,76 @@ def code_hash(modules: tuple[str, ...], packages: tuple[str, ...] = ()) -> str:
     """
     versions = {name: importlib.metadata.version(name) for name in packages}
     return digest({"trees": {name: _tree(name) for name in modules}, "versions": versions})
+
+
+def source_digest(module: str) -> str:
+    """Digest of what a module outside this package does; nothing is imported for it.
+
+    Followed through `import` statements are the modules of its own package and those beside it in the same
+    folder; neither installed packages nor this one.
+
+    Raises:
+        InputError: there is no Python source.
+    """
+    if (first := _source(module)) is None:
+        raise InputError(f"`{module}` has no Python source to make a digest of; wrap it in a function")
+    trees: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        file = _source(name)
+        package = name.rpartition(".")[0]
+        same = name.partition(".")[0] == module.partition(".")[0]
+        beside = file and _folder(name, file) == _folder(module, first)
+        followed = file and is_users(file) and (same or beside)
+        if file and name not in trees and (followed or name == module):
+            source = file.read_bytes()
+            try:
+                trees[name] = syntax(source)
+            except (SyntaxError, ValueError) as error:
+                raise InputError(f"{file}: cannot be read as Python: {error}; correct it") from None
+            waiting += _imports(ast.parse(source), name if file.stem == "__init__" else package)
+        if package:
+            waiting.append(package)  # it is imported before what is in it
+    return digest(trees)
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Full names of all modules, and of what might be one, that a module of `package` imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            with contextlib.suppress(ImportError):  # beyond the top, in a function never called
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _source(module: str) -> Path | None:
+    """The file of a module; found without importing it or the packages it is in."""
+    top, *inner = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # __main__
+        return None
+    if spec is None:
+        return None
+    if inner:
+        stems = [Path(folder, *inner) for folder in spec.submodule_search_locations or ()]
+        files = [file for stem in stems for file in (stem / "__init__.py", stem.with_suffix(".py"))]
+    else:
+        files = [Path(spec.origin or "")]
+    return next((file for file in files if file.suffix == ".py" and file.is_file()), None)
+
+
+def _folder(module: str, file: Path) -> Path:
+    """The folder that a module's top-level package or module lies in."""
+    return file.parents[module.count(".") + (file.stem == "__init__")]
+
+
+def is_users(file: Path) -> bool:
+    """Whether a file is the user's own and none of an installed package, of Python or of this package."""
+    installed = {"site-packages", "dist-packages"} & set(file.parts) or not file.is_file()
+    return not installed and not any(
+        file.is_relative_to(folder) for folder in (sysconfig.get_path("stdlib"), PACKAGE)
+    )

@@ -19,3 +19,8 @@ def tables(scale: str, experiment: str) -> Path:
 def figures(scale: str, experiment: str) -> Path:
     """Folder of an experiment's figures."""
     return RESULTS / scale / "figures" / experiment
+
+
+def kept_weights(run: Path, step: int) -> Path:
+    """Where a run's folder keeps its weights of a step, if its `checkpoints_at` asks for it."""
+    return run / "kept" / f"{step:012d}.safetensors"

@@ -4,6 +4,9 @@ A masked language model gives no probability of a sentence; the sum of log P(tok
 token masked in turn, ranks sentences in its place (Salazar et al. 2020, arXiv 1910.14659). Within a word
 of several tokens the ones to the right are masked too, or they would give the token away and rare words
 look likely: `word-l2r` of Kauf & Ivanova 2023 (arXiv 2305.10588).
+
+A causal encoder does give one: each token from those to its left, the first from the [SEP] that ends what
+was before it.
 """
 
 from collections.abc import Sequence
@@ -43,7 +46,7 @@ def pseudo_log_likelihoods(
         InputError: a sentence has more tokens than the encoder has positions.
     """
     encoded = [tokenizer.encode(sentence) for sentence in sentences]
-    limit = encoder.options.max_positions
+    limit = encoder.options.max_positions - int(encoder.pattern.causal)
     for sentence, one in zip(sentences, encoded, strict=True):
         if len(one) > limit:
             raise InputError(
@@ -55,7 +58,8 @@ def pseudo_log_likelihoods(
     sentence_of, at = np.nonzero((words >= 0) & (ids >= config.N_SPECIAL))
     trained_in, encoder.dtype = encoder.dtype, torch.float32
     try:
-        values = _scores(encoder, ids, words, sentence_of, at)
+        score = _causal_scores if encoder.pattern.causal else _scores
+        values = score(encoder, ids, words, sentence_of, at)
     finally:
         encoder.dtype = trained_in
     counts = words.max(1, initial=-1) + 1  # words a sentence
@@ -95,6 +99,28 @@ def _scores(
         begin += len(batch)
         progress.add(len(batch))
     return values
+
+
+@torch.no_grad()
+def _causal_scores(
+    encoder: Encoder,
+    ids: NDArray[np.int64],
+    words: NDArray[np.int64],
+    sentence_of: NDArray[np.int64],
+    at: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """[tokens] log-probability of each token ids[sentence_of, at] given those before it."""
+    before = np.concatenate([np.full((len(ids), 1), config.SEP), ids[:, :-1]], 1)
+    longest = int((words >= 0).sum(1).max(initial=1))
+    rows = max(1, TOKENS // longest)
+    device = encoder.embedding.device
+    values = np.zeros_like(ids, np.float64)
+    for begin in range(0, len(ids), rows):
+        logits = encoder(torch.from_numpy(before[begin : begin + rows]).to(device)).float()
+        target = torch.from_numpy(ids[begin : begin + rows]).to(device)
+        values[begin : begin + rows] = -cross_entropy(logits.mT, target, reduction="none").cpu().numpy()
+    scored: NDArray[np.float64] = values[sentence_of, at]
+    return scored
 
 
 def masked_copies(words: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.bool_]:

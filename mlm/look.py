@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlm import colour, config, layout, schedules, shards, single, status, yaml_file
+from mlm import colour, config, layout, projection, schedules, shards, single, status, yaml_file
 from mlm import runs as run_folders
 from mlm.errors import InputError
 from mlm.files import read_json
@@ -69,7 +69,7 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
     import torch
 
     from mlm.batches import windows
-    from mlm.masking import corrupt
+    from mlm.masking import strategy
     from mlm.randomness import Purpose, generator, uniform
 
     held_out = shards.read(run.shards, run.vocabulary)["validation"].tokens
@@ -79,8 +79,9 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
         raise InputError(f"text: {text!r} has no tokens; write a few words")
     shown = torch.tensor([ids]) if text else many[:1]
     styles = {0: "dim", 1: "bold blue", 2: "bold green", 3: "bold red"}
-    vocabulary: Any = {"n_tokens": tokenizer.size, "begins_word": torch.tensor(tokenizer.begins_word)}
-    one = corrupt(shown, masking, uniform(generator(seed, Purpose.PROMPTS)), **vocabulary)
+    corrupt = strategy(masking)
+    stated: Any = {"n_tokens": tokenizer.size, "begins_word": torch.tensor(tokenizer.begins_word), "step": 0}
+    one = corrupt(shown, masking, uniform(generator(seed, Purpose.PROMPTS)), **stated)
     line = Text()
     for original, written, kind in zip(
         shown[0].tolist(), one.inputs[0].tolist(), one.kind[0].tolist(), strict=True
@@ -96,7 +97,7 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
             ("masked ", styles[1]), ("same ", styles[2]), ("random ", styles[3]), ("(original)", "dim italic")
         )
     )
-    every = corrupt(many, masking, uniform(generator(seed, Purpose.PROMPTS, 1)), **vocabulary)
+    every = corrupt(many, masking, uniform(generator(seed, Purpose.PROMPTS, 1)), **stated)
     table = Table("", "asked for", "realised", title=f"{many.numel():,} held-out tokens", title_justify="left")
     eligible = int((many >= config.N_SPECIAL).sum())
     selected = int(every.selected.sum())
@@ -135,6 +136,6 @@ def runs(select: str) -> None:
 
 def _measured(run: RunFolder) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for path in sorted(run.path.glob("evaluation-*.json")) + sorted(run.path.glob("probe-*.json")):
+    for path in projection.measures(run):
         values |= read_json(path, "delete it and run the pipeline again")["values"]
     return values

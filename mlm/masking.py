@@ -12,14 +12,14 @@ The procedure of Devlin et al. 2018, with the request realised exactly in expect
 Ordinary is every token but the protected ones; special tokens are never selected and never drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Int, Int8
 from torch import Tensor
 
-from mlm import config
+from mlm import config, plugins
 from mlm.randomness import Uniform
 from mlm.selection import select, select_tokens
 
@@ -35,9 +35,22 @@ class Corrupted(NamedTuple):
     """bool, the targets: positions whose original token is to be predicted; all selected unless told."""
     kind: Int8[Tensor, "rows length"]
     """int8 at every position: 0 not selected, 1 shown [MASK], 2 the same, 3 random."""
+    labels: Int[Tensor, "rows length"] | None = None
+    """int64, what is to be predicted; the original tokens, unless a strategy of the user's says otherwise."""
 
 
 KIND_NUMBERS = {"mask": 1, "same": 2, "random": 3}
+
+Strategy = Callable[..., Corrupted]
+"""(tokens, masking, uniform, *, n_tokens, begins_word, step) -> Corrupted"""
+
+
+def strategy(masking: config.Masking) -> Strategy:
+    """`corrupt`, or the user's function in its place."""
+    if masking.strategy is None:
+        return corrupt
+    found: Strategy = plugins.load(masking.strategy, "strategy", "masking.strategy")
+    return found
 
 
 def corrupt(
@@ -46,9 +59,10 @@ def corrupt(
     uniform: Uniform,
     *,
     n_tokens: int,
+    begins_word: Bool[Tensor, "n_tokens"] | None = None,
+    step: int = 0,
     mask_token: int = config.MASK,
     protected: Sequence[int] = range(config.N_SPECIAL),
-    begins_word: Bool[Tensor, "n_tokens"] | None = None,
 ) -> Corrupted:
     """Corrupt a batch; `tokens` is left as it is.
 
@@ -57,9 +71,10 @@ def corrupt(
         masking: rate, selection, unit and split, constant.
         uniform: source of uniform draws, the only randomness.
         n_tokens: size of the vocabulary.
+        begins_word: [n_tokens] bool, the tokens that begin a word; needed for words and spans.
+        step: of the training; strategies of the user's may heed it, this one does not.
         mask_token: id of [MASK].
         protected: ids never selected and never drawn.
-        begins_word: [n_tokens] bool, the tokens that begin a word; needed for words and spans.
     """
     eligible = torch.ones_like(tokens, dtype=torch.bool)
     for token in protected:

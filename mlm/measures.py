@@ -4,7 +4,8 @@ Names read from the general to the special, with the unit last:
 `test.yardstick.loss_nats`, `validation.own.random.accuracy`, `probe.layer_2.accuracy`.
 """
 
-from collections.abc import Iterator
+import fnmatch
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 SPLITS = ("validation", "test")
@@ -12,24 +13,26 @@ CORRUPTIONS = ("yardstick", "own")
 """`yardstick`: 15 %, all [MASK], the same for every arm; `own`: as the arm was trained."""
 KINDS = ("mask", "same", "random")
 QUANTITIES = ("loss_nats", "accuracy")
+COSTS = ("tokens", "flops", "seconds", "censored")
+"""Of reaching a loss; censored where it was not reached. Seconds differ between machines and are kept apart."""
+BESIDE = ("untrained", "reference", "count")
+"""What the names of values begin with that belong to no arm."""
+RESERVED = (*SPLITS, *BESIDE, "train", "training", "realised", "probe", "pairs", "finetune", "reach")
+"""First words of names, which a probe of the user's own cannot have."""
 
 
-def names(layers: int) -> list[str]:
-    """Every measure of a run whose encoder has `layers` layers."""
-    found = [
-        f"{split}.{corruption}.{kind}{quantity}"
-        for split in SPLITS
-        for corruption in CORRUPTIONS
-        for kind in ("", *(f"{k}." for k in KINDS if corruption == "own"))
-        for quantity in QUANTITIES
-    ]
-    probes = ["probe", *(f"probe.layer_{layer}" for layer in range(layers + 1))]
-    return found + [f"{probe}.{what}" for probe in probes for what in ("accuracy", "ambiguous_accuracy")]
+def known(name: str, names: Iterable[str]) -> bool:
+    """Whether a name is among those a run can have; `mine.*` stands for whatever a plug-in calls its values.
+
+    >>> known("mine.depth", ["probe.accuracy", "mine.*"]), known("probe.depth", ["probe.accuracy", "mine.*"])
+    (True, False)
+    """
+    return any(fnmatch.fnmatchcase(name, one) for one in names)
 
 
 def better(measure: str) -> Literal["higher", "lower"]:
     """Which way is good."""
-    return "lower" if measure.endswith("loss_nats") else "higher"
+    return "lower" if measure.rsplit(".", 1)[-1] in ("loss_nats", *COSTS) else "higher"
 
 
 def flatten(prefix: str, result: dict[str, Any]) -> Iterator[tuple[str, float]]:

@@ -1,9 +1,57 @@
-"""What is predicted, and its loss in nats."""
+"""What is predicted, and its loss in nats.
+
+Masked language modelling (Devlin et al. 2018): the original tokens at the selected positions. Causal: every
+token from those to its left, by the same encoder under a causal pattern. Next sentence (NSP, ibid.) and
+sentence order (SOP, Lan et al. 2019, arXiv 1909.11942): from [CLS], whether a pair of segments is one.
+"""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
+
+from mlm import config, plugins
+from mlm.encoder import Encoder
+from mlm.masking import Corrupted
+from mlm.randomness import Uniform
+from mlm.sentence_pairs import PairBatch
+
+
+class Batch(NamedTuple):
+    """A batch ready for the encoder; in a rectangle of targets, fillers stand behind a row's own."""
+
+    inputs: Int[Tensor, "rows length"]
+    """int64, what the encoder sees."""
+    at: Int[Tensor, "rows targets"]
+    """int64 positions whose state predicts: the targets', or for a causal objective those before them."""
+    targets: Int[Tensor, "rows targets"]
+    """int64 tokens to predict."""
+    real: Bool[Tensor, "rows targets"]
+    """bool, False at fillers, which no loss may count."""
+    kind: Int8[Tensor, "rows targets"]
+    """int8: 1 shown [MASK], 2 the same, 3 random; 0 at fillers."""
+    segments: Int[Tensor, "rows length"] | None = None
+    """int64 0 or 1, of sentence pairs."""
+    visible: Bool[Tensor, "rows length"] | None = None
+    """bool, False at padding, of sentence pairs."""
+    related: Int[Tensor, "rows"] | None = None
+    """int64, 1 where a pair is one; of sentence pairs."""
+
+    def rows(self, begin: int, end: int) -> "Batch":
+        """Some rows of the batch."""
+        parts: list[Any] = [None if part is None else part[begin:end] for part in self]
+        return Batch(*parts)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch where it is computed; copies to a GPU do not wait."""
+        if device.type == "cpu":
+            return self
+        parts: list[Any] = [
+            None if part is None else part.pin_memory().to(device, non_blocking=True) for part in self
+        ]
+        return Batch(*parts)
 
 
 def target_positions(
@@ -25,6 +73,30 @@ def target_positions(
     return at, real
 
 
+def batch(
+    tokens: Int[Tensor, "rows length"], corrupted: Corrupted, causal: bool, pairs: PairBatch | None = None
+) -> Batch:
+    """What the encoder is to see and to predict of corrupted tokens.
+
+    Args:
+        tokens: [rows, length] as they were.
+        causal: targets are predicted from the position before them; the first of a row has none.
+        pairs: the sentence pairs that the tokens are, if they are.
+    """
+    predicted = corrupted.predicted
+    if causal:
+        predicted = predicted.clone()
+        predicted[:, 0] = False
+    at, real = target_positions(predicted)
+    labels = tokens if corrupted.labels is None else corrupted.labels
+    made = Batch(corrupted.inputs, at, labels.gather(1, at), real, corrupted.kind.gather(1, at) * real)
+    if causal:
+        made = made._replace(at=(at - 1).clamp(min=0))
+    if pairs is not None:
+        made = made._replace(segments=pairs.segments, visible=pairs.visible, related=pairs.related)
+    return made
+
+
 def cross_entropies(
     logits: Float[Tensor, "*places n_tokens"], targets: Int[Tensor, "*places"]
 ) -> Float[Tensor, "*places"]:
@@ -33,19 +105,65 @@ def cross_entropies(
     return flat.view(targets.shape)
 
 
-def masked_lm_loss(
-    logits: Float[Tensor, "rows targets n_tokens"],
-    targets: Int[Tensor, "rows targets"],
-    real: Bool[Tensor, "rows targets"],
-) -> Float[Tensor, ""]:
-    """Mean negative log-likelihood over a batch's targets, in nats; 0 for a batch without any.
+@runtime_checkable
+class Objective(Protocol):
+    """Terms of a loss, each a sum in nats over items and their number.
 
-    Every target of the batch has the same weight: a row may have none.
+    The loss of a batch is the sum over its terms of sum / number: a batch may then be computed in parts.
+    """
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Items of each term in a batch; a term without any counts nothing."""
+
+    def sums(self, encoder: Encoder, batch: Batch, uniform: Uniform | None) -> dict[str, Tensor]:
+        """The same terms, summed over the items of a batch or of some of its rows."""
+
+
+class Prediction:
+    """The built-in objectives: tokens, whether the pair is one, or both.
 
     Args:
-        logits: [rows, targets, n_tokens].
-        targets: [rows, targets] original tokens.
-        real: [rows, targets] bool, False at fillers.
+        tokens: predict the targets.
+        relation: judge the pair, from its [CLS].
     """
-    losses = cross_entropies(logits, targets)
-    return (losses * real).sum() / real.sum().clamp(min=1)
+
+    def __init__(self, tokens: bool, relation: bool) -> None:
+        self.tokens, self.relation = tokens, relation
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Targets, and pairs."""
+        counted = {"tokens": batch.real.sum()} if self.tokens else {}
+        if self.relation:
+            counted["relation"] = torch.tensor(len(batch.inputs))
+        return counted
+
+    def sums(self, encoder: Encoder, batch: Batch, uniform: Uniform | None) -> dict[str, Tensor]:
+        """Cross-entropies of the targets and of the judgements."""
+        at = batch.at if self.tokens else batch.at[:, :0]
+        if self.relation:
+            at = F.pad(at, (1, 0))  # position 0, where [CLS] stands
+        states = encoder.hidden(
+            batch.inputs, at=at, visible=batch.visible, segments=batch.segments, uniform=uniform
+        )[-1]
+        summed = {}
+        if self.tokens:
+            losses = cross_entropies(encoder.logits(states[:, int(self.relation) :]), batch.targets)
+            summed["tokens"] = (losses * batch.real).sum()
+        if self.relation:
+            assert batch.related is not None
+            summed["relation"] = cross_entropies(encoder.relation(states[:, 0]), batch.related).sum()
+        return summed
+
+
+def objective(run: config.Run) -> Objective:
+    """The objective that a run states."""
+    if ":" in run.objective:
+        found: Objective = plugins.load(run.objective, "objective", "objective")
+        return found
+    parts = run.objective.split("+")
+    return Prediction(tokens=bool({"mlm", "causal"} & set(parts)), relation=run.relation is not None)
+
+
+def mean_loss(summed: dict[str, Tensor], counted: dict[str, Tensor]) -> Float[Tensor, ""]:
+    """Sum over the terms of sum / number, in nats; a term without items is 0."""
+    return torch.stack([summed[term] / counted[term].clamp(min=1) for term in counted]).sum()

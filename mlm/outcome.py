@@ -9,6 +9,7 @@ from typing import Any
 
 from mlm import sources
 from mlm.files import file_sha256, read_json, write_json
+from mlm.layout import kept_weights
 from mlm.runs import RunFolder
 
 PACKAGES = ("torch", "numpy", "sentencepiece", "safetensors", "pydantic")
@@ -25,7 +26,7 @@ def write(run: RunFolder, trained: dict[str, Any], wall_seconds: float, device: 
         **trained,
         "wall_seconds": round(wall_seconds, 3),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "files": {name: file_sha256(run.path / name) for name in WRITTEN},
+        "files": {name: file_sha256(run.path / name) for name in (*WRITTEN, *_kept(run, trained["steps"]))},
         "code": run.record["code"],
         "git": git(),
         "versions": {"python": platform.python_version(), **versions},
@@ -46,6 +47,11 @@ def write(run: RunFolder, trained: dict[str, Any], wall_seconds: float, device: 
     }  # fmt: skip
     write_json(run.path / "run.json", outcome)
     return outcome
+
+
+def _kept(run: RunFolder, steps: int) -> list[str]:
+    kept = (kept_weights(run.path, step) for step in run.config.kept_steps if step <= steps)
+    return [str(path.relative_to(run.path)) for path in kept]
 
 
 def git() -> dict[str, Any]:

@@ -3,15 +3,19 @@
 import contextlib
 import fcntl
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlm import config, devices, identity, tracking
+from mlm import devices, identity, tracking
+from mlm.config import Run
 from mlm.errors import InputError
 from mlm.layout import RESULTS
-from mlm.study import MEASURES, Data, PlannedRun, load_study
+from mlm.measured import Measured
+from mlm.planner import load_study
+from mlm.study import Data, PlannedRun
 
 KNOWN = ("scale",)
 
@@ -31,17 +35,15 @@ class Plan:
                 raise InputError(f"--config {unknown[0]}: unknown key; known keys: {', '.join(KNOWN)}")
             self.study = load_study(str(settings.get("scale") or "laptop"))
             tracking.environment(self.study.scale_name, os.environ)
-            self.files = {name: self.study.measure_file(name) for name in MEASURES}
-            self.probe_data = self.study.probe_data
             self._lock = _say_alive()
         runs = self.study.runs.values()
         data = [run.data for run in runs]
+        self.measures = self.study.measures
+        self.untrained_measures = [one for one in self.measures if one.of_untrained]
         self.corpora = {d.corpus.name: d.corpus_file.stem for d in data}
         self.of_vocabulary: dict[str, Data] = {d.vocabulary.parent.name: d for d in data}
         self.of_shards: dict[str, Data] = {d.shards.name: d for d in data}
-        self.vocabularies: dict[str, config.Vocabulary] = {
-            run.data.vocabulary.parent.name: run.config.vocabulary for run in runs
-        }
+        self.vocabularies: dict[str, Run] = {run.data.vocabulary.parent.name: run.config for run in runs}
         self.of_untrained: dict[str, PlannedRun] = {
             cell.untrained: self.study.runs[cell.digest] for cell in self.study.cells
         }
@@ -52,14 +54,39 @@ class Plan:
             devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
 
+    def vocabulary(self, name: str) -> str:
+        """What `python -m mlm vocabulary` is told of the vocabulary in a folder."""
+        run = self.vocabularies[name]
+        if run.tokenizer:
+            return shlex.join(["--tokenizer", run.tokenizer])
+        return shlex.join(["--kind", run.vocabulary.kind, "--size", str(run.vocabulary.size)])
+
+    def pairs(self) -> str:
+        """What `python -m mlm grammar` is told of the minimal pairs."""
+        asked = self.study.scale.measures.pairs
+        if asked is None:
+            return ""
+        return shlex.join(["--file", asked.file] if asked.file else ["--per-kind", str(asked.per_kind)])
+
+    def data(self, measures: list[Measured], run: PlannedRun) -> list[str]:
+        """The prepared files that measures of a run read."""
+        found = (one.data(run.data.vocabulary.parent.name) for one in measures)
+        return list(dict.fromkeys(path for path in found if path))
+
+    def words(self, measures: list[Measured], run: PlannedRun, untrained: str = "") -> str:
+        """What `python -m mlm measure` is told of a run, or of its encoder before the first step."""
+        folder = RESULTS / "untrained" / untrained if untrained else run.folder
+        return " ".join(one.words(str(folder), run.data.vocabulary.parent.name) for one in measures)
+
     def measured(self, experiment: str) -> list[str]:
         """Every file that an experiment's results are collected from."""
         found: dict[Path, None] = {}
         for cell in self.study.cells:
             if cell.experiment == experiment:
-                folder = RESULTS / "runs" / cell.digest
-                found |= dict.fromkeys((folder / "trained", *(folder / file for file in self.files.values())))
-                found[RESULTS / "untrained" / cell.untrained / self.files["probe"]] = None
+                folder, untrained = RESULTS / "runs" / cell.digest, RESULTS / "untrained" / cell.untrained
+                files = [folder / one.file for one in self.measures]
+                files += [untrained / one.file for one in self.untrained_measures]
+                found |= dict.fromkeys((folder / "trained", *files))
         return [str(path) for path in found]
 
     def tracked(self, experiment: str) -> str:
@@ -67,7 +94,7 @@ class Plan:
         return str(self.study.folder / "wandb" / f"{experiment}.json")
 
     def stated(self, experiment: str) -> str:
-        """Digest of what the study says of an experiment: arms, contrasts, runs."""
+        """Digest of what the study says of an experiment: arms, contrasts, measures, runs."""
         record = self.study.record()
         index = [cell for cell in record["index"] if cell["experiment"] == experiment]
         return identity.digest([record["evidence"], record["experiments"][experiment], index])

@@ -29,6 +29,8 @@ class Purpose(IntEnum):
     EVALUATION = 5
     PROMPTS = 6
     PAIRS = 7
+    SENTENCES = 8
+    FINETUNING = 9
 
 
 def generator(seed: int, purpose: Purpose, step: int = 0, name: str = "") -> np.random.Generator:

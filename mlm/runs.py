@@ -10,7 +10,7 @@ from mlm import devices, identity
 from mlm.config import Numerics, Run
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json
-from mlm.layout import EXPERIMENTS, RESULTS
+from mlm.layout import EXPERIMENTS, RESULTS, kept_weights
 from mlm.study import untrained_digest
 
 if TYPE_CHECKING:
@@ -101,17 +101,31 @@ class RunFolder:
         devices.check(self.numerics, str(self.path / "config.json"))
         return devices.prepare(self.numerics)
 
-    def encoder(self, trained: bool = True) -> "Encoder":
-        """The run's encoder, with its final weights or as it was before the first step."""
+    def encoder(self, trained: bool = True, step: int | None = None) -> "Encoder":
+        """The run's encoder with its final weights, with those kept after a step, or before the first step."""
         device, dtype = self.compute()
         from mlm.checkpoint import load_weights
-        from mlm.encoder import Encoder
+        from mlm.model import build
 
-        encoder = Encoder(self.config.encoder, self.tokenizer().size, self.config.seed, dtype)
-        if trained:
+        encoder = build(self.config, self.tokenizer(), dtype)
+        if step is not None:
+            load_weights(self.kept(step), encoder)
+        elif trained:
             self.outcome()
             load_weights(self.path / "weights.safetensors", encoder)
         return encoder.to(device).eval()
+
+    def kept(self, step: int) -> Path:
+        """File of the weights kept after a step."""
+        path = kept_weights(self.path, step)
+        if not path.exists():
+            there = (
+                ", ".join(str(int(file.stem)) for file in sorted(path.parent.glob("*.safetensors"))) or "none"
+            )
+            raise InputError(
+                f"{self.path}: keeps no weights of step {step}; there are: {there}; `checkpoints_at` asks for them"
+            )
+        return path
 
 
 def read_outcome(path: Path) -> dict[str, Any]:

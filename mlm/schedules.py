@@ -1,6 +1,8 @@
-"""Pure functions of how far a run has come."""
+"""Pure functions of how far a run has come. Loads no torch."""
 
 import math
+from bisect import bisect_right
+from typing import NamedTuple
 
 from mlm import config
 
@@ -24,7 +26,13 @@ def moved(shape: str, progress: float, at: float = 0.5) -> float:
     """
     if shape == "step":
         return float(progress >= at)
-    return progress if shape == "linear" else (1 - math.cos(math.pi * progress)) / 2
+    if shape == "linear":
+        return progress
+    if shape == "cosine":
+        return (1 - math.cos(math.pi * progress)) / 2
+    from mlm.plugins import load
+
+    return float(load(shape, "schedule", "shape")(progress))
 
 
 def masking(stated: config.Masking, progress: float) -> config.Masking:
@@ -69,3 +77,47 @@ def learning_rate(optimizer: config.Optimizer, budget_tokens: int, begin: int, e
     warmup = min(1.0, end / optimizer.warmup_tokens) if optimizer.warmup_tokens else 1.0
     left = min(1.0, (budget_tokens - begin) / optimizer.decay_tokens) if optimizer.decay_tokens else 1.0
     return optimizer.learning_rate * warmup * moved(optimizer.decay_shape, left)
+
+
+def grown(growth: config.Growth, progress: float) -> int:
+    """The value of a growing quantity at a share of the run in [0, 1].
+
+    >>> staged = config.Growth(shape="staged", values=[128, 512], ends=[0.9])
+    >>> [grown(staged, p) for p in (0.0, 0.89, 0.9, 1.0)]
+    [128, 128, 512, 512]
+    >>> linear = config.Growth(shape="linear", values=[32, 64, 128, 256])
+    >>> [grown(linear, p) for p in (0.0, 0.14, 0.15, 0.43, 0.44, 1.0)]
+    [32, 32, 64, 64, 128, 256]
+    """
+    values = growth.values
+    if growth.shape == "staged":
+        ends = growth.ends or [k / len(values) for k in range(1, len(values))]
+        return values[bisect_right(ends, progress)]
+    share = moved(growth.shape, min(1.0, progress / growth.until))
+    # Rounded: a sum that misses a value by its last bit has reached it.
+    ideal = round(_between(values[0], values[-1], share), 6)
+    return values[max(bisect_right(values, ideal), 1) - 1]
+
+
+def length(run: config.Run, step: int) -> int:
+    """Tokens a sequence at a step, counted from 0."""
+    return grown(run.lengths, progress(step, run.steps)) if run.lengths else run.sequence_length
+
+
+class Pattern(NamedTuple):
+    """Which positions attend to which."""
+
+    causal: bool = False
+    """None to the right of itself."""
+    window: int | None = None
+    """At most half of it away; if causal, all of it."""
+    group: int | None = None
+    """Only within groups of so many."""
+
+
+def pattern(run: config.Run, progress: float) -> Pattern:
+    """The attention pattern at a share of the run in [0, 1]."""
+    window = run.attention.window
+    if isinstance(window, config.Growth):
+        window = grown(window, progress)
+    return Pattern(run.causal, window, run.attention.group)

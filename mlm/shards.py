@@ -1,8 +1,14 @@
 """Documents -> one memory-mapped token file per split, tied to its vocabulary and corpus.
 
 A folder holds `<split>.tokens` (little-endian uint16, or uint32 where the vocabulary needs it),
-`<split>.offsets` (int64, where each document begins, and the end) and `shards.json`, written last.
-Every document ends with [SEP]: a split is one stream of tokens.
+`<split>.offsets` (int64, where each document begins, and the end), `<split>.lines` (int64, where each
+line begins) and `shards.json`, written last. Every document ends with [SEP]: a split is one stream of
+tokens.
+
+A line is a sentence to the objectives that need one, as in BERT's own input. It begins where a document
+does or behind a line end of the prepared text, and has tokens. A character vocabulary's line ends are
+tokens of the line before, those before all text a line of their own. A part that begins in the middle
+of a line, which the part before tells by not ending with a line end, begins none.
 """
 
 import hashlib
@@ -10,11 +16,12 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +32,7 @@ from mlm.files import file_sha256, locked, read_json, write_json
 from mlm.progress import Progress
 from mlm.vocabulary import Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 TASK_CHARACTERS = 2**20
 
 _tokenizer: Tokenizer | None = None
@@ -39,6 +46,10 @@ class Shard:
     """[n_tokens], memory-mapped, read only."""
     offsets: NDArray[np.int64]
     """[n_documents + 1]; document i is tokens[offsets[i]:offsets[i + 1]], [SEP] included."""
+    lines: NDArray[np.int64]
+    """[n_lines] where lines begin, ascending; every document's begin is one of them."""
+    name: str = "the corpus"
+    """How messages call it."""
 
 
 def write(corpus_folder: Path, vocabulary: Path, folder: Path, cores: int = 1) -> None:
@@ -91,7 +102,7 @@ def read(folder: Path, vocabulary: Path | None = None) -> dict[str, Shard]:
     found = {}
     for split, stated in header["splits"].items():
         arrays = {}
-        for name, dtype in (("tokens", header["dtype"]), ("offsets", "<i8")):
+        for name, dtype in (("tokens", header["dtype"]), ("offsets", "<i8"), ("lines", "<i8")):
             path = folder / f"{split}.{name}"
             actual = file_sha256(path) if path.exists() else "missing"
             if actual != stated[f"{name}_sha256"]:
@@ -101,7 +112,7 @@ def read(folder: Path, vocabulary: Path | None = None) -> dict[str, Shard]:
                     f"written as {stated[f'{name}_sha256'][:16]}; {remedy}"
                 )
             arrays[name] = np.memmap(path, dtype=dtype, mode="r")
-        found[split] = Shard(arrays["tokens"], arrays["offsets"])
+        found[split] = Shard(**arrays, name=f"{folder.name}, {split} split")
     return found
 
 
@@ -110,29 +121,74 @@ def _start(model: bytes) -> None:
     _tokenizer = Tokenizer(model)
 
 
-def _encode(parts: list[tuple[bool, str]], dtype: str) -> tuple[bytes, list[int]]:
-    """Tokens of consecutive parts and the positions, in tokens, at which documents begin."""
+class _Part(NamedTuple):
+    """A part of a document, and whether a document or else a line begins with it."""
+
+    document: bool
+    line: bool
+    text: str
+
+
+class _Encoded(NamedTuple):
+    """Tokens of consecutive parts and the positions among them at which documents and lines begin."""
+
+    tokens: NDArray[Any]
+    offsets: NDArray[np.int64]
+    lines: NDArray[np.int64]
+
+
+def _encode(parts: list[_Part], dtype: str) -> _Encoded:
     assert _tokenizer is not None
-    ids: list[int] = []
-    begins: list[int] = []
-    for begins_document, text in parts:
-        if begins_document:
-            begins.append(len(ids))
-        ids.extend(_tokenizer.encode(text))
-    return np.asarray(ids, dtype).tobytes(), begins
+    lines: list[list[int]] = []
+    documents: list[int] = []
+    continued: list[int] = []
+    for part in parts:
+        if part.document:
+            lines.append([config.SEP])  # ends the document before
+            documents.append(len(lines))
+        elif not part.line:
+            continued.append(len(lines))
+        lines += _tokenizer.encode_lines(part.text)
+    sizes = np.fromiter(map(len, lines), "<i8", len(lines))
+    begins = np.cumsum(sizes) - sizes
+    tokens = np.fromiter(chain.from_iterable(lines), dtype, int(sizes.sum()))
+    no_text = [config.SEP, *(i for i, piece in enumerate(_tokenizer.pieces) if piece == "\n")]
+    begun = sizes > 0
+    begun[continued] = False
+    begun[begun] = ~np.isin(tokens[begins[begun]], no_text)
+    begun[documents] = True
+    return _Encoded(tokens, begins[documents], begins[begun])
 
 
-def _tasks(parts: Iterator[tuple[str, str]]) -> Iterator[list[tuple[bool, str]]]:
-    task: list[tuple[bool, str]] = []
-    size, previous = 0, None
+def _tasks(parts: Iterator[tuple[str, str]]) -> Iterator[list[_Part]]:
+    task: list[_Part] = []
+    size, previous, behind_line_end = 0, None, False
     for document, text in parts:
-        task.append((document != previous, text))
-        previous, size = document, size + len(text)
+        task.append(_Part(document != previous, behind_line_end, text))
+        previous, behind_line_end, size = document, text.endswith("\n"), size + len(text)
         if size >= TASK_CHARACTERS:
             yield task
             task, size = [], 0
     if task:
         yield task
+
+
+class _File:
+    """An array's file while it is written, and its hash."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.hash, self.values = stream, hashlib.sha256(), 0
+
+    def put(self, values: NDArray[Any]) -> None:
+        self.stream.write(values.tobytes())
+        self.hash.update(values.tobytes())
+        self.values += len(values)
+
+    def finish(self) -> str:
+        """Its SHA-256, when the disk has it."""
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
+        return self.hash.hexdigest()
 
 
 def _write_split(
@@ -144,48 +200,41 @@ def _write_split(
     dtype: str,
     progress: Progress,
 ) -> dict[str, Any]:
-    waiting: deque[tuple[Future[tuple[bytes, list[int]]], int]] = deque()
-    width = np.dtype(dtype).itemsize
-    separator = np.asarray([config.SEP], dtype).tobytes()
-    offsets: list[int] = []
-    written, hashed = 0, hashlib.sha256()
-    with (folder / f"{split}.tokens").open("wb") as stream:
-
-        def put(content: bytes) -> None:
-            nonlocal written
-            stream.write(content)
-            hashed.update(content)
-            written += len(content) // width
+    waiting: deque[tuple[Future[_Encoded], int]] = deque()
+    last_line = -1
+    with ExitStack() as streams:
+        tokens, offsets, lines = (
+            _File(streams.enter_context((folder / f"{split}.{name}").open("wb")))
+            for name in ("tokens", "offsets", "lines")
+        )
 
         def finish_first() -> None:
+            nonlocal last_line
             future, characters = waiting.popleft()
-            content, begins = future.result()
+            found = future.result()
             progress.add(characters)
-            cuts = [0, *(b * width for b in begins), len(content)]
-            put(content[: cuts[1]])
-            for begin, end in pairwise(cuts[1:]):
-                if offsets:
-                    put(separator)  # ends the document before
-                offsets.append(written)
-                put(content[begin:end])
+            # The first document of all comes behind a [SEP] that ends nothing and is not written.
+            first = offsets.values == 0
+            shift = tokens.values - first
+            tokens.put(found.tokens[first:])
+            offsets.put(found.offsets + shift)
+            begins = found.lines + shift
+            new = np.diff(begins, prepend=last_line) > 0  # a begin is found twice where nothing is between
+            lines.put(begins[new])
+            last_line = max([last_line, *begins[-1:].tolist()])
 
         for task in _tasks(parts):
-            waiting.append((pool.submit(_encode, task, dtype), sum(len(text) for _, text in task)))
+            waiting.append((pool.submit(_encode, task, dtype), sum(len(part.text) for part in task)))
             if len(waiting) > 2 * cores:  # bounded: the pool itself would take in the whole corpus
                 finish_first()
         while waiting:
             finish_first()
-        put(separator)
-        stream.flush()
-        os.fsync(stream.fileno())
-    offsets.append(written)
-    if written <= 1:
+        tokens.put(np.asarray([config.SEP], dtype))
+        offsets.put(np.asarray([tokens.values], "<i8"))
+        hashes = {
+            f"{name}_sha256": file.finish()
+            for name, file in {"tokens": tokens, "offsets": offsets, "lines": lines}.items()
+        }
+    if tokens.values <= 1:
         raise InputError(f"{folder}: the {split} split has no tokens; its documents hold no text")
-    starts = np.asarray(offsets, "<i8").tobytes()
-    (folder / f"{split}.offsets").write_bytes(starts)
-    return {
-        "tokens": written,
-        "documents": len(offsets) - 1,
-        "tokens_sha256": hashed.hexdigest(),
-        "offsets_sha256": hashlib.sha256(starts).hexdigest(),
-    }
+    return {"tokens": tokens.values, "documents": offsets.values - 1, "lines": lines.values, **hashes}

@@ -1,29 +1,26 @@
-"""What the commands do to one run: plan it, train it, measure it."""
+"""What the commands do to one run: plan it, train it."""
 
 import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any
 
 from rich.console import Console
 
-from mlm import checkpoint, corpus, layout, shards, status, study, vocabulary, yaml_file
+from mlm import checkpoint, corpus, hugging_face_tokenizer, layout, planner, shards, status, study, vocabulary, yaml_file
 from mlm.errors import InputError
-from mlm.files import is_locked, locked, write_atomically, write_json
+from mlm.files import is_locked, locked, write_atomically
 from mlm.runs import RunFolder
 from mlm.tracking import Tracker
-
-if TYPE_CHECKING:
-    from mlm.encoder import Encoder
 
 
 def plan(experiment: str, arm: str, seed: int, scale: str, changes: list[str]) -> Path:
     """Resolve one run of an experiment, prepare its data, and write its config.json."""
-    planned = study.load_study(scale, [experiment], overrides(changes))
+    planned = planner.load_study(scale, [experiment], overrides(changes))
     wanted = arm or planned.experiments[experiment].baseline
     if wanted not in planned.experiments[experiment].arms:
         known = ", ".join(planned.experiments[experiment].arms)
@@ -39,7 +36,10 @@ def plan(experiment: str, arm: str, seed: int, scale: str, changes: list[str]) -
     if not (data.corpus / "corpus.json").exists():
         corpus.prepare(data.corpus_file, data.corpus)
     if not data.vocabulary.exists():
-        vocabulary.prepare(run.config.vocabulary, data.corpus, data.vocabulary, str(data.corpus_file))
+        if run.config.tokenizer:
+            hugging_face_tokenizer.prepare(run.config.tokenizer, data.vocabulary)
+        else:
+            vocabulary.prepare(run.config.vocabulary, data.corpus, data.vocabulary, str(data.corpus_file))
     if not (data.shards / "shards.json").exists():
         shards.write(data.corpus, data.vocabulary, data.shards, os.cpu_count() or 1)
     study.write_run(run)
@@ -95,7 +95,7 @@ def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
 
 def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker: Tracker) -> int:
     begun = time.monotonic()
-    device, dtype = run.compute()
+    device, _ = run.compute()
     import torch
 
     from mlm import fill, outcome
@@ -106,7 +106,8 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
     prompts = corpus.load(run.corpus_file).prompts
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread"
     console.print(f"{run.name} ({run.path.name}) on {where} in {run.numerics.dtype}, torch {torch.__version__}")
-    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), tokenizer.begins_word, device, dtype)
+    encoder = run.encoder(trained=False).train()
+    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), tokenizer.begins_word, encoder)
     progress = _Progress(console, run.config.budget_tokens)
 
     def report(record: dict[str, Any]) -> None:
@@ -200,66 +201,3 @@ def _study_progress(run: RunFolder) -> str:
             left = status.seconds_left(known)
             return f"; {done} of {len(known)} runs" + (f", about {status.duration(left)} left" if left else "")
     return ""
-
-
-def evaluation(run: RunFolder, encoder: "Encoder", sequences: int) -> dict[str, Any]:
-    """Validation and test under the yardstick and the run's own corruption."""
-    from mlm import heldout
-
-    data, begins_word = shards.read(run.shards, run.vocabulary), run.tokenizer().begins_word
-    return {"values": heldout.measure(encoder, run.config, data, begins_word, sequences)}
-
-
-def probe(run: RunFolder, encoder: "Encoder", sentences: Path) -> dict[str, Any]:
-    """Part of speech on the prepared Brown sentences."""
-    from mlm import brown
-    from mlm import probe as measure
-
-    return measure.probe(encoder, run.tokenizer(), brown.read(sentences))
-
-
-def pairs(run: RunFolder, encoder: "Encoder", file: Path) -> dict[str, Any]:
-    """Minimal pairs of a file written by `grammar`, or of BLiMP."""
-    from mlm import grammar
-    from mlm import pairs as measure
-
-    found = grammar.read(file)
-    return measure.measure(
-        encoder, run.tokenizer(), found, shards.read(run.shards, run.vocabulary)["train"].tokens
-    )
-
-
-TAKEN_BY: "dict[str, Callable[[RunFolder, Encoder, Any], dict[str, Any]]]" = {
-    "evaluation": evaluation,
-    "probe": probe,
-    "pairs": pairs,
-}
-
-
-class Wanted(NamedTuple):
-    """A measure to take: its name in `TAKEN_BY`, where it is written (or None: shown), and its setting."""
-
-    name: str
-    output: Path | None
-    setting: Any
-
-
-def measure(run: RunFolder, wanted: list[Wanted], trained: bool = True) -> None:
-    """Take measures of a run that has ended, with its weights loaded once; a diverged run has no values."""
-    ended = run.outcome()["status"] if trained else "finished"
-    encoder = run.encoder(trained) if ended == "finished" else None
-    digest = run.path.name if trained else study.untrained_digest(run.record)
-    for name, output, setting in wanted:
-        taken = TAKEN_BY[name](run, encoder, setting) if encoder is not None else {"values": {}}
-        content = {"run": digest, "measure": name, "status": ended, **taken}
-        if output is not None:
-            write_json(output, content)
-        else:
-            _show(content)
-
-
-def _show(content: dict[str, Any]) -> None:
-    console = Console(highlight=False)
-    for part in ("values", "references", "counts"):
-        for key, value in content.get(part, {}).items():
-            console.print(f"{key:<48} {value:>10.4f}" if isinstance(value, float) else f"{key:<48} {value:>10}")

@@ -1,7 +1,7 @@
 """One run -> weights and metrics: the readable loop.
 
-From the shard on disk to the loss there are four hops: `batches(step)` -> `corrupt(tokens, …)` ->
-`encoder(inputs, at)` -> `masked_lm_loss(logits, targets)`. A step number, three flat buffers and a
+From the shard on disk to the loss there are four hops: `text(step)` -> `corrupt(tokens, …)` ->
+`objectives.batch(…)` -> `objective.sums(encoder, batch)`. A step number, three flat buffers and a
 few counters are the whole state, so a run killed at any moment resumes to the same bits.
 """
 
@@ -14,17 +14,31 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mlm import checkpoint, config, evaluate, measures, schedules, shards
+from mlm import checkpoint, config, evaluate, flops, measures, objectives, schedules, shards
 from mlm.batches import Batches
-from mlm.encoder import Encoder, training_flops
-from mlm.masking import corrupt
+from mlm.encoder import Encoder
+from mlm.layout import kept_weights
+from mlm.masking import strategy
 from mlm.metrics import MetricsLog
-from mlm.objectives import masked_lm_loss, target_positions
+from mlm.objectives import Batch
 from mlm.optimizer import AdamW
-from mlm.randomness import Purpose, generator, uniform, uniform_on
+from mlm.randomness import Purpose, Uniform, generator, uniform, uniform_on
+from mlm.sentence_pairs import PairBatch, PairBatches
 
 KINDS = ("mask", "same", "random")
 COUNTED = ("eligible", *KINDS, "predicted")
+
+
+class Step(NamedTuple):
+    """What one update leaves to be told."""
+
+    losses: dict[str, Tensor]
+    """Sum in nats over the items of each of the objective's terms."""
+    items: dict[str, Tensor]
+    norm: Tensor
+    """The gradient's, before clipping."""
+    counts: Tensor
+    """As in COUNTED."""
 
 
 class Interrupted(Exception):
@@ -50,62 +64,75 @@ class Trainer:
         run: the run's configuration.
         data: verified shards by split.
         begins_word: of each token of the vocabulary, whether a word begins with it.
-        device, dtype: where and in what type to compute; from the run's numerics.
+        encoder: as it is before the first step, on the device where it is to be trained.
     """
 
     def __init__(
-        self,
-        run: config.Run,
-        data: dict[str, shards.Shard],
-        begins_word: list[bool],
-        device: torch.device,
-        dtype: torch.dtype,
+        self, run: config.Run, data: dict[str, shards.Shard], begins_word: list[bool], encoder: Encoder
     ) -> None:
-        self.run, self.n_tokens, self.device = run, len(begins_word), device
+        self.run, self.n_tokens, self.encoder = run, len(begins_word), encoder
+        self.device = encoder.embedding.device
         self.begins_word = torch.tensor(begins_word)
-        self.batches = Batches(data["train"].tokens, run.seed, run.batch_size, run.sequence_length)
-        self.encoder = Encoder(run.encoder, self.n_tokens, run.seed, dtype).to(device)
-        self.optimizer = AdamW(self.encoder, run.optimizer)
-        self.frozen = {
-            name: evaluate.freeze(
-                data["validation"].tokens, masking, run.sequence_length, self.begins_word, run.curve.sequences
-            )
-            for name, masking in evaluate.corruptions(run).items()
-        }
+        self.text = _text(run, data["train"])
+        self.corrupt = strategy(run.masking)
+        self.objective = objectives.objective(run)
+        self.optimizer = AdamW(encoder, run.optimizer)
+        self.frozen = evaluate.freeze(run, data["validation"], self.begins_word, run.curve.sequences)
 
-    def step(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Update number + 1 of the run; returns loss in nats, gradient norm, counts as in COUNTED."""
-        run = self.run
-        tokens = self.batches(number)
+    def step(self, number: int) -> Step:
+        """Update number + 1 of the run."""
+        run, share = self.run, schedules.progress(number, self.run.steps)
+        tokens, pairs = self.text(number)
         draws = uniform(generator(run.seed, Purpose.MASKING, number))
-        masking = schedules.masking(run.masking, schedules.progress(number, run.steps))
-        corrupted = corrupt(tokens, masking, draws, n_tokens=self.n_tokens, begins_word=self.begins_word)
-        at, real = target_positions(corrupted.predicted)
-        inputs, at, targets, real = map(self._move, (corrupted.inputs, at, tokens.gather(1, at), real))
+        corrupted = self.corrupt(
+            tokens,
+            schedules.masking(run.masking, share),
+            draws,
+            n_tokens=self.n_tokens,
+            begins_word=self.begins_word,
+            step=number,
+        )
+        batch = objectives.batch(tokens, corrupted, run.causal, pairs)
         dropout = uniform_on(self.device, run.seed, Purpose.DROPOUT, number) if run.encoder.dropout else None
 
-        logits = self.encoder(inputs, at=at, uniform=dropout)
-        loss = masked_lm_loss(logits, targets, real)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.encoder.pattern = schedules.pattern(run, share)
+        items = self.objective.counts(batch)
+        losses = self._gradients(batch.to(self.device), items, dropout)
 
         begin = number * run.tokens_per_step
         rate = schedules.learning_rate(run.optimizer, run.budget_tokens, begin, begin + run.tokens_per_step)
         norm = self.optimizer.step(number + 1, rate)
         kinds = torch.bincount(corrupted.kind.flatten(), minlength=4)[1:]
-        eligible = (tokens >= config.N_SPECIAL).sum()
-        predicted = corrupted.predicted.sum()
-        return loss.detach(), norm, torch.cat([eligible[None], kinds, predicted[None]])
+        eligible, predicted = (tokens >= config.N_SPECIAL).sum(), batch.real.sum()
+        return Step(losses, items, norm, torch.cat([eligible[None], kinds, predicted[None]]))
+
+    def _gradients(self, batch: Batch, items: dict[str, Tensor], dropout: Uniform | None) -> dict[str, Tensor]:
+        """Sums of losses over a batch, whose mean's gradient is gathered, micro-batch by micro-batch."""
+        parts = self.run.batch_size // (self.run.micro_batch or self.run.batch_size)
+        rows = len(batch.inputs) // parts
+        summed: dict[str, Tensor] = {}
+        for part in range(parts):
+            sums = self.objective.sums(self.encoder, batch.rows(part * rows, (part + 1) * rows), dropout)
+            objectives.mean_loss(sums, items).backward()  # type: ignore[no-untyped-call]
+            for term, loss in sums.items():
+                summed[term] = summed[term] + loss.detach() if term in summed else loss.detach()
+        return summed
 
     def validate(self) -> dict[str, Any]:
         """Held-out loss and accuracy under the yardstick and under the run's own corruption."""
-        return {
-            name: evaluate.measure(self.encoder, batches, self.device) for name, batches in self.frozen.items()
-        }
+        self.encoder.pattern = schedules.pattern(self.run, 1.0)  # every run is judged as it ends
+        return {name: evaluate.measure(self.encoder, batches) for name, batches in self.frozen.items()}
 
-    def _move(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+def _text(run: config.Run, data: shards.Shard) -> Callable[[int], tuple[Tensor, PairBatch | None]]:
+    """Step number -> [rows, length] tokens, and the sentence pairs they are, if they are."""
+    if run.relation is not None:
+        paired = PairBatches(data, run.seed, run.batch_size, run.sequence_length, run.relation)
+        return lambda step: ((pairs := paired(step)).tokens, pairs)
+    # One order of the text for every schedule of lengths: shorter sequences are cut from the same windows.
+    window = run.stretch or run.sequence_length
+    plain = Batches(data.tokens, run.seed, run.tokens_per_step // window, window)
+    return lambda step: (plain(step).view(-1, schedules.length(run, step)), None)
 
 
 def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
@@ -129,12 +156,12 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
     log = MetricsLog(folder / "metrics.jsonl", after=first)
     for warning in warnings:
         options.report({"event": "warning", "message": warning})
-    flops = training_flops(run.encoder, trainer.n_tokens, run.sequence_length) * run.tokens_per_step
+    spent, kept = flops.by_step(run, trainer.n_tokens), set(run.kept_steps)
     log_every = max(1, run.log_every_tokens // run.tokens_per_step)
     curve_every = max(1, run.curve.every_tokens // run.tokens_per_step)
 
     def record(event: str, done: int, content: dict[str, Any]) -> None:
-        place = {"event": event, "step": done, "tokens": done * run.tokens_per_step, "flops": done * flops}
+        place = {"event": event, "step": done, "tokens": done * run.tokens_per_step, "flops": spent[done]}
         entry = {**place, **content, "train_seconds": round(counters["seconds"], 3)}
         log.append(entry)
         options.report(entry)
@@ -149,23 +176,26 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
 
     if first == 0:
         validate(0)
-    gathered: list[tuple[Tensor, Tensor, Tensor]] = []
+    gathered: list[Step] = []
     diverged = None
     saved, begun = time.monotonic(), time.perf_counter()
     for number in range(first, run.steps):
         gathered.append(trainer.step(number))
         done = number + 1
         last = done == run.steps
+        if done in kept:
+            checkpoint.save_weights(kept_weights(folder, done), trainer.encoder, {"run": folder.name})
         if done % log_every and done % curve_every and not last:
             continue
-        losses, norms, counts = (torch.stack(column).double().cpu() for column in zip(*gathered, strict=True))
+        told = _gather(gathered)
+        losses, norms, counts = told.losses, told.norms, told.counts
         counters["seconds"] += time.perf_counter() - begun
         gathered = []
         if (diverged := _first_not_finite(losses, norms, done)) is not None:
             break
         for name, count in zip(COUNTED, counts.sum(0).tolist(), strict=True):
             counters[name] += count
-        record("train", done, _training_record(run, number, losses, norms, counts))
+        record("train", done, _training_record(run, number, told))
         if (done % curve_every == 0 or last) and not validate(done):
             diverged = done
             break
@@ -186,7 +216,7 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         "status": "finished" if diverged is None else "diverged",
         "steps": ended,
         "tokens": ended * run.tokens_per_step,
-        "flops": ended * flops,
+        "flops": spent[ended],
         "realised": {
             "eligible": int(counters["eligible"]),
             "selected": int(sum(counters[kind] for kind in KINDS)),
@@ -202,23 +232,49 @@ def _rate(run: config.Run, number: int) -> float:
     return schedules.learning_rate(run.optimizer, run.budget_tokens, begin, begin + run.tokens_per_step)
 
 
-def _training_record(
-    run: config.Run, number: int, losses: Tensor, norms: Tensor, counts: Tensor
-) -> dict[str, Any]:
-    targets = {name: int(n) for name, n in zip(COUNTED[1:], counts.sum(0).tolist()[1:], strict=True)}
-    predicted = counts[:, -1]
+class _Interval(NamedTuple):
+    """Some steps' told values, in float64 on the CPU."""
+
+    losses: Tensor
+    """[steps, terms] sums in nats."""
+    items: Tensor
+    """[steps, terms]"""
+    norms: Tensor
+    counts: Tensor
+    terms: list[str]
+
+
+def _gather(steps: list[Step]) -> _Interval:
+    def table(rows: list[dict[str, Tensor]]) -> Tensor:
+        return torch.stack([torch.stack(list(row.values())) for row in rows]).double().cpu()
+
+    norms, counts = (
+        torch.stack(column).double().cpu() for column in ([s.norm for s in steps], [s.counts for s in steps])
+    )
+    return _Interval(
+        table([step.losses for step in steps]),
+        table([s.items for s in steps]),
+        norms,
+        counts,
+        list(steps[0].items),
+    )
+
+
+def _training_record(run: config.Run, number: int, told: _Interval) -> dict[str, Any]:
+    counts = told.counts.sum(0).tolist()
+    # Weighted by items: the mean over the interval's targets, not over its steps.
+    means = told.losses.sum(0) / told.items.sum(0).clamp(min=1)
+    apart = dict(zip(told.terms, means.tolist(), strict=True)) if len(told.terms) > 1 else {}
     return {
-        # Weighted by targets: the mean over the interval's targets, not over its steps.
-        "loss_nats": float((losses * predicted).sum() / predicted.sum().clamp(min=1)),
+        "loss_nats": float(means.sum()),
+        **{f"{term}_loss_nats": value for term, value in apart.items()},
         "learning_rate": _rate(run, number),
-        "gradient_norm": float(norms.mean()),
-        "targets": targets,
+        "gradient_norm": float(told.norms.mean()),
+        "targets": {name: int(n) for name, n in zip(COUNTED[1:], counts[1:], strict=True)},
     }
 
 
 def _first_not_finite(losses: Tensor, norms: Tensor, done: int) -> int | None:
     """The step, counted from 1, at which a loss or gradient stopped being a number."""
-    for place, (loss, norm) in enumerate(zip(losses.tolist(), norms.tolist(), strict=True)):
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            return done - len(losses) + place + 1
-    return None
+    fine = (losses.isfinite().all(1) & norms.isfinite()).tolist()
+    return done - len(fine) + fine.index(False) + 1 if False in fine else None

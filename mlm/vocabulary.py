@@ -20,10 +20,10 @@ THREADS = 16
 
 
 class Tokenizer:
-    """A trained vocabulary.
+    """A vocabulary: a SentencePiece model that was trained here, or a Hugging Face folder's tokenizer.
 
     Ids 0 to 4 are [PAD] [UNK] [CLS] [SEP] [MASK]; they are control symbols, so the text "[MASK]"
-    is spelled out like any other and never becomes the mask.
+    is spelled out like any other and never becomes the mask. Pieces that begin a word begin with ▁.
 
     >>> tokenizer = Tokenizer.read(Path("vocabulary.model"))  # doctest: +SKIP
     >>> tokenizer.decode(tokenizer.encode("Shall I compare thee"))  # doctest: +SKIP
@@ -31,7 +31,15 @@ class Tokenizer:
     """
 
     def __init__(self, model: bytes) -> None:
-        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.processor: Any
+        if model.startswith(b"{"):  # JSON; a SentencePiece model begins with a line feed
+            from mlm.hugging_face_tokenizer import Processor
+
+            self.processor = Processor(model)
+            self._sets_blank = self.processor.sets_blank
+        else:
+            self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+            self._sets_blank = self.processor.piece_to_id("\n") == config.UNK
         self.model = model
         self.sha256 = hashlib.sha256(model).hexdigest()
         self.size: int = self.processor.get_piece_size()
@@ -41,23 +49,44 @@ class Tokenizer:
         self.keeps_line_ends = "\n" in self.pieces
         self.begins_word: list[bool] = [piece[0] in "▁\n" for piece in self.pieces]
         """Of each token, whether a word begins with it."""
+        self.original: list[int] = getattr(self.processor, "original", list(range(self.size)))
+        """Of each token, its id in a Hugging Face folder that goes with this vocabulary."""
 
     @classmethod
     def read(cls, path: Path) -> "Tokenizer":
         """Load a model file; damage is named."""
         try:
             return cls(path.read_bytes())
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
-            raise Damaged(f"{path}: not a SentencePiece model ({reason}); delete it and run again") from None
+            raise Damaged(f"{path}: not a vocabulary ({reason}); delete it and run again") from None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; without special tokens."""
+        return [i for ids in self.encode_lines(text) for i in ids]
+
+    def encode_lines(self, text: str) -> list[list[int]]:
+        """Token ids of each line of a text, in characters the line end's too.
+
+        Together they are the encoding of the whole text, in bounded memory: the normaliser would turn
+        a line end into a blank, or it is a token of its own, and pieces never cross either.
+        """
+        lines: list[list[int]] = self.processor.encode(text.split("\n"))
         if self.keeps_line_ends:
-            return list(self.processor.encode(text))
-        # Lines one by one: the normaliser would turn a line end into a blank anyway, and pieces
-        # never cross a blank, so this is the encoding of the whole text in bounded memory.
-        return [i for ids in self.processor.encode(text.split("\n")) for i in ids]
+            end = self.processor.piece_to_id("\n")
+            for ids in lines[:-1]:
+                ids.append(end)
+        return lines
+
+    def encode_joined(self, text: str) -> list[int]:
+        """Token ids of a text before which no blank was written."""
+        ids = self.encode(text)
+        if not ids or text[0].isspace() or not self._sets_blank:
+            return ids
+        bare = self.pieces[ids[0]].removeprefix("▁")  # a blank is set before every text
+        if not bare:
+            return ids[1:]
+        return [self.pieces.index(bare), *ids[1:]] if bare in self.pieces else ids
 
     def encode_words(self, words: Sequence[str]) -> list[list[int]]:
         """Token ids of each word as it stands behind a blank."""

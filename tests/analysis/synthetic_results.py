@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from mlm import config, identity, measures
+from mlm import config, grammar, identity, measured, measures
+from mlm.experiment import Measures
 from mlm.files import file_sha256
 
 REPOSITORY = Path(__file__).parents[2]
@@ -32,7 +33,20 @@ EFFECTS = {
     "0-0-100": -0.21,
     "81-9-10": 0.001,
 }
-MEASURE_FILES = {"evaluation": "evaluation-synthetic0000000.json", "probe": "probe-synthetic00000000.json"}
+MEASURES = Measures.model_validate(
+    {
+        "evaluation": {},
+        "probe": {},
+        "pairs": {},
+        "tasks": ["trec"],
+        "reach": {"loss_nats": [5.0]},
+        "plugins": {"mine": "my_lab.probes:depth"},
+        "over_training": ["pairs"],
+    }
+)
+NAMES = ("evaluation", "probe", "pairs", "tasks.trec", "reach", "plugins.mine")
+MEASURE_FILES = {name: f"{name}-synthetic00000000.json" for name in NAMES}
+UNTRAINED = ("probe", "pairs", "tasks.trec")
 BUDGET = 2_621_440
 LAYERS = 2
 
@@ -68,12 +82,16 @@ class Synthetic:
         missing: tuple[tuple[str, int], ...] = (),
         spread: float = 0.008,
         optimizers: dict[str, dict[str, float]] | None = None,
+        off: tuple[str, ...] = (),
     ) -> None:
         self.root, self.scale, self.evidence, self.seeds = root, scale, evidence, range(seeds)
         self.effects = effects if effects is not None else EFFECTS
         self.diverged, self.missing, self.spread = set(diverged), set(missing), spread
         self.optimizers = optimizers or {}
         """Arm -> what its optimizer has of its own."""
+        sections = {name.partition(".")[0]: None for name in off}
+        self.measures = MEASURES.model_copy(update=sections)
+        self.files = {name: file for name, file in MEASURE_FILES.items() if name not in off}
         self.digests: dict[tuple[str, int], str] = {}
         self.untrained = {seed: f"untrained{seed:07d}" for seed in self.seeds}
 
@@ -100,8 +118,10 @@ class Synthetic:
                 for layer, base in (("", 0.62), ("layer_0.", 0.598), ("layer_1.", 0.601), ("layer_2.", 0.603))
                 for what in ("accuracy", "ambiguous_accuracy")
             }
-            record = {"run": digest, "measure": "probe", "status": "finished", "values": values}
-            write_json(self.results / "untrained" / digest / MEASURE_FILES["probe"], record | _lookups())
+            found = {"probe": {"values": values, **BESIDE["probe"]}, "pairs": _pairs(0.5), "tasks.trec": _trec(0.4)}
+            for name in UNTRAINED:
+                record = {"run": digest, "measure": name, "status": "finished", **found[name]}
+                write_json(self.results / "untrained" / digest / MEASURE_FILES[name], record)
         index = [
             {
                 "experiment": EXPERIMENT,
@@ -120,22 +140,24 @@ class Synthetic:
             "baseline": "80-10-10",
             "primary_measure": "probe.accuracy",
             "arms": list(self.effects),
+            "measures": {arm: measured.names(self._config(arm, 0), self.measures) for arm in self.effects},
             "contrasts": contrasts(self.effects),
         }
         study = {
             "scale": self.scale,
             "evidence": self.evidence,
             "numerics": {"device": "cpu", "dtype": "bfloat16", "path": "eager", "deterministic": False},
-            "measure_files": MEASURE_FILES,
+            "measure_files": self.files,
+            "untrained_files": {name: file for name, file in self.files.items() if name in UNTRAINED},
             "experiments": {EXPERIMENT: experiment},
             "index": index,
         }
         write_json(self.results / self.scale / "study.json", study)
         return self
 
-    def _run(self, arm: str, seed: int) -> None:
+    def _config(self, arm: str, seed: int) -> config.Run:
         mask, same, random = SPLITS[arm]
-        chosen = config.Run.model_validate(
+        return config.Run.model_validate(
             {
                 "seed": seed,
                 "masking": {"split": {"mask": mask, "same": same, "random": random}},
@@ -143,6 +165,10 @@ class Synthetic:
                 | self.optimizers.get(arm, {}),
             }
         )
+
+    def _run(self, arm: str, seed: int) -> None:
+        mask, same, random = SPLITS[arm]
+        chosen = self._config(arm, seed)
         content = {
             "training": chosen.model_dump(),
             "numerics": {"device": "cpu", "dtype": "bfloat16", "path": "eager", "deterministic": False},
@@ -228,14 +254,42 @@ class Synthetic:
             value = 0.632 + (level - 0.632) * share + float(draws.normal(0, 0.003)) * (layer != "")
             probe[f"probe.{layer}accuracy"] = value
             probe[f"probe.{layer}ambiguous_accuracy"] = value - 0.06
-        for measure, values in (("evaluation", evaluation), ("probe", probe)):
-            record: dict[str, Any] = {"run": digest, "measure": measure, "status": status}
-            record["values"] = values if status == "finished" else {}
-            write_json(folder / MEASURE_FILES[measure], record | (_lookups() if measure == "probe" else {}))
+        tokens = 262_144
+        moment = {"step": 64, "tokens": tokens, "values": _pairs(level - 0.2)["values"]}
+        reached = {"reach.5.tokens": 600_000.0 + level, "reach.5.flops": 2.4e12, "reach.5.censored": 0.0}
+        found: dict[str, dict[str, Any]] = {
+            "evaluation": {"values": evaluation},
+            "probe": {"values": probe, **BESIDE["probe"]},
+            "pairs": _pairs(level) | {"over_training": [moment]},
+            "tasks.trec": _trec(level),
+            "reach": {"values": reached, "seconds": {"reach.5.seconds": 6.5}},
+            "plugins.mine": {"values": {"mine.depth": level, "mine.upper.width": 16.0}},
+        }
+        for measure, content in found.items():
+            taken = content if status == "finished" else {"values": {}}
+            record = {"run": digest, "measure": measure, "status": status, **taken}
+            write_json(folder / MEASURE_FILES[measure], record)
 
 
-def _lookups() -> dict[str, Any]:
-    return {
+def _pairs(level: float) -> dict[str, Any]:
+    """`pairs`, every kind a little apart."""
+    values = {"pairs.accuracy": level, "pairs.loss_nats": 8 - 2 * level}
+    values |= {f"pairs.{kind}.accuracy": level + 0.01 * i for i, kind in enumerate(grammar.KINDS)}
+    kinds = {f"unigram.{kind}.accuracy": 0.5 for kind in grammar.KINDS}
+    references = {"chance.accuracy": 0.5, "unigram.accuracy": 0.5, **kinds}
+    return {"values": values, "references": references, "counts": {"pairs": 1004}}
+
+
+def _trec(level: float) -> dict[str, Any]:
+    """The task `trec`."""
+    layers = {f"trec.layer_{layer}.accuracy": level - 0.1 + 0.02 * layer for layer in range(LAYERS + 1)}
+    references = {"trec.majority.accuracy": 0.23, "trec.words.accuracy": 0.71}
+    counts = {"train_sentences": 4300, "test_sentences": 1076, "classes": 6}
+    return {"values": {"trec.accuracy": level, **layers}, "references": references, "counts": counts}
+
+
+BESIDE: dict[str, dict[str, Any]] = {
+    "probe": {
         "references": {
             "lookup.word.accuracy": 0.839,
             "lookup.word.ambiguous_accuracy": 0.71,
@@ -244,6 +298,8 @@ def _lookups() -> dict[str, Any]:
         },
         "counts": {"train_words": 56_000, "test_words": 21_000, "ambiguous_words": 9_300, "tags": 61},
     }
+}
+"""What stands beside the values of a measure."""
 
 
 def _metrics(

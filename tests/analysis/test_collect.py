@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from synthetic_results import EFFECTS, EXPERIMENT, MEASURE_FILES, Synthetic
+from synthetic_results import BUDGET, EFFECTS, EXPERIMENT, MEASURE_FILES, Synthetic
 
 from analysis import collect, study, tidy
 from mlm.errors import InputError
@@ -39,6 +39,23 @@ def test_every_value_comes_through_in_order_and_kinds_an_arm_lacks_do_not_exist(
     assert len(found.array("80-10-10", "test.own.random.loss_nats")) == 2
     assert "seconds" not in made.table("results.csv").read_text() + made.table("curves.csv").read_text()
     assert "training_seconds" in made.table("seconds.csv").read_text()
+
+
+def test_each_measure_brings_what_it_has(make: Make) -> None:
+    made = make(seeds=2, effects=SMALL)
+    found = gather(made)
+    level = found.values("80-10-10", "mine.depth")[1]
+    assert found.values("80-10-10", "pairs.accuracy")[1] == level
+    assert set(found.array("80-10-10", "reference.pairs.unigram.anaphor.accuracy")) == {0.5}
+    assert set(found.array("80-10-10", "reference.tasks.trec.words.accuracy")) == {0.71}
+    assert set(found.array("80-10-10", "count.tasks.trec.classes")) == {6}
+    assert set(found.array("80-10-10", "untrained.trec.accuracy")) == {0.4}
+    assert set(found.array("80-10-10", "reach.5.censored")) == {0}
+    assert made.table("seconds.csv").read_text().count("reach.5.seconds,6.5") == 4
+    c = found.curves
+    mine = c[(c["arm"] == "80-10-10") & (c["seed"] == 1) & (c["measure"] == "pairs.accuracy")]
+    assert mine["tokens"].tolist() == [262_144, BUDGET]
+    assert mine["value"].tolist() == [level - 0.2, level]
 
 
 def test_twice_the_same_bytes(make: Make) -> None:
@@ -109,6 +126,7 @@ def test_damage_is_refused_by_name_and_nothing_is_written(make: Make, name: str)
         ({"status": "diverged", "values": {}}, "status: is diverged, but the run finished"),
         ({"values": {}}, "values: none"),
         ({"values": {"probe.acuracy": 0.5}}, "values.probe.acuracy: no measure"),
+        ({"over_training": [{"step": 1, "tokens": 8, "values": {"pairs.x": 0.5}}]}, "values.pairs.x: no measure"),
         ({"values": {"probe.accuracy": "0.5x"}}, "values.probe.accuracy: "),
     ],
 )

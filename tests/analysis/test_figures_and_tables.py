@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_results import EFFECTS, EXPERIMENT, Synthetic
 
-from analysis import figures, outputs, study, style, table, tidy
+from analysis import figures, labels, outputs, panels, study, style, table, tidy
+from mlm import grammar
 
 Make = Callable[..., Synthetic]
 
@@ -17,7 +18,7 @@ def test_a_kind_that_an_arm_lacks_is_a_dash(analysed: Make) -> None:
     made = analysed(seeds=3)
     planned = study.load(made.scale)
     printed = {
-        p.name: p for p in table.panels(planned.experiment(EXPERIMENT), tidy.load(made.scale, EXPERIMENT))
+        p.name: p for p in panels.panels(planned.experiment(EXPERIMENT), tidy.load(made.scale, EXPERIMENT))
     }
     rows = {row[0]: row for row in printed["loss"].rows}
     assert rows["100/0/0"][-2:] == ("—", "—")
@@ -30,6 +31,33 @@ def test_a_kind_that_an_arm_lacks_is_a_dash(analysed: Make) -> None:
         "lookup, first piece",
         "lookup, whole word",
     ]
+
+
+def test_pairs_and_tasks_have_tables_with_what_needs_no_pre_training(analysed: Make) -> None:
+    made = analysed(seeds=3)
+    experiment, collected = study.load(made.scale).experiment(EXPERIMENT), tidy.load(made.scale, EXPERIMENT)
+    printed = {p.name: p for p in panels.panels(experiment, collected)}
+    kinds = tuple(kind.replace("_", " ") for kind in grammar.KINDS)
+    assert printed["pairs"].columns[2:] == ("all", *kinds)
+    row = next(row for row in printed["pairs"].rows if row[0] == "80/10/10")
+    mean = collected.array("80-10-10", "pairs.anaphor.accuracy").mean()
+    assert row[-1].startswith(f"{mean:.3f} ± ")
+    assert printed["pairs"].references == (
+        ("untrained encoder", "3", *(f"{0.5 + 0.01 * max(i, 0):.3f} ± 0.000" for i in range(-1, 5))),
+        ("token frequencies", "—", *["0.500"] * 6),
+    )
+    assert printed["tasks"].columns[2:] == ("trec",)
+    assert [row[-1] for row in printed["tasks"].references] == ["0.400 ± 0.000", "0.230", "0.710"]
+
+
+def test_what_is_not_measured_has_no_table_and_the_figures_are_drawn_all_the_same(analysed: Make) -> None:
+    made = analysed(seeds=3, off=("probe", "evaluation", "tasks.trec"))
+    planned = study.load(made.scale)
+    printed = panels.panels(planned.experiment(EXPERIMENT), tidy.load(made.scale, EXPERIMENT))
+    assert [panel.name for panel in printed] == ["pairs", "realised"]
+    assert [row[:2] for row in printed[0].rows] == [(labels.arm(arm), "3") for arm in EFFECTS]
+    table.write(planned, EXPERIMENT)
+    figures.write(planned, EXPERIMENT)
 
 
 def test_tables_and_figures_twice_the_same_bytes(analysed: Make) -> None:

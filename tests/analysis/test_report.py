@@ -140,7 +140,8 @@ def test_every_number_is_the_tables_and_page_and_json_agree(ready: Make) -> None
     planned = study.load(made.scale)
     table.write(planned, EXPERIMENT)
     page, spec = page_of(made), spec_of(made)
-    tables = dict(zip(("contrasts", "features", "loss", "accuracy", "splits"), pipe_tables(spec), strict=True))
+    printed = ("contrasts", "features", "pairs", "tasks", "loss", "accuracy", "splits")
+    tables = dict(zip(printed, pipe_tables(spec), strict=True))
     assert {name: page.tables[name] for name in tables} == tables
 
     stated = json.loads(made.table("contrasts.json").read_text())["contrasts"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from mlm import config, corpus, shards, study, vocabulary
+from mlm import config, corpus, planner, shards, vocabulary
 from mlm.__main__ import main
 from mlm.runs import RunFolder
 from mlm.vocabulary import Tokenizer
@@ -80,7 +80,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        study.load_study("test").write()
+        planner.load_study("test").write()
     finally:
         os.chdir(before)
     for arm in ("80-10-10", "bert"):

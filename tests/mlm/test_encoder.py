@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from mlm import config
-from mlm.encoder import Dropout, Encoder, relu_squared, rms_norm, rotary_table, rotate, training_flops
-from mlm.objectives import masked_lm_loss, target_positions
+from mlm import config, flops
+from mlm.encoder import Encoder
+from mlm.block import Dropout, relu_squared, rms_norm, rotary_table, rotate
+from mlm.objectives import cross_entropies, target_positions
 from mlm.randomness import Purpose, generator, uniform
 
 N_TOKENS = 61
@@ -61,7 +62,7 @@ def test_logits_at_targets_are_the_full_logits_at_targets(variant: str, dtype: t
             logits = encoder(x, at=at, visible=visible)
         else:
             logits = encoder(x, visible=visible).gather(1, at[:, :, None].expand(-1, -1, N_TOKENS))
-        masked_lm_loss(logits, answers, real).backward()
+        ((cross_entropies(logits, answers) * real).sum() / real.sum()).backward()
         found.append((logits.detach().float(), {n: p.grad.clone() for n, p in encoder.named_parameters()}))
     (one, gradients), (other, expected) = found
     scale = float(other.abs().max())
@@ -279,13 +280,13 @@ def test_flops_are_those_of_the_matrices_counted_by_pytorch(variant: str) -> Non
     encoder, x = build(**VARIANTS[variant]), tokens(4, 16)
     with FlopCounterMode(display=False) as counter:
         encoder(x)
-    assert training_flops(encoder.options, N_TOKENS, 16) * x.numel() == 3 * counter.get_total_flops()
+    assert flops.of_token(encoder.options, N_TOKENS, 16) * x.numel() == 3 * counter.get_total_flops()
 
 
 def test_flops_by_hand() -> None:
     o = options(layers=2, width=8, heads=2, feedforward_width=32)
     projections, feedforward, head, attention = 2 * 4 * 64, 2 * 2 * 8 * 32, 100 * 8, 2 * 4 * 10 * 8
-    assert training_flops(o, 100, 10) == 3 * (2 * (projections + feedforward + head) + attention)
+    assert flops.of_token(o, 100, 10) == 3 * (2 * (projections + feedforward + head) + attention)
 
 
 @pytest.mark.parametrize(("size", "millions"), [("tiny", 4.4), ("mini", 11.3), ("small", 28.8)])

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mlm import config, export
+from mlm import bert_state, config, export
 from mlm.encoder import Encoder
 from mlm.errors import InputError
 from mlm.runs import RunFolder
@@ -51,7 +51,7 @@ def tokens() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_logits_are_equal_on_the_way_out() -> None:
     mine, other = encoder(), theirs()
-    missing, unexpected = other.load_state_dict(export.to_hugging_face(mine), strict=False)
+    missing, unexpected = other.load_state_dict(bert_state.to_hugging_face(mine, range(N_TOKENS)), strict=False)
     assert not unexpected
     assert all("position_ids" in name or name.startswith("cls.predictions.decoder") for name in missing)
     other.tie_weights()
@@ -68,7 +68,7 @@ def test_logits_are_equal_on_the_way_in_token_types_included() -> None:
         for parameter in other.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     assert other.bert.embeddings.token_type_embeddings.weight[0].abs().max() > 0.01
-    export.from_hugging_face(other.state_dict(), mine)
+    bert_state.from_hugging_face(other.state_dict(), mine, range(N_TOKENS))
     x, visible = tokens()
     with torch.no_grad():
         ours, reference = mine(x, visible=visible), other(x, attention_mask=visible.long()).logits
@@ -77,7 +77,7 @@ def test_logits_are_equal_on_the_way_in_token_types_included() -> None:
 
 def test_there_and_back_is_the_same_weights() -> None:
     mine, other = encoder(0), encoder(1)
-    export.from_hugging_face(export.to_hugging_face(mine), other)
+    bert_state.from_hugging_face(bert_state.to_hugging_face(mine, range(N_TOKENS)), other, range(N_TOKENS))
     for (name, one), (_, two) in zip(mine.named_parameters(), other.named_parameters(), strict=True):
         assert torch.equal(one, two), name
 
@@ -88,7 +88,7 @@ def test_there_and_back_is_the_same_weights() -> None:
 def test_what_bert_cannot_compute_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
     options = config.Encoder.model_validate({**OPTIONS, **changes})
     with pytest.raises(InputError, match="BertForMaskedLM has no"):
-        export.check_exportable(options)
+        bert_state.check_exportable(options)
 
 
 def fast(tokenizer: Tokenizer, kind: str, folder: Path) -> "transformers.PreTrainedTokenizerFast":
@@ -137,6 +137,7 @@ def test_the_exported_tokenizer_gives_the_same_ids_on_odd_text(
 def test_the_exported_tokenizer_gives_the_same_ids_on_any_text(
     vocabularies: dict[str, Tokenizer], exported: dict, text: str, kind: str
 ) -> None:
+    assume(not any(token in text for token in config.SPECIAL_TOKENS))  # the one difference, below
     assert agree(exported[kind], vocabularies[kind], text) or kind == "unigram"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mlm import corpus, grammar
 from mlm.errors import InputError
-from mlm.grammar import FUNCTION_WORDS, KINDS, LISTS, OCCURRENCES, Pair, choose, count_words, prepare, read
+from mlm.grammar import FUNCTION_WORDS, KINDS, LISTS, OCCURRENCES, Pair, choose, count_words, of_corpus, read, write
 from tests.mlm.places import seal
 
 LISTED = [*FUNCTION_WORDS, *sorted({word for text in LISTS.values() for word in text.replace(",", "").split()})]
@@ -22,6 +22,10 @@ def corpus_of(folder: Path, train: str, held_out: str = "nothing") -> Path:
         line = {"document": split, "text": text}
         (folder / f"{split}.jsonl").write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
     return seal(folder)
+
+
+def prepare(folder: Path, path: Path, per_kind: int) -> None:
+    write(of_corpus(folder, per_kind), path)
 
 
 def text_of(words: list[str]) -> str:

@@ -8,6 +8,7 @@ from mlm import config, likelihood
 from mlm.encoder import Encoder
 from mlm.errors import InputError
 from mlm.likelihood import masked_copies, pseudo_log_likelihoods, words_of
+from mlm.schedules import Pattern
 from mlm.vocabulary import Tokenizer
 from tests.mlm.places import TOPICS
 
@@ -124,3 +125,21 @@ def test_nothing_to_score_and_too_much(vocabularies: dict[str, Tokenizer]) -> No
     assert pseudo_log_likelihoods(model, tokenizer, [""]) == [[]]
     with pytest.raises(InputError, match=r"'class class.* tokens long, and the encoder has 8 positions"):
         pseudo_log_likelihoods(model, tokenizer, ["class", "class " * 9])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["unigram", "char"])
+def test_a_causal_encoder_gives_the_probability_of_a_sentence(
+    kind: str, vocabularies: dict[str, Tokenizer]
+) -> None:
+    """The chain rule, token by token behind a [SEP]; scored together they differ by rounding alone."""
+    tokenizer = vocabularies[kind]
+    model = encoder(tokenizer.size, preset="modern")
+    model.pattern = Pattern(causal=True)
+    for sentence, words in zip(SENTENCES, pseudo_log_likelihoods(model, tokenizer, SENTENCES), strict=True):
+        ids = tokenizer.encode(sentence)
+        expected = 0.0
+        for place, token in enumerate(ids):
+            left = torch.tensor([[config.SEP, *ids[:place]]])
+            expected += float(model(left)[0, -1].log_softmax(-1)[token]) if token >= config.N_SPECIAL else 0.0
+        assert sum(words) == pytest.approx(expected, rel=1e-4)

@@ -21,8 +21,7 @@ from tests.mlm.test_grammar import LISTED, corpus_of, text_of
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
     folder = tmp_path_factory.mktemp("pairs")
-    grammar.prepare(corpus_of(folder / "corpus", text_of(LISTED)), folder / "pairs.jsonl", 40)
-    return grammar.read(folder / "pairs.jsonl")
+    return grammar.of_corpus(corpus_of(folder / "corpus", text_of(LISTED)), 40)
 
 
 def test_accuracy_is_the_share_of_pairs_with_the_better_score_and_a_tie_is_half() -> None:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import multivariate_normal
 
-from mlm import config, measures
+from mlm import config, measured
 from mlm.brown import Sentence
 from mlm.encoder import Encoder
+from mlm.experiment import Measures, Probe
 from mlm.probe import SHRINKAGE, Discriminant, Encoded, encode, features, lookup, probe
 from mlm.vocabulary import Tokenizer
 from tests.mlm.places import ROOT, TOPICS
@@ -113,7 +114,7 @@ def result(vocabularies: dict[str, Tokenizer]) -> dict:
 
 
 def test_measures_are_named_as_a_contrast_can_name_them(result: dict) -> None:
-    assert set(result["values"]) == {n for n in measures.names(2) if n.startswith("probe")}
+    assert set(result["values"]) == set(measured.names(config.Run(), Measures(probe=Probe())))
     assert set(result["references"]) == {
         f"lookup.{by}.{what}" for by in ("word", "first_piece") for what in ("accuracy", "ambiguous_accuracy")
     }

@@ -33,6 +33,7 @@ def test_neighbouring_steps_and_seeds_do_not_overlap(seed: int, step: int) -> No
 def test_numbers_of_purposes_are_fixed_for_ever() -> None:
     assert {p.name: p.value for p in Purpose} == {
         "INITIALISATION": 1, "ORDER": 2, "MASKING": 3, "DROPOUT": 4, "EVALUATION": 5, "PROMPTS": 6, "PAIRS": 7,
+        "SENTENCES": 8, "FINETUNING": 9,
     }  # fmt: skip
 
 

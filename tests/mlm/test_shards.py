@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,78 @@ def test_a_split_is_its_documents_each_ended_by_sep(
             assert ids == tokenizer.encode(text)
 
 
+def line_texts(tokenizer: Tokenizer, shard: shards.Shard) -> list[list[str]]:
+    """Of every document, the text between one line's begin and the next."""
+    found: list[list[str]] = [[] for _ in shard.offsets[1:]]
+    for begin, end in pairwise([*shard.lines.tolist(), len(shard.tokens)]):
+        document = int(np.searchsorted(shard.offsets, begin, side="right")) - 1
+        assert end <= shard.offsets[document + 1]
+        found[document].append(tokenizer.decode(i for i in shard.tokens[begin:end].tolist() if i != config.SEP))
+    return found
+
+
+def expected_lines(tokenizer: Tokenizer, text: str) -> list[str]:
+    if tokenizer.keeps_line_ends:
+        return re.findall(r"^\n+|[^\n]+\n*", text) or [text]
+    return [" ".join(line.split()) for line in text.split("\n") if line.strip()] or [""]
+
+
+def write_documents(folder: Path, of_split: dict[str, list[list[str]]]) -> Path:
+    """A prepared corpus: split -> documents -> their parts."""
+    folder.mkdir(exist_ok=True)
+    for split in corpus.SPLITS:
+        records = [
+            {"document": f"d{i}", "text": text} for i, parts in enumerate(of_split[split]) for text in parts
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return seal(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lines_are_those_of_the_text_wherever_parts_and_tasks_are_cut(
+    kind: str, tmp_path: Path, vocabularies: dict[str, Tokenizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also within a line, where the part before does not end with a line end: none begins there."""
+    tokenizer = vocabularies[kind]
+    draws = np.random.default_rng(0)
+    whole = {split: [[TEXT[i : i + 6000]] for i in (k, k + 9000)] for k, split in enumerate(corpus.SPLITS)}
+    cut = {split: [in_parts(text, draws) for [text] in documents] for split, documents in whole.items()}
+    assert any(not part.endswith("\n") for documents in cut.values() for part in documents[0][:-1])
+    monkeypatch.setattr(shards, "TASK_CHARACTERS", 100)
+    model = saved(tokenizer, tmp_path)
+    for name, documents in (("whole", whole), ("cut", cut)):
+        shards.write(write_documents(tmp_path / name, documents), model, tmp_path / f"{name}-shards")
+    for split, shard in shards.read(tmp_path / "cut-shards").items():
+        assert line_texts(tokenizer, shard) == [expected_lines(tokenizer, text) for [text] in whole[split]]
+        expected = (tmp_path / "whole-shards" / f"{split}.lines").read_bytes()
+        assert (tmp_path / "cut-shards" / f"{split}.lines").read_bytes() == expected
+        assert shard.lines.dtype == np.int64
+
+
+def in_parts(text: str, draws: np.random.Generator) -> list[str]:
+    """Cut behind some line ends, and behind some blanks with text before them on their line."""
+    places = [m.end() for m in re.finditer(r"\n|(?<=\S) ", text) if draws.random() < 0.2]
+    return [text[begin:end] for begin, end in pairwise([0, *places, len(text)])]
+
+
+@pytest.mark.parametrize("kind", ["unigram", "char"])
+def test_lines_of_odd_documents(kind: str, tmp_path: Path, vocabularies: dict[str, Tokenizer]) -> None:
+    """Begun by line ends, nothing but line ends, no text at all, no last line end."""
+    tokenizer = vocabularies[kind]
+    texts = ["\n\nfirst\n\n\nsecond\n", "\n", "", "one\ntwo", "\n\n", "last\n"]
+    parts = [["\n", "\nfirst\n\n", "\nsec", "ond\n"], *([text] for text in texts[1:])]
+    folder = write_documents(tmp_path / "odd", dict.fromkeys(corpus.SPLITS, parts))
+    shards.write(folder, saved(tokenizer, tmp_path), tmp_path / "shards")
+    shard = shards.read(tmp_path / "shards")["train"]
+    assert len(shard.offsets) == len(texts) + 1
+    assert (np.diff(shard.lines) > 0).all()
+    assert set(shard.offsets[:-1].tolist()) <= set(shard.lines.tolist())
+    begins = [int(((shard.lines >= a) & (shard.lines < b)).sum()) for a, b in pairwise(shard.offsets)]
+    # Characters: line ends before all text are tokens, and where the document begins.
+    assert begins == [2 if kind == "unigram" else 3, 1, 1, 2, 1, 1]
+    assert [int(n) for n in np.diff(shard.offsets)][2] == 1
+
+
 @pytest.fixture
 def cut_small(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The prepared corpus with documents cut into many parts, and tasks that begin inside documents."""
@@ -74,7 +148,7 @@ def test_one_core_and_two_cores_and_any_cut_give_the_same_bytes(
     shards.TASK_CHARACTERS = 2**20
     shards.write(cut_small, model, tmp_path / "whole", 1)
     names = sorted(path.name for path in (tmp_path / "whole").iterdir())
-    assert len(names) == 7
+    assert len(names) == 10
     for name in names:
         expected = (tmp_path / "whole" / name).read_bytes()
         assert (tmp_path / "on-1" / name).read_bytes() == expected
@@ -103,7 +177,7 @@ def written(prepared: Path, tmp_path: Path, vocabularies: dict[str, Tokenizer]) 
     return tmp_path / "shards"
 
 
-@pytest.mark.parametrize("name", ["train.tokens", "test.offsets"])
+@pytest.mark.parametrize("name", ["train.tokens", "test.offsets", "validation.lines"])
 @pytest.mark.parametrize("harm", ["truncated", "altered", "longer", "missing"])
 def test_a_damaged_file_is_named_and_never_half_read(written: Path, name: str, harm: str) -> None:
     path = written / name

@@ -14,9 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm import config, devices, identity, single, study, yaml_file
+from mlm import config, devices, identity, layers, single, study, yaml_file
 from mlm.errors import Damaged, InputError
-from mlm.study import load_study
+from mlm.planner import load_study
 from tests.mlm.places import EXPERIMENT, ROOT, SCALE, done, environment, found_study, write_yaml
 
 Change = Callable[[dict[str, Any]], None]
@@ -164,7 +164,8 @@ def test_names_measures_contrasts_and_words_are_in_no_digest(trial: Callable[...
 
     after = trial(measure, rename)
     assert sorted(digests(after).values()) == before
-    assert after.measure_file("evaluation") != trial().measure_file("evaluation")
+    first = [{one.name: one.file for one in found.measures} for found in (after, trial())]
+    assert not set(first[0].values()) & set(first[1].values())
 
 
 def test_a_changed_value_changes_that_arms_digests_alone(trial: Callable[..., study.Study]) -> None:
@@ -250,13 +251,13 @@ def test_rewording_code_changes_no_hash_and_changing_it_does(tmp_path: Path) -> 
 def test_planning_loads_no_torch(trial: Callable[..., study.Study]) -> None:
     trial()
     program = (
-        "import sys; from mlm.study import load_study; load_study('test').write(); print(sorted(sys.modules))"
+        "import sys; from mlm.planner import load_study; load_study('test').write(); print(sorted(sys.modules))"
     )
     said = subprocess.run(
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
     )
     loaded = set(yaml.safe_load(said.stdout))
-    assert "mlm.study" in loaded
+    assert "mlm.planner" in loaded
     assert not loaded & {"torch", "pandas", "wandb", "transformers", "datasets", "sentencepiece", "scipy"}
 
 
@@ -458,7 +459,7 @@ def test_an_experiment_has_a_plain_name_that_no_rule_has(trial: Callable[..., st
     trial()
     Path(f"experiments/{name}.yaml").write_text(Path("experiments/trial.yaml").read_text())
     with pytest.raises(InputError, match="name: use letters"):
-        study.load_study("test")
+        load_study("test")
 
 
 def test_the_layer_that_set_a_value_is_named(trial: Callable[..., study.Study]) -> None:
@@ -533,9 +534,9 @@ ANYTHING = st.recursive(LEAVES, lambda x: st.lists(x, max_size=3) | st.dictionar
 @given(ANYTHING, SECTIONS)
 def test_whatever_stands_in_a_file_is_a_run_or_bad_input(value: Any, key: str) -> None:
     """Never a traceback."""
-    layers = [(Path("f.yaml"), "base", {key: value})]
+    stated: layers.Layers = [(Path("f.yaml"), "base", {key: value})]
     try:
-        run = study._resolve(layers)
+        run = layers.resolve(stated)
     except InputError as error:
         assert all(problem.startswith("f.yaml: base") for problem in error.problems)
     else:

@@ -42,7 +42,7 @@ def study(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(place / "results" / "data", folder / "results" / "data")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        from mlm.study import load_study
+        from mlm.planner import load_study
 
         load_study("test").write()
     return folder

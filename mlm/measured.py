@@ -1,0 +1,157 @@
+"""What a study measures: from the scale's `measures:` to names of values, files and data. Loads no torch."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlm import brown, grammar, identity, measures, plugins, schedules, tasks
+from mlm.config import Run
+from mlm.errors import InputError
+from mlm.experiment import Measures, Pairs
+from mlm.files import file_sha256
+from mlm.layout import RESULTS
+
+CODE: dict[str, tuple[str, ...]] = {
+    "evaluation": ("mlm.heldout",),
+    "probe": ("mlm.probe", "mlm.brown"),
+    "pairs": ("mlm.pairs", "mlm.likelihood"),
+    "tasks": ("mlm.sentence_probe", "mlm.probe", "mlm.tasks"),
+    "finetune": ("mlm.finetune", "mlm.sentence_probe", "mlm.tasks"),
+    "reach": ("mlm.reach",),
+    "plugins": (),
+}
+"""Kinds of measures, each with the modules that decide its numbers beside the run's own."""
+OF_UNTRAINED = ("probe", "pairs", "tasks", "plugins")
+"""Kinds for which the encoder before its first step is a reference."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure that is taken of every run of a study."""
+
+    name: str
+    """`probe`; of several of a kind `tasks.trec`."""
+    file: str
+    """In a run's folder; its settings, data and code are part of the name."""
+    settings: Any
+    prepared: str | None
+    """File that it reads beside the run, where a rule prepares one; `{vocabulary}` is the run's."""
+    over_training: bool
+    """Whether it is also taken of the weights that a run keeps on the way."""
+
+    @property
+    def of_untrained(self) -> bool:
+        return kind(self.name) in OF_UNTRAINED
+
+    def data(self, vocabulary: str) -> str | None:
+        """The prepared file for runs of a vocabulary, which is named by its folder."""
+        return self.prepared and self.prepared.format(vocabulary=vocabulary)
+
+    def words(self, folder: str, vocabulary: str) -> str:
+        """What `python -m mlm measure` is told, to write the measure into a folder."""
+        data = self.data(vocabulary)
+        given = {"data": data, **self.settings} if data and self.settings else data or self.settings
+        setting = yaml.safe_dump(given, default_flow_style=True, width=2**16).splitlines()[0]
+        said = ["--take", f"{self.name}={folder}/{self.file}", "--with", f"{self.name}={setting}"]
+        return shlex.join(said + (["--over-training", self.name] if self.over_training else []))
+
+
+def kind(name: str) -> str:
+    """The key of the scale file that asks for a measure: `tasks` of `tasks.trec`."""
+    return name.partition(".")[0]
+
+
+def of(stated: Measures, where: str) -> list[Measured]:
+    """The measures that a scale asks for.
+
+    Raises:
+        InputError: the data of one are not there, or a probe of the user's own is none; begins with `where`.
+    """
+    found, problems = [], []
+    for name, settings in _asked(stated):
+        try:
+            prepared = _prepared(name, stated)
+            code: list[Any] = [identity.code_hash(CODE[kind(name)], ("torch", "numpy"))]
+            if kind(name) == "plugins":
+                plugins.load(settings, "probe", name)
+                code.append(plugins.source_digest(settings))
+        except InputError as error:
+            problems += [f"{where}.{kind(name)}: {problem}" for problem in error.problems]
+            continue
+        over = kind(name) in stated.over_training
+        file = f"{name}-{identity.digest([settings, code, prepared, over])}.json"
+        found.append(Measured(name, file, settings, prepared, over))
+    if problems:
+        raise InputError(*problems)
+    return found
+
+
+def _asked(stated: Measures) -> Iterator[tuple[str, Any]]:
+    """(name, what it is told beside the data)"""
+    if stated.evaluation:
+        yield "evaluation", stated.evaluation.sequences
+    if stated.probe:
+        yield "probe", None
+    if stated.pairs:
+        yield "pairs", None
+    for task in stated.tasks or ():
+        yield f"tasks.{task}", None
+    if stated.finetune:
+        settings = stated.finetune.model_dump(exclude={"tasks"})
+        yield from ((f"finetune.{task}", settings) for task in stated.finetune.tasks)
+    if stated.reach:
+        yield "reach", stated.reach.loss_nats
+    yield from ((f"plugins.{name}", path) for name, path in stated.plugins.items())
+
+
+def _prepared(name: str, stated: Measures) -> str | None:
+    data = RESULTS / "data"
+    if stated.probe and name == "probe":
+        return str(data / "probes" / f"brown-{brown.identity_of(stated.probe)}" / "sentences.jsonl")
+    if stated.pairs and name == "pairs":
+        return str(data / "pairs" / f"{{vocabulary}}-{_identity_of_pairs(stated.pairs)}" / "pairs.jsonl")
+    if kind(name) in ("tasks", "finetune"):
+        task = name.partition(".")[2]
+        return str(data / "tasks" / f"{task}-{tasks.identity_of(task)}" / "sentences.jsonl")
+    return None
+
+
+def _identity_of_pairs(pairs: Pairs) -> str:
+    files = {str(path): file_sha256(path) for path in grammar.files(Path(pairs.file))} if pairs.file else {}
+    return identity.digest([pairs.model_dump(), identity.code_hash(("mlm.grammar",)), files])
+
+
+def names(run: Run, stated: Measures) -> list[str]:
+    """Every value that the measures can give of a run; of a plug-in's `name.*`, since it alone knows."""
+    found: list[str] = []
+    layers = ("", *(f".layer_{layer}" for layer in range(run.encoder.layers + 1)))
+    if stated.evaluation:
+        found += _of_evaluation(run)
+    if stated.probe:
+        found += [f"probe{layer}.{what}" for layer in layers for what in ("accuracy", "ambiguous_accuracy")]
+    if stated.pairs:
+        kinds = list(grammar.KINDS)
+        if stated.pairs.file:
+            kinds = list(dict.fromkeys(pair.kind for pair in grammar.read(Path(stated.pairs.file))))
+        found += ["pairs.accuracy", *(f"pairs.{one}.accuracy" for one in kinds), "pairs.loss_nats"]
+    found += [f"{task}{layer}.accuracy" for task in stated.tasks or () for layer in layers]
+    if stated.finetune:
+        found += [f"finetune.{task}.accuracy" for task in stated.finetune.tasks]
+    if stated.reach:
+        what = ("tokens", "flops", "censored")
+        found += [f"reach.{level}.{one}" for level in stated.reach.levels for one in what]
+    return found + [f"{name}.*" for name in stated.plugins]
+
+
+def _of_evaluation(run: Run) -> Iterator[str]:
+    split = schedules.masking(run.masking, 1.0).split
+    for part in measures.SPLITS:
+        for corruption in measures.CORRUPTIONS:
+            kinds = [one for one in measures.KINDS if corruption == "own" and getattr(split, one) > 0]
+            kinds += ["relation"] if corruption == "own" and run.relation else []
+            for one in ("", *(f"{one}." for one in kinds)):
+                yield from (f"{part}.{corruption}.{one}{quantity}" for quantity in measures.QUANTITIES)

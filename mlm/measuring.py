@@ -1,0 +1,165 @@
+"""What the commands measure of one run: its weights at the end, on the way, or before the first step."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+
+from mlm import measured, metrics, shards, study
+from mlm.errors import InputError
+from mlm.files import write_json
+from mlm.runs import RunFolder
+
+if TYPE_CHECKING:
+    from mlm.encoder import Encoder
+
+
+class Wanted(NamedTuple):
+    """A measure to take."""
+
+    name: str
+    """`probe`, `tasks.trec`: what stands before a point is a key of `TAKEN_BY`."""
+    setting: Any
+    """What `--with` gives: a number, a file, or several by name."""
+    output: Path | None = None
+    """Where it is written; else it is shown."""
+    over_training: bool = False
+    """Whether it is taken of the kept weights too."""
+
+
+def evaluation(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """Validation and test under the yardstick and the run's own corruption; told the windows of a split."""
+    from mlm import heldout
+
+    data, begins_word = shards.read(run.shards, run.vocabulary), run.tokenizer().begins_word
+    return {"values": heldout.measure(encoder, run.config, data, begins_word, int(wanted.setting))}
+
+
+def probe(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """Part of speech on the Brown sentences of a file."""
+    from mlm import brown
+    from mlm import probe as measure
+
+    return measure.probe(encoder, run.tokenizer(), brown.read(Path(wanted.setting)))
+
+
+def pairs(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """Minimal pairs of a file written by `grammar`, or of BLiMP."""
+    from mlm import grammar
+    from mlm import pairs as measure
+
+    found = grammar.read(Path(wanted.setting))
+    tokens = shards.read(run.shards, run.vocabulary)["train"].tokens
+    return measure.measure(encoder, run.tokenizer(), found, tokens)
+
+
+def task(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """A sentence task from frozen features, on the sentences of a file."""
+    from mlm import sentence_probe, tasks
+
+    examples = tasks.read(Path(wanted.setting))
+    return sentence_probe.measure(encoder, run.tokenizer(), examples, wanted.name.partition(".")[2])
+
+
+def finetune(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """A sentence task by fine-tuning; told the sentences' file as `data`, and how."""
+    from mlm import finetune, tasks, yaml_file
+    from mlm.experiment import Finetuning
+
+    told = {"data": wanted.setting} if isinstance(wanted.setting, str) else dict(wanted.setting)
+    examples = tasks.read(Path(told.pop("data")))
+    settings = yaml_file.validated(Finetuning, told, f"--with {wanted.name}")
+    return finetune.measure(encoder, run.tokenizer(), examples, wanted.name.partition(".")[2], settings)
+
+
+def reach(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """What it took to reach the held-out losses that it is told."""
+    from mlm import reach
+
+    return reach.measure(run.config, metrics.read(run.path / "metrics.jsonl"), wanted.setting)
+
+
+def plugin(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """A probe of the user's own, told its Python path."""
+    from mlm import plugins
+
+    found = plugins.take_probe(wanted.setting, encoder, run.tokenizer(), run.config, wanted.name)
+    return {"values": {f"{wanted.name.partition('.')[2]}.{key}": value for key, value in found.items()}}
+
+
+TAKEN_BY: "dict[str, Callable[[RunFolder, Encoder, Wanted], dict[str, Any]]]" = {
+    "evaluation": evaluation,
+    "probe": probe,
+    "pairs": pairs,
+    "tasks": task,
+    "finetune": finetune,
+    "reach": reach,
+    "plugins": plugin,
+}
+"""Measures by their keys in the scale file."""
+
+
+def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str]) -> list[Wanted]:
+    """From `--take NAME=FILE`, `--with NAME=YAML` and `--over-training NAME`."""
+    from mlm import yaml_file
+
+    outputs = dict(_named("--take", one) for one in take)
+    settings = {
+        name: yaml_file.parse(text, f"--with {name}") for name, text in (_named("--with", one) for one in told)
+    }
+    if not outputs:
+        raise InputError("--take: no measure is asked for; give --take NAME=FILE")
+    for name in outputs:
+        if measured.kind(name) not in TAKEN_BY:
+            raise InputError(f"--take {name}: no such measure; there are: {', '.join(TAKEN_BY)}")
+        if name not in settings:
+            raise InputError(f"--with {name}=…: missing; it says what --take {name} reads")
+    for option, names in (("--with", settings), ("--over-training", over_training)):
+        if stray := [name for name in names if name not in outputs]:
+            raise InputError(f"{option} {stray[0]}: goes with --take {stray[0]}=FILE; give it, or leave both out")
+    return [Wanted(name, settings[name], Path(file), name in over_training) for name, file in outputs.items()]
+
+
+def _named(option: str, given: str) -> tuple[str, str]:
+    name, equals, value = given.partition("=")
+    if not (name and equals and value):
+        raise InputError(f"{option} {given}: expected NAME=VALUE, for instance {option} probe=FILE")
+    return name, value
+
+
+def measure(run: RunFolder, asked: Sequence[Wanted], trained: bool = True, step: int | None = None) -> None:
+    """Take measures of a run, with each of its weights loaded once; a diverged run has no values.
+
+    Args:
+        trained: False measures the encoder before the first step.
+        step: measures the weights kept after so many steps; those at the end unless told.
+    """
+    status = "finished" if not trained or step is not None else str(run.outcome()["status"])
+    digest = run.path.name if trained else study.untrained_digest(run.record)
+    results: list[dict[str, Any]] = [{"values": {}} for _ in asked]
+    if status == "finished":
+        encoder = run.encoder(trained, step)
+        results = [TAKEN_BY[measured.kind(one.name)](run, encoder, one) for one in asked]
+        over = [number for number, one in enumerate(asked) if one.over_training and trained]
+        for at in run.config.kept_steps if over else ():
+            encoder = run.encoder(step=at)
+            for number in over:
+                one = asked[number]
+                values = TAKEN_BY[measured.kind(one.name)](run, encoder, one)["values"]
+                entry = {"step": at, "tokens": at * run.config.tokens_per_step, "values": values}
+                results[number].setdefault("over_training", []).append(entry)
+    for one, result in zip(asked, results, strict=True):
+        place = {} if step is None else {"step": step}
+        content = {"run": digest, "measure": one.name, "status": status, **place, **result}
+        if one.output is not None:
+            write_json(one.output, content)
+        else:
+            _show(content)
+
+
+def _show(content: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    for part in ("values", "references", "counts", "seconds"):
+        for key, value in content.get(part, {}).items():
+            console.print(f"{key:<48} {value:>10.4f}" if isinstance(value, float) else f"{key:<48} {value:>10}")

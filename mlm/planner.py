@@ -1,0 +1,224 @@
+"""Scale and experiment files -> a study. Loads no torch.
+
+The only place that expands arms × seeds. Merge order of a run:
+package defaults <- scale <- the experiment's base <- arm <- command line.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mlm import (
+    checks,
+    corpus,
+    devices,
+    hugging_face,
+    hugging_face_tokenizer,
+    identity,
+    matching,
+    measured,
+    plugins,
+    yaml_file,
+)
+from mlm.config import Numerics, Run, Vocabulary
+from mlm.errors import InputError
+from mlm.experiment import NAME_PATTERN, Experiment, Scale
+from mlm.files import read_json
+from mlm.layers import Layers, place, resolve
+from mlm.layout import EXPERIMENTS, RESULTS
+from mlm.measured import Measured
+from mlm.study import TRAINING_CODE, Cell, Data, PlannedRun, Study, untrained_digest
+
+DATA_RULES = ("corpus", "vocabulary", "shards", "sentences", "pairs", "task")
+RUN_RULES = ("train", "measure", "measure_untrained")
+ANALYSIS_RULES = (
+    "collect",
+    "contrasts",
+    "table",
+    "figures",
+    "numbers",
+    "paper",
+    "wandb",
+    "report_page",
+    "comparison",
+)
+RESERVED = frozenset(("all", *DATA_RULES, *RUN_RULES, *ANALYSIS_RULES))
+"""Names of the Snakefile's rules, which an experiment cannot have."""
+
+
+def available() -> list[str]:
+    """Names of the experiment files."""
+    return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
+
+
+def load_study(
+    scale_name: str, experiments: Sequence[str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> Study:
+    """Read, check and expand a scale and its experiments (all that exist, unless told).
+
+    Raises:
+        InputError: every problem found, each with file, key and remedy.
+    """
+    scale_file = EXPERIMENTS / "scales" / f"{scale_name}.yaml"
+    scales = ", ".join(sorted(path.stem for path in scale_file.parent.glob("*.yaml")))
+    given = yaml_file.read(scale_file, f"`scale` is one of: {scales}")
+    scale = yaml_file.validated(Scale, given, str(scale_file))
+    found: list[str] = []
+    for name in scale.experiments:
+        if name not in available():
+            found.append(f"{scale_file}: experiments: no file {EXPERIMENTS / name}.yaml; "
+                         f"there are: {', '.join(available())}")  # fmt: skip
+    taken: list[Measured] = []
+    try:
+        taken = measured.of(scale.measures, f"{scale_file}: measures")
+    except InputError as error:
+        found.extend(error.problems)
+    numerics = _numerics(scale, scale_name)
+    read: dict[str, Experiment] = {}
+    runs: dict[str, PlannedRun] = {}
+    cells: list[Cell] = []
+    planner = _Planner(scale_file, scale, numerics, dict(overrides or {}))
+    for name in experiments if experiments is not None else available():
+        path = EXPERIMENTS / f"{name}.yaml"
+        try:
+            if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED:
+                taken = ", ".join(sorted(RESERVED))
+                raise InputError(f"{path}: name: use letters, digits and `._+-`, and none of {taken}")
+            text = yaml_file.read(path, f"there are: {', '.join(available())}")
+            try:
+                experiment = yaml_file.validated(Experiment, text, str(path))
+            except InputError as error:
+                raise InputError(*error.problems, *planner.problems_of_arms(path, text)) from None
+            planned = planner.expand(name, path, experiment)
+        except InputError as error:
+            found.extend(problem for problem in error.problems if problem not in found)
+            continue
+        read[name] = experiment
+        for cell, run in planned:
+            cells.append(cell)
+            runs[run.digest] = run
+    if found:
+        raise InputError(*found)
+    return Study(scale_name, scale, numerics, read, runs, cells, taken)
+
+
+def _numerics(scale: Scale, scale_name: str) -> Numerics:
+    path = RESULTS / scale_name / "numerics.json"
+    if not path.exists():
+        return scale.numerics or devices.detect()
+    remedy = f"it fixes the numerics of this study; restore it, or delete {path.parent} to begin anew"
+    fixed = yaml_file.validated(Numerics, read_json(path, remedy), str(path))
+    if scale.numerics is not None and scale.numerics != fixed:
+        raise InputError(
+            f"{EXPERIMENTS}/scales/{scale_name}.yaml: numerics: {scale.numerics.model_dump()} differ from "
+            f"{fixed.model_dump()}, which this study began with ({path}); take them back, or copy the scale "
+            "file to a new name, which is another study"
+        )
+    return fixed
+
+
+@dataclass
+class _Planner:
+    scale_file: Path
+    scale: Scale
+    numerics: Numerics
+    overrides: dict[str, Any]
+    _data: dict[tuple[str, Vocabulary, str | None], Data] = field(default_factory=dict)
+
+    def expand(self, name: str, path: Path, experiment: Experiment) -> list[tuple[Cell, PlannedRun]]:
+        """Every arm × seed of an experiment as planned runs; all problems of the file at once."""
+        resolved, found = self._arms(path, experiment.base, experiment.arms, experiment)
+        if not self.overrides:  # a change on the command line may well make two arms alike
+            found += checks.duplicates(path, resolved)
+        found += checks.contrasts(path, experiment, resolved, self.scale.measures)
+        if found:
+            raise InputError(*found)
+        code = identity.code_hash(TRAINING_CODE, ("torch", "numpy"))
+        planned = []
+        for arm, run in resolved.items():
+            data, own = self.data(run), plugins.digests(run)
+            for seed in self._seeds(experiment):
+                draft = PlannedRun("", run.model_copy(update={"seed": seed}), self.numerics, data, code, own)
+                final = replace(draft, digest=identity.digest(draft.record()))
+                planned.append((Cell(name, arm, seed, final.digest, untrained_digest(final.record())), final))
+        return planned
+
+    def _seeds(self, experiment: Experiment) -> list[int]:
+        seeds = experiment.seeds
+        if isinstance(seeds, int):
+            seeds = list(range(max(seeds, self.scale.seeds_at_least or 0)))
+        return seeds[: self.scale.seeds_at_most]
+
+    def problems_of_arms(self, path: Path, text: Mapping[str, Any]) -> list[str]:
+        """What is wrong with the arms of a file whose other keys are wrong already."""
+        base, arms = text.get("base", {}), text.get("arms")
+        if not isinstance(base, dict) or not isinstance(arms, dict):
+            return []
+        return self._arms(path, base, {arm: c for arm, c in arms.items() if isinstance(c, dict)}, None)[1]
+
+    def _arms(
+        self, path: Path, base: dict[str, Any], arms: Mapping[str, dict[str, Any]], experiment: Experiment | None
+    ) -> tuple[dict[str, Run], list[str]]:
+        """Arm -> run, without its seed; and what is wrong with the others."""
+        resolved: dict[str, Run] = {}
+        found: list[str] = []
+        stated: dict[str, Any] = {}
+        for arm, given in arms.items():
+            changes = dict(given)
+            stated[arm] = changes.pop("match", experiment.match if experiment else None)
+            layers: Layers = [
+                (self.scale_file, "run", self.scale.run),
+                (path, "base", base),
+                (path, f"arms.{arm}", changes),
+                (Path("--set"), "", self.overrides),
+            ]
+            try:
+                run = resolve(layers)
+                plugins.check(run, lambda key, layers=layers: place(layers, key.split(".")))
+                self.data(run)
+            except InputError as error:
+                found.extend(problem for problem in error.problems if problem not in found)
+            else:
+                resolved[arm] = run
+        if experiment and experiment.baseline in resolved:
+            for arm, run in resolved.items():
+                try:
+                    resolved[arm] = matching.matched(run, resolved[experiment.baseline], stated[arm])
+                except InputError as error:
+                    found += [f"{path}: arms.{arm}: {problem}" for problem in error.problems]
+        return resolved, found
+
+    def data(self, run: Run) -> Data:
+        """Folders of a run's corpus, vocabulary and shards, named by what decides their content."""
+        key = (run.corpus, run.vocabulary, run.tokenizer)
+        if key not in self._data:
+            file = EXPERIMENTS / "corpora" / f"{run.corpus}.yaml"
+            known = next((data.corpus for data in self._data.values() if data.corpus_file == file), None)
+            source = known.name if known else f"{run.corpus}-{_corpus_digest(file)}"
+            if run.tokenizer is None:
+                kind = f"{run.vocabulary.kind}-{run.vocabulary.size}"
+                made: Any = [
+                    run.vocabulary.model_dump(),
+                    identity.code_hash(("mlm.vocabulary",), ("sentencepiece",)),
+                ]
+            else:
+                kind, made = "huggingface", hugging_face_tokenizer.digest(run.tokenizer)
+            pieces = identity.digest([source, made])
+            shards = identity.digest([pieces, identity.code_hash(("mlm.shards",))])
+            root = RESULTS / "data"
+            self._data[key] = Data(
+                corpus_file=file,
+                corpus=root / "corpora" / source,
+                vocabulary=root / "vocabularies" / f"{run.corpus}-{kind}-{pieces}" / "vocabulary.model",
+                shards=root / "shards" / f"{run.corpus}-{kind}-{shards}",
+            )
+        initial = hugging_face.weights_digest(run.init_from) if run.init_from else None
+        return replace(self._data[key], initial=initial)
+
+
+def _corpus_digest(file: Path) -> str:
+    modules = ("corpus", "division", "sources", "archives", "cleaning", "prose", "duplicates")
+    code = identity.code_hash(tuple(f"mlm.{name}" for name in modules))
+    return identity.digest([corpus.load(file).identity(file), code])
