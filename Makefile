@@ -3,6 +3,8 @@
 # make report   after either: figures, tables, pages and paper of SCALE=laptop in one archive with captions
 # make test     set up, then lint, types, tests and the pipeline at smoke scale
 # make setup    set up only
+# make bench    the training speed of the same shapes beside other packages', on one core; some minutes
+# make bench-setup   the other packages, for `make bench`
 SHELL := /bin/bash
 PYTHON ?= python3
 CORES ?= all
@@ -11,7 +13,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 SCALE ?= laptop
 
-.PHONY: study smoke report test setup lint lock system
+.PHONY: study smoke report test setup bench bench-setup lint lock system
 .DEFAULT_GOAL := study
 
 study: setup
@@ -32,6 +34,22 @@ lint: setup
 	ruff format --check .
 	snakefmt --check Snakefile
 	mypy
+
+bench: setup
+	@python -m mlm bench --json results/bench/bench.json
+	@python -m analysis.figure_bench results/bench/bench.json results/bench
+
+bench-setup: $(VENV)/bench-installed
+
+$(VENV)/bench-installed: pyproject.toml $(VENV)/installed
+	$(call extra,bench) > $(VENV)/bench-wanted
+	python -m pip install --quiet --constraint requirements.lock --requirement $(VENV)/bench-wanted
+	$(call extra,bench-alone) > $(VENV)/bench-wanted
+	python -m pip install --quiet --no-deps --requirement $(VENV)/bench-wanted
+	@touch $@
+
+# The requirements of an extra in pyproject.toml, a line each.
+extra = python -c "import tomllib; print('\n'.join(tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$(1)']))"
 
 setup: $(VENV)/installed
 

@@ -68,7 +68,8 @@ wildcard_constraints:
 
 
 onstart:
-    plan.write()
+    # Where jobs go to other machines, each looks at its own.
+    plan.write(here=workflow.local_exec)
 
 
 rule corpus:
@@ -177,11 +178,16 @@ if plan.untrained_measures:
             lambda w: plan.of_untrained[w.untrained].data.shards / "shards.json",
             lambda w: plan.data(plan.untrained_measures, plan.of_untrained[w.untrained]),
         output:
-            [f"results/untrained/{{untrained}}/{one.file}" for one in plan.untrained_measures],
+            [
+                f"results/untrained/{{untrained}}/{one.file}"
+                for one in plan.untrained_measures
+            ],
         resources:
             gpu=int(study.numerics.device == "cuda"),
         params:
-            words=lambda w: plan.words(plan.untrained_measures, plan.of_untrained[w.untrained], w.untrained),
+            words=lambda w: plan.words(
+                plan.untrained_measures, plan.of_untrained[w.untrained], w.untrained
+            ),
         shell:
             "python -m mlm measure {wildcards.untrained} --untrained {params.words}"
 

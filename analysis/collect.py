@@ -104,7 +104,7 @@ def _check(path: Path, name: str, measure: runs.MeasureFile, names: Iterable[str
 
 
 def _values(name: str, measure: runs.MeasureFile) -> Iterator[tuple[str, float]]:
-    """Values under their own names; references and counts, which measures may call alike, under the measure's."""
+    """Values by their own names; references and counts, which measures may call alike, by the measure."""
     yield from measure.values.items()
     task = name.rpartition(".")[2]
     for key, value in measure.references.items():

@@ -162,5 +162,5 @@ def _commits(study: Study, name: str) -> dict[str, str | None]:
 def _unit(measure: str) -> str:
     if measure.startswith("realised."):
         return "tokens"
-    last = measure.split(".")[-1]
+    last = measure.rsplit(".", maxsplit=1)[-1]
     return {"loss_nats": "nats", "tokens": "tokens", "flops": "FLOPs"}.get(last, "share")

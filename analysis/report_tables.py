@@ -44,7 +44,10 @@ def _row(result: Result, several: bool) -> tuple[str, ...]:
         labels.number(result.difference, digits, signed=True),
         f"{ends[0]} to {ends[1]}" if result.bounded else panels.DASH,
         str(result.n) if result.n == result.planned else f"{result.n} of {result.planned}",
-        *(panels.DASH if p is None else labels.p_value(p).removeprefix("= ") for p in (result.p, result.p_holm)),
+        *(
+            panels.DASH if p is None else labels.p_value(p).removeprefix("= ")
+            for p in (result.p, result.p_holm)
+        ),
         result.verdict,
     )
 

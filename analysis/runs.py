@@ -191,7 +191,12 @@ def measured(place: Path, file: str, measure: str, status: Status | None) -> Mea
             raise Damaged(f"{path}: {key}: is {found!r}, not {wanted!r}; {remedy}")
     if status is not None and record.status != status:
         raise Damaged(f"{path}: status: is {record.status}, but the run {status}; {remedy}")
-    parts = [record.values, record.references, record.seconds, *(moment.values for moment in record.over_training)]
+    parts = [
+        record.values,
+        record.references,
+        record.seconds,
+        *(moment.values for moment in record.over_training),
+    ]
     bad = [name for part in parts for name, value in part.items() if not math.isfinite(value)]
     if bad:
         raise Damaged(f"{path}: values.{bad[0]}: not a finite number; {remedy}")

@@ -1,4 +1,4 @@
-"""Tidy results -> the table files of an experiment: CSV of everything, Markdown and LaTeX of what is printed."""
+"""Tidy results -> an experiment's table files: CSV of everything, Markdown and LaTeX of what is printed."""
 
 import math
 from collections.abc import Iterator

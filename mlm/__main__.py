@@ -203,7 +203,9 @@ def _measure(
 ) -> None:
     from mlm import measuring
 
-    measuring.measure(_run(name, untrained, at), [measuring.Wanted(measure, setting, output)], not untrained, at)
+    measuring.measure(
+        _run(name, untrained, at), [measuring.Wanted(measure, setting, output)], not untrained, at
+    )
 
 
 def _run(name: str, untrained: bool, at: int | None) -> Any:
@@ -222,7 +224,9 @@ def measure(
     ] = None,
     with_: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="NAME=YAML", help="What it reads: a file, a number, or several by name."),
+        typer.Option(
+            "--with", metavar="NAME=YAML", help="What it reads: a file, a number, or several by name."
+        ),
     ] = None,
     over_training: Annotated[
         list[str] | None,
@@ -233,7 +237,7 @@ def measure(
 ) -> None:
     """Several measures of a run with its weights loaded once; what the pipeline calls.
 
-    [bold]--take probe=probe.json --with probe=sentences.jsonl --take evaluation=… --with evaluation=1024[/bold];
+    [bold]--take probe=FILE --with probe=SENTENCES --take evaluation=FILE --with evaluation=1024[/bold];
     also pairs=PAIRS, tasks.trec=SENTENCES, finetune.trec={data: SENTENCES, restarts: 5}, reach=[4.5] (nats)
     and plugins.mine=my_lab.probes:depth.
     """

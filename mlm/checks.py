@@ -10,6 +10,7 @@ from mlm.experiment import Equivalence, Experiment, Measures
 
 
 def duplicates(path: Path, resolved: Mapping[str, Run]) -> Iterator[str]:
+    """Arms that ask for the same runs."""
     first: dict[str, str] = {}
     for arm, run in resolved.items():
         same = first.setdefault(run.model_dump_json(), arm)

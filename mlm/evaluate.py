@@ -46,7 +46,9 @@ def freeze(
         pairs: Sequence[PairBatch | None]
         if name == "own" and run.relation is not None:
             whole = frozen(data, run.sequence_length, run.relation, most)
-            pairs = [PairBatch(*rows) for rows in zip(*(torch.split(part, ROWS) for part in whole), strict=True)]
+            pairs = [
+                PairBatch(*rows) for rows in zip(*(torch.split(part, ROWS) for part in whole), strict=True)
+            ]
             texts = torch.split(whole.tokens, ROWS)
         else:
             texts = torch.split(windows(data.tokens, run.sequence_length, most, run.stretch), ROWS)

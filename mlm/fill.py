@@ -41,7 +41,7 @@ def mask_prompt(tokenizer: Tokenizer, text: str, number: int) -> tuple[list[int]
 
 @torch.no_grad()
 def fill(encoder: Encoder, ids: list[int], originals: dict[int, int], candidates: int = 1) -> list[Fill]:
-    """Predict every [MASK] of one sequence.
+    """Predict every [MASK] of one sequence; a causal encoder from what stands to its left.
 
     Args:
         ids: token ids of the sequence.
@@ -49,14 +49,21 @@ def fill(encoder: Encoder, ids: list[int], originals: dict[int, int], candidates
         candidates: how many tokens to return a position.
     """
     device = encoder.embedding.device
-    logits = encoder(torch.tensor([ids], device=device))[0].float()
+    masked = [place for place, token in enumerate(ids) if token == config.MASK]
+    if encoder.pattern.causal:
+        # It has never seen [MASK]: what it fills in first, or what was there, is its context for the next.
+        shown, rows = [config.SEP, *ids], []
+        for place in masked:
+            rows.append(encoder(torch.tensor([shown[: place + 1]], device=device))[0, -1])
+            best = int(rows[-1][config.N_SPECIAL :].argmax()) + config.N_SPECIAL
+            shown[place + 1] = originals.get(place, best)
+        logits = torch.stack(rows).float() if rows else torch.empty(0, encoder.n_tokens)
+    else:
+        logits = encoder(torch.tensor([ids], device=device))[0, masked].float()
     logits[:, : config.N_SPECIAL] = -torch.inf  # a special token is no word
-    best = logits.softmax(-1).topk(candidates)
-    return [
-        Fill(i, originals.get(i), list(zip(best.indices[i].tolist(), best.values[i].tolist(), strict=True)))
-        for i, token in enumerate(ids)
-        if token == config.MASK
-    ]
+    likeliest = logits.softmax(-1).topk(candidates)
+    found = zip(masked, likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
+    return [Fill(i, originals.get(i), list(zip(tokens, p, strict=True))) for i, tokens, p in found]
 
 
 def fill_prompts(encoder: Encoder, tokenizer: Tokenizer, prompts: list[str]) -> list[dict[str, Any]]:

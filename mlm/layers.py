@@ -1,4 +1,4 @@
-"""Layers of settings, each from a file -> one run; what is wrong is told of the layer that said it. Loads no torch."""
+"""Layers of settings, each from a file -> one run; problems name the layer that said it. Loads no torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ def resolve(layers: Layers) -> Run:
         InputError: every problem found, each with the file and key that set the value.
     """
     found = [
-        f"{place(layers, ['seed'])}: seeds belong in `seeds:` of the experiment, or behind `--seed`"
+        f"{place(layers, 'seed')}: seeds belong in `seeds:` of the experiment, or behind `--seed`"
         for _, _, changes in layers
         if "seed" in changes
     ]
@@ -34,7 +34,7 @@ def resolve(layers: Layers) -> Run:
             wrong = list(yaml_file.problems(error, Run, merged))
             for where, what in wrong:
                 # A problem between two keys begins with the first of them.
-                found.append(f"{place(layers, where or what.split(' ', 1)[0].split('.'))}: {what}")
+                found.append(f"{place(layers, '.'.join(where) or what.split(' ', 1)[0])}: {what}")
             # Problems between keys show only once each key by itself is right: drop what is not.
             if not all(_drop(merged, where) for where, _ in wrong):
                 break
@@ -55,8 +55,9 @@ def _drop(content: dict[str, Any], where: list[str]) -> bool:
     return bool(where) and content.pop(where[-1], None) is not None
 
 
-def place(layers: Layers, where: list[str]) -> str:
-    """`file: key` of what set a value: the last layer that says most of its path."""
+def place(layers: Layers, key: str) -> str:
+    """`file: key` of what set the value of a dotted key: the last layer that says most of its path."""
+    where = [part for part in key.split(".") if part]
     best, depth_of_best = layers[0], -1
     for layer in layers:
         content: Any = layer[2]

@@ -39,7 +39,8 @@ def _shortened(run: Run, steps: int) -> Run:
     """The run with a budget of so many steps."""
     budget = steps * run.tokens_per_step
     planned = {
-        key: getattr(run.optimizer, key) * budget // run.budget_tokens for key in ("warmup_tokens", "decay_tokens")
+        key: getattr(run.optimizer, key) * budget // run.budget_tokens
+        for key in ("warmup_tokens", "decay_tokens")
     }
     changed = {"budget_tokens": budget, "optimizer": run.optimizer.model_copy(update=planned)}
     return run.model_copy(update=changed)

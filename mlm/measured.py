@@ -77,7 +77,7 @@ def of(stated: Measures, where: str) -> list[Measured]:
             prepared = _prepared(name, stated)
             code: list[Any] = [identity.code_hash(CODE[kind(name)], ("torch", "numpy"))]
             if kind(name) == "plugins":
-                plugins.load(settings, "probe", name)
+                plugins.load(settings, "probe", name.partition(".")[2])
                 code.append(plugins.source_digest(settings))
         except InputError as error:
             problems += [f"{where}.{kind(name)}: {problem}" for problem in error.problems]

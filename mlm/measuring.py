@@ -117,7 +117,9 @@ def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str
             raise InputError(f"--with {name}=…: missing; it says what --take {name} reads")
     for option, names in (("--with", settings), ("--over-training", over_training)):
         if stray := [name for name in names if name not in outputs]:
-            raise InputError(f"{option} {stray[0]}: goes with --take {stray[0]}=FILE; give it, or leave both out")
+            raise InputError(
+                f"{option} {stray[0]}: goes with --take {stray[0]}=FILE; give it, or leave both out"
+            )
     return [Wanted(name, settings[name], Path(file), name in over_training) for name, file in outputs.items()]
 
 

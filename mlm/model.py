@@ -7,6 +7,7 @@ import torch
 
 from mlm import config, plugins, schedules
 from mlm.encoder import Encoder
+from mlm.errors import InputError
 
 if TYPE_CHECKING:
     from mlm.vocabulary import Tokenizer
@@ -24,8 +25,24 @@ def build(run: config.Run, tokenizer: "Tokenizer", dtype: torch.dtype) -> Encode
         architecture = plugins.load(run.encoder.architecture, "encoder", "encoder.architecture")
     encoder = architecture(run.encoder, tokenizer.size, run.seed, dtype)
     encoder.pattern = schedules.pattern(run, 1.0)
-    if run.init_from is not None:
-        from mlm import hugging_face
-
-        hugging_face.load(Path(run.init_from), encoder, tokenizer)
     return encoder
+
+
+def begin(encoder: Encoder, run: config.Run, tokenizer: "Tokenizer", stated: str | None) -> None:
+    """Fill a built encoder with the weights that a run starts from, if it goes on from others.
+
+    Args:
+        stated: digest of the folder that `init_from` names, as it was planned.
+
+    Raises:
+        InputError: the folder's weights are others by now.
+    """
+    if run.init_from is None:
+        return
+    from mlm import hugging_face
+
+    if hugging_face.weights_digest(run.init_from) != stated:
+        raise InputError(
+            f"init_from: {run.init_from}: its weights changed since the run was planned; plan it again"
+        )
+    hugging_face.load(Path(run.init_from), encoder, tokenizer)

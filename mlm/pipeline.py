@@ -48,10 +48,15 @@ class Plan:
             cell.untrained: self.study.runs[cell.digest] for cell in self.study.cells
         }
 
-    def write(self) -> None:
-        """Write the study's index and its runs' configurations, before the first job."""
+    def write(self, here: bool = True) -> None:
+        """Write the study's index and its runs' configurations, before the first job.
+
+        Args:
+            here: whether the jobs compute on this machine, which must then have what it takes.
+        """
         with _refusing():
-            devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
+            if here:
+                devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
 
     def vocabulary(self, name: str) -> str:

@@ -7,6 +7,7 @@ package defaults <- scale <- the experiment's base <- arm <- command line.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,8 @@ def load_study(
         path = EXPERIMENTS / f"{name}.yaml"
         try:
             if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED:
-                taken = ", ".join(sorted(RESERVED))
-                raise InputError(f"{path}: name: use letters, digits and `._+-`, and none of {taken}")
+                rules = ", ".join(sorted(RESERVED))
+                raise InputError(f"{path}: name: use letters, digits and `._+-`, and none of {rules}")
             text = yaml_file.read(path, f"there are: {', '.join(available())}")
             try:
                 experiment = yaml_file.validated(Experiment, text, str(path))
@@ -159,7 +160,11 @@ class _Planner:
         return self._arms(path, base, {arm: c for arm, c in arms.items() if isinstance(c, dict)}, None)[1]
 
     def _arms(
-        self, path: Path, base: dict[str, Any], arms: Mapping[str, dict[str, Any]], experiment: Experiment | None
+        self,
+        path: Path,
+        base: dict[str, Any],
+        arms: Mapping[str, dict[str, Any]],
+        experiment: Experiment | None,
     ) -> tuple[dict[str, Run], list[str]]:
         """Arm -> run, without its seed; and what is wrong with the others."""
         resolved: dict[str, Run] = {}
@@ -176,7 +181,7 @@ class _Planner:
             ]
             try:
                 run = resolve(layers)
-                plugins.check(run, lambda key, layers=layers: place(layers, key.split(".")))
+                plugins.check(run, partial(place, layers))
                 self.data(run)
             except InputError as error:
                 found.extend(problem for problem in error.problems if problem not in found)

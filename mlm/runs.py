@@ -105,14 +105,17 @@ class RunFolder:
         """The run's encoder with its final weights, with those kept after a step, or before the first step."""
         device, dtype = self.compute()
         from mlm.checkpoint import load_weights
-        from mlm.model import build
+        from mlm.model import begin, build
 
-        encoder = build(self.config, self.tokenizer(), dtype)
+        tokenizer = self.tokenizer()
+        encoder = build(self.config, tokenizer, dtype)
         if step is not None:
             load_weights(self.kept(step), encoder)
         elif trained:
             self.outcome()
             load_weights(self.path / "weights.safetensors", encoder)
+        else:
+            begin(encoder, self.config, tokenizer, self.record["data"].get("initial"))
         return encoder.to(device).eval()
 
     def kept(self, step: int) -> Path:
@@ -123,7 +126,7 @@ class RunFolder:
                 ", ".join(str(int(file.stem)) for file in sorted(path.parent.glob("*.safetensors"))) or "none"
             )
             raise InputError(
-                f"{self.path}: keeps no weights of step {step}; there are: {there}; `checkpoints_at` asks for them"
+                f"{self.path}: keeps no weights of step {step}; there are: {there} (see `checkpoints_at`)"
             )
         return path
 

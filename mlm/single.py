@@ -11,7 +11,18 @@ from typing import IO, Any
 
 from rich.console import Console
 
-from mlm import checkpoint, corpus, hugging_face_tokenizer, layout, planner, shards, status, study, vocabulary, yaml_file
+from mlm import (
+    checkpoint,
+    corpus,
+    hugging_face_tokenizer,
+    layout,
+    planner,
+    shards,
+    status,
+    study,
+    vocabulary,
+    yaml_file,
+)
 from mlm.errors import InputError
 from mlm.files import is_locked, locked, write_atomically
 from mlm.runs import RunFolder

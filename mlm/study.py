@@ -13,9 +13,9 @@ from mlm.layout import RESULTS, study_file
 from mlm.measured import Measured
 
 TRAINING_CODE = (
-    "mlm.config", "mlm.randomness", "mlm.batches", "mlm.sentence_pairs", "mlm.selection", "mlm.masking",
-    "mlm.schedules", "mlm.encoder", "mlm.model", "mlm.objectives", "mlm.optimizer", "mlm.evaluate", "mlm.flops",
-    "mlm.train",
+    "mlm.fields", "mlm.config", "mlm.config_encoder", "mlm.config_masking", "mlm.randomness", "mlm.batches",
+    "mlm.sentence_pairs", "mlm.selection", "mlm.masking", "mlm.schedules", "mlm.block", "mlm.encoder",
+    "mlm.model", "mlm.objectives", "mlm.optimizer", "mlm.evaluate", "mlm.flops", "mlm.train",
 )  # fmt: skip
 """The modules that decide a run's bits; tracking, display and the command line do not."""
 
@@ -66,7 +66,7 @@ class PlannedRun:
 
 def untrained_digest(record: Mapping[str, Any]) -> str:
     """Digest of a run's encoder before its first step, from the run's record."""
-    code = identity.code_hash(("mlm.encoder", "mlm.model", "mlm.randomness"), ("torch", "numpy"))
+    code = identity.code_hash(("mlm.block", "mlm.encoder", "mlm.model", "mlm.randomness"), ("torch", "numpy"))
     training, data = record["training"], record["data"]
     encoder = training["encoder"]
     # Runs that an older version planned lack some of the keys.

@@ -118,7 +118,11 @@ class Synthetic:
                 for layer, base in (("", 0.62), ("layer_0.", 0.598), ("layer_1.", 0.601), ("layer_2.", 0.603))
                 for what in ("accuracy", "ambiguous_accuracy")
             }
-            found = {"probe": {"values": values, **BESIDE["probe"]}, "pairs": _pairs(0.5), "tasks.trec": _trec(0.4)}
+            found = {
+                "probe": {"values": values, **BESIDE["probe"]},
+                "pairs": _pairs(0.5),
+                "tasks.trec": _trec(0.4),
+            }
             for name in UNTRAINED:
                 record = {"run": digest, "measure": name, "status": "finished", **found[name]}
                 write_json(self.results / "untrained" / digest / MEASURE_FILES[name], record)
@@ -167,7 +171,7 @@ class Synthetic:
         )
 
     def _run(self, arm: str, seed: int) -> None:
-        mask, same, random = SPLITS[arm]
+        mask, same, _ = SPLITS[arm]
         chosen = self._config(arm, seed)
         content = {
             "training": chosen.model_dump(),

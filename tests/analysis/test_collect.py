@@ -126,7 +126,10 @@ def test_damage_is_refused_by_name_and_nothing_is_written(make: Make, name: str)
         ({"status": "diverged", "values": {}}, "status: is diverged, but the run finished"),
         ({"values": {}}, "values: none"),
         ({"values": {"probe.acuracy": 0.5}}, "values.probe.acuracy: no measure"),
-        ({"over_training": [{"step": 1, "tokens": 8, "values": {"pairs.x": 0.5}}]}, "values.pairs.x: no measure"),
+        (
+            {"over_training": [{"step": 1, "tokens": 8, "values": {"pairs.x": 0.5}}]},
+            "values.pairs.x: no measure",
+        ),
         ({"values": {"probe.accuracy": "0.5x"}}, "values.probe.accuracy: "),
     ],
 )

@@ -1,5 +1,6 @@
 """What is built once and used by many tests: text, vocabularies, shards, trained runs."""
 
+import copy
 import json
 import os
 import signal
@@ -12,11 +13,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from mlm import config, corpus, planner, shards, vocabulary
+from mlm import config, corpus, planner, shards, study, vocabulary
 from mlm.__main__ import main
 from mlm.runs import RunFolder
 from mlm.vocabulary import Tokenizer
-from tests.mlm.places import ARCHIVES, TEXT, done, found_study, mlm, seal
+from tests.mlm.places import ARCHIVES, EXPERIMENT, SCALE, TEXT, done, found_study, mlm, seal
 
 torch.set_num_threads(1)
 settings.register_profile(
@@ -55,6 +56,28 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return subprocess.CompletedProcess(words, code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., study.Study]:
+    """Write scale and experiments, changed by `scale=` and `experiment=`, and load the study."""
+    monkeypatch.chdir(tmp_path)
+
+    def build(
+        scale: Callable[[dict[str, Any]], None] | None = None,
+        experiment: Callable[[dict[str, Any]], None] | None = None,
+        **more: dict[str, Any],
+    ) -> study.Study:
+        contents = []
+        for content, change in ((SCALE, scale), (EXPERIMENT, experiment)):
+            changed = copy.deepcopy(content)
+            if change is not None:
+                change(changed)
+            contents.append(changed)
+        found_study(tmp_path, contents[0], trial=contents[1], **more)
+        return planner.load_study("test")
+
+    return build
 
 
 @pytest.fixture(scope="session")

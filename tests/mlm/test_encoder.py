@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from mlm import config, flops
-from mlm.encoder import Encoder
 from mlm.block import Dropout, relu_squared, rms_norm, rotary_table, rotate
+from mlm.encoder import Encoder
 from mlm.objectives import cross_entropies, target_positions
 from mlm.randomness import Purpose, generator, uniform
 

@@ -25,7 +25,7 @@ def encoder(**changes: object) -> Encoder:
 
 
 def frozen(masking: config.Masking, most: int) -> list[Batch]:
-    shard = shards.Shard("here", TOKENS, np.array([0, 4000]), np.array([0]))
+    shard = shards.Shard(TOKENS, np.array([0, 4000]), np.array([0]))
     run = config.Run(sequence_length=20, masking=masking)
     return evaluate.freeze(run, shard, WORDS, most)["own"]
 

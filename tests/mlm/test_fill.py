@@ -9,6 +9,7 @@ from mlm import config
 from mlm.colour import coloured
 from mlm.encoder import Encoder
 from mlm.fill import encode_prompt, fill, fill_prompts, mask_prompt
+from mlm.schedules import Pattern
 from mlm.vocabulary import Tokenizer
 from tests.mlm.places import TOPICS
 
@@ -90,3 +91,23 @@ def test_colours_tell_right_from_wrong_from_context() -> None:
     assert [(text.plain[s.start : s.end], s.style) for s in text.spans] == [
         (" To", "dim"), (" be", "bold green"), (" if", "bold red"), ("(or)", "dim"),
     ]  # fmt: skip
+
+
+def test_a_causal_encoder_fills_in_from_the_left_alone() -> None:
+    options = config.Encoder.model_validate({"preset": "modern", "width": 32, "heads": 2, "max_positions": 32})
+    model = Encoder(options, 60, 3, torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(generator=torch.Generator().manual_seed(parameter.numel()))
+    model.pattern = Pattern(causal=True)
+    ids = [7, config.MASK, 9, config.MASK, 11]
+    one, two = fill(model, ids, {})
+    with torch.no_grad():
+        first = model(torch.tensor([[config.SEP, 7]]))[0, -1, config.N_SPECIAL :]
+        assert one.candidates[0][0] == int(first.argmax()) + config.N_SPECIAL
+        second = model(torch.tensor([[config.SEP, 7, one.candidates[0][0], 9]]))[0, -1, config.N_SPECIAL :]
+        assert two.candidates[0][0] == int(second.argmax()) + config.N_SPECIAL
+    assert fill(model, [*ids[:4], 12], {}) == [one, two], "what follows is not seen"
+    known = fill(model, ids, {1: 20})
+    assert known[0].candidates == one.candidates
+    assert fill(model, [7, 8, 9], {}) == []

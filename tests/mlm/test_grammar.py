@@ -8,7 +8,18 @@ import pytest
 
 from mlm import corpus, grammar
 from mlm.errors import InputError
-from mlm.grammar import FUNCTION_WORDS, KINDS, LISTS, OCCURRENCES, Pair, choose, count_words, of_corpus, read, write
+from mlm.grammar import (
+    FUNCTION_WORDS,
+    KINDS,
+    LISTS,
+    OCCURRENCES,
+    Pair,
+    choose,
+    count_words,
+    of_corpus,
+    read,
+    write,
+)
 from tests.mlm.places import seal
 
 LISTED = [*FUNCTION_WORDS, *sorted({word for text in LISTS.values() for word in text.replace(",", "").split()})]

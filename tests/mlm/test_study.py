@@ -17,29 +17,9 @@ from hypothesis import strategies as st
 from mlm import config, devices, identity, layers, single, study, yaml_file
 from mlm.errors import Damaged, InputError
 from mlm.planner import load_study
-from tests.mlm.places import EXPERIMENT, ROOT, SCALE, done, environment, found_study, write_yaml
+from tests.mlm.places import EXPERIMENT, ROOT, done, environment, write_yaml
 
 Change = Callable[[dict[str, Any]], None]
-
-
-@pytest.fixture
-def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., study.Study]:
-    """Write scale and experiments, changed by `scale=` and `experiment=`, and load the study."""
-    monkeypatch.chdir(tmp_path)
-
-    def build(
-        scale: Change | None = None, experiment: Change | None = None, **more: dict[str, Any]
-    ) -> study.Study:
-        contents = []
-        for content, change in ((SCALE, scale), (EXPERIMENT, experiment)):
-            changed = copy.deepcopy(content)
-            if change is not None:
-                change(changed)
-            contents.append(changed)
-        found_study(tmp_path, contents[0], trial=contents[1], **more)
-        return load_study("test")
-
-    return build
 
 
 def digests(found: study.Study, experiment: str = "trial") -> dict[tuple[str, int], str]:

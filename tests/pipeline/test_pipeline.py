@@ -55,7 +55,7 @@ def jobs(output: str) -> Counter[str]:
 def test_every_arm_seed_and_measure_is_there(smoke: Copy) -> None:
     with (smoke.folder / "results/smoke/tables/split/results.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    for measure in ("probe.accuracy", "test.yardstick.loss_nats", "validation.own.accuracy"):
+    for measure in ("probe.accuracy", "pairs.accuracy", "test.yardstick.loss_nats", "validation.own.accuracy"):
         here = [row for row in rows if row["measure"] == measure and row["arm"] in _arms(smoke)]
         assert len({(row["arm"], row["seed"]) for row in here}) == ARMS * SEEDS
         assert all(row["status"] == "finished" and float(row["value"]) > 0 for row in here)
@@ -112,6 +112,15 @@ def test_weights_and_biases_holds_every_run_and_the_results(smoke: Copy) -> None
 def test_a_second_run_has_nothing_to_do(smoke: Copy) -> None:
     assert "Nothing to be done" in smoke.snakemake()
     assert "Nothing to be done" in smoke.snakemake("split")
+
+
+@pytest.mark.parametrize(("scale", "seeds"), [("workstation", 12), ("gpu", 8)])
+def test_the_larger_scales_are_planned_without_fetching_anything(smoke: Copy, scale: str, seeds: int) -> None:
+    done = smoke.run("snakemake", "--cores", "all", "--dry-run", "--config", f"scale={scale}")
+    planned = jobs(done.stdout + done.stderr)
+    assert planned["train"] == planned["measure"] == ARMS * seeds
+    assert planned["measure_untrained"] == seeds
+    assert (planned["corpus"], planned["sentences"], planned["pairs"], planned["task"]) == (1, 1, 1, 2)
 
 
 def planned_after(smoke: Copy, before: str, after: str) -> Counter[str]:
