@@ -9,11 +9,11 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, Tag, model_validator
 
 from mlm.config_encoder import PRESETS, SIZES, Encoder
 from mlm.config_masking import YARDSTICK, Change, Masking, Span, Split
-from mlm.fields import Count, CountOrZero, PluginPath, Positive, Rise, Share, or_plugin, whole
+from mlm.fields import Count, CountOrZero, PluginPath, Positive, Rise, Share, or_plugin, section_or, whole
 from mlm.yaml_file import Strict
 
 __all__ = [
@@ -74,13 +74,15 @@ class Growth(Strict):
     """Ascending; the last is what the run ends with."""
     ends: list[Share] = []
     """Of `staged`: the share of the run at which each value but the last ends; equal parts unless told."""
-    until: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    until: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8
     """Of the other shapes, rounded down to one of the values: the share at which the last is reached."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if any(a >= b for a, b in itertools.pairwise(self.values)):
             raise ValueError(f"values: {self.values} are not in ascending order; sort them, each once")
+        if self.shape == "staged" and self.until != 0.8:
+            raise ValueError("until: goes with the other shapes; of shape: staged, give `ends`")
         if self.ends and (self.shape != "staged" or len(self.ends) != len(self.values) - 1):
             raise ValueError("ends: go with shape: staged, one for each of the `values` but the last")
         if any(a >= b for a, b in itertools.pairwise(self.ends)):
@@ -91,7 +93,13 @@ class Growth(Strict):
 class Attention(Strict):
     """Which positions a position may attend to; all, unless told. Causal objectives see none to the right."""
 
-    window: Count | Growth | None = None
+    window: (
+        Annotated[
+            Annotated[Count, Tag("<number>")] | Annotated[Growth, Tag("<section>")],
+            section_or("<number>", Growth),
+        ]
+        | None
+    ) = None
     """Positions up to half of it away on either side; with a causal objective all of it to the left."""
     group: Count | None = None
     """Only the own group of so many neighbouring positions."""
@@ -106,6 +114,8 @@ class Spaced(Strict):
 
 OBJECTIVES = ("mlm", "causal", "nsp", "sop", "mlm+nsp", "mlm+sop")
 RELATIONS = ("nsp", "sop")
+PAIR_LENGTH = 5
+"""Of the shortest [CLS] A [SEP] B [SEP]."""
 
 
 class Run(Strict):
@@ -134,7 +144,10 @@ class Run(Strict):
     """Sequences of a forward pass, where a batch does not fit into memory; changes losses by rounding."""
     budget_tokens: Count = 2_621_440
     log_every_tokens: Count = 40_960
-    checkpoints_at: list[Count] | Spaced = []
+    checkpoints_at: Annotated[
+        Annotated[list[Count], Tag("<list>")] | Annotated[Spaced, Tag("<section>")],
+        section_or("<list>", Spaced),
+    ] = []
     """Tokens after which the weights are kept, for measures over training."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
@@ -184,20 +197,21 @@ class Run(Strict):
         }
         return {key: path for key, path in named.items() if path and ":" in path}
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _of_the_objective(cls, given: Any) -> Any:
+    def _of_the_objective(cls, given: Any, validated: Any) -> "Run":
         """What an objective leaves no choice about has one spelling."""
-        if not isinstance(given, dict) or not isinstance(objective := given.get("objective"), str):
-            return given
-        masking, encoder = given.get("masking", {}), given.get("encoder", {})
-        if objective in ("causal", *RELATIONS) and isinstance(masking, dict):
-            kept = {key: value for key, value in masking.items() if key == "predicted"}
-            rate = float(objective == "causal")  # every token is a target; of pairs alone, none
-            given = {**given, "masking": {"rate": rate, "split": {"same": 1.0}, **kept}}
-        if set(RELATIONS) & set(objective.split("+")) and isinstance(encoder, dict):
-            given = {**given, "encoder": {"segments": True, **encoder}}
-        return given
+        if isinstance(given, dict) and set(RELATIONS) & set(str(given.get("objective")).split("+")):
+            encoder = given.get("encoder", {})
+            if isinstance(encoder, dict):
+                given = {**given, "encoder": {"segments": True, **encoder}}
+        run: Run = validated(given)
+        if run.objective in ("causal", *RELATIONS):
+            # Causal: every token is a target, and none is corrupted; of pairs alone there is none.
+            own = Masking(rate=float(run.causal), split=Split(same=1.0))
+            predicted = run.masking.predicted if run.causal else 1.0
+            run = run.model_copy(update={"masking": own.model_copy(update={"predicted": predicted})})
+        return run
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -217,11 +231,16 @@ class Run(Strict):
                 f"budget_tokens {self.budget_tokens} is less than one step of sequence_length × batch_size "
                 f"= {self.tokens_per_step} tokens; raise it or shrink the batch"
             )
-        if self.masking.unit == "span" and self.masking.span.longest > longest:
+        shortest = self.lengths.values[0] if self.lengths else longest
+        if self.masking.unit == "span" and self.masking.span.longest > shortest:
+            key = "lengths.values" if self.lengths else "sequence_length"
             yield (
-                f"masking.span.longest {self.masking.span.longest} words is longer than sequence_length "
-                f"{longest}; shorten it"
+                f"masking.span.longest {self.masking.span.longest} words is longer than {key} {shortest}; "
+                "shorten it"
             )
+        ends = (self.masking.rate, self.masking.change.rate if self.masking.change else None)
+        if 0.0 in ends and self.objective.split("+")[0] == "mlm":
+            yield "masking.rate is 0, and nothing would be predicted; give a share above it"
         planned = self.optimizer.warmup_tokens + self.optimizer.decay_tokens
         if planned > self.budget_tokens:
             yield (
@@ -255,6 +274,11 @@ class Run(Strict):
                 f"{self.budget_tokens}; begin earlier"
             )
         if self.relation:
+            if longest < PAIR_LENGTH:
+                yield (
+                    f"sequence_length {longest} has no room for [CLS] A [SEP] B [SEP]; give at least "
+                    f"{PAIR_LENGTH}"
+                )
             if not self.encoder.segments:
                 yield f"encoder.segments must be true for objective {self.objective}; leave it out"
             if self.lengths or self.stretch:

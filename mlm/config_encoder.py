@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlm.fields import Count, or_plugin
+from mlm.fields import Count, or_plugin, whole
 from mlm.yaml_file import Strict
 
 SIZES: dict[str, dict[str, int]] = {
@@ -70,7 +70,7 @@ class Encoder(Strict):
             if not isinstance(value, str) or value not in table:
                 raise ValueError(f"`{key}` is {value!r}; choose one of {', '.join(table)}")
         full = {**PRESETS[preset], **SIZES[size], **explicit}
-        width = full["width"]
+        width = whole(full["width"])
         if isinstance(width, int) and width > 0:
             full.setdefault("heads", max(1, width // 64))  # heads of 64, as in all of Turc's sizes
             full.setdefault("feedforward_width", 4 * width)

@@ -47,6 +47,8 @@ class Change(Strict):
     def _changes(self) -> Self:
         if self.rate is None and self.split is None:
             raise ValueError("changes nothing; give the `rate` or the `split` that the run ends with")
+        if self.shape != "step" and self.at != 0.5:
+            raise ValueError("at: goes with shape: step; leave it out")
         return self
 
 

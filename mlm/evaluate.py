@@ -15,7 +15,7 @@ from mlm import config, objectives, schedules
 from mlm.batches import windows
 from mlm.encoder import Encoder
 from mlm.masking import KIND_NUMBERS, strategy
-from mlm.objectives import Batch, cross_entropies
+from mlm.objectives import Batch, behind_first, cross_entropies, outputs
 from mlm.randomness import Purpose, generator, uniform
 from mlm.sentence_pairs import PairBatch, frozen
 from mlm.shards import Shard
@@ -26,7 +26,8 @@ ROWS = 64  # rows a forward pass; a constant, since it decides the last bits of 
 def corruptions(run: config.Run) -> dict[str, config.Masking]:
     """The corruptions every run is evaluated under; its own is that of its last step.
 
-    The yardstick selects the same targets for every run; a causal one sees what stands to their left.
+    The yardstick asks every run for the same tokens of the same windows, none of them the first of its
+    window; a causal one sees what stands to their left.
     """
     yardstick = config.YARDSTICK
     if run.causal:
@@ -51,7 +52,8 @@ def freeze(
             ]
             texts = torch.split(whole.tokens, ROWS)
         else:
-            texts = torch.split(windows(data.tokens, run.sequence_length, most, run.stretch), ROWS)
+            stretch = run.stretch if name == "own" else None
+            texts = torch.split(windows(data.tokens, run.sequence_length, most, stretch), ROWS)
             pairs = [None] * len(texts)
         corrupt = strategy(masking)
         batches = []
@@ -59,6 +61,8 @@ def freeze(
             draws = uniform(generator(0, Purpose.EVALUATION, number))
             vocabulary: dict[str, Any] = {"n_tokens": len(begins_word), "begins_word": begins_word}
             corrupted = corrupt(tokens, masking, draws, **vocabulary, step=run.steps - 1)
+            if name == "yardstick":
+                corrupted = corrupted._replace(predicted=behind_first(corrupted.predicted))
             batches.append(objectives.batch(tokens, corrupted, run.causal, pair))
         found[name] = batches
     return found
@@ -78,16 +82,13 @@ def measure(encoder: Encoder, batches: list[Batch]) -> dict[str, Any]:
     device = encoder.embedding.device
     for held in batches:
         batch = held.to(device)
-        pairs = batch.related is not None
-        at = torch.nn.functional.pad(batch.at, (1, 0)) if pairs else batch.at
-        states = encoder.hidden(batch.inputs, at=at, visible=batch.visible, segments=batch.segments)[-1]
-        logits = encoder.logits(states[:, int(pairs) :])
+        logits, judgement = outputs(encoder, batch)
+        assert logits is not None
         real = held.real
         kinds.append(held.kind[real])
         losses.append(cross_entropies(logits, batch.targets).cpu()[real].double())
         hits.append((logits.argmax(-1) == batch.targets).cpu()[real].double())
-        if batch.related is not None:
-            judgement = encoder.relation(states[:, 0])
+        if judgement is not None and batch.related is not None:
             loss = cross_entropies(judgement, batch.related)
             judged.append((loss.cpu().double(), (judgement.argmax(-1) == batch.related).cpu().double()))
     kind, loss, hit = torch.cat(kinds), torch.cat(losses), torch.cat(hits)

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field
 
 
 def whole(value: Any) -> Any:
@@ -17,8 +17,6 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
 PLUGIN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
-PluginPath = Annotated[str, Field(pattern=PLUGIN)]
-"""A Python object of the user's own, `module.of.theirs:name`; see mlm.plugins and docs/plugins.md."""
 
 
 def or_plugin(*names: str) -> AfterValidator:
@@ -26,13 +24,22 @@ def or_plugin(*names: str) -> AfterValidator:
 
     def check(value: str) -> str:
         if value not in names and not re.match(PLUGIN, value):
-            raise ValueError(
-                f"is {value!r}; choose one of {', '.join(names)}, or give your own as `module.of.yours:name`"
-            )
+            choice = f"choose one of {', '.join(names)}, or " if names else ""
+            raise ValueError(f"is {value!r}; {choice}give your own as `module.of.yours:name`")
         return value
 
     return AfterValidator(check)
 
 
+PluginPath = Annotated[str, or_plugin()]
+"""A Python object of the user's own, `module.of.theirs:name`; see mlm.plugins and docs/plugins.md."""
 Shape = Annotated[str, or_plugin("linear", "cosine", "step")]
 Rise = Annotated[str, or_plugin("linear", "cosine")]
+
+
+def section_or(plain: str, section: type[BaseModel]) -> Discriminator:
+    """Of a value that is either plain or a section: errors speak of the one that was meant.
+
+    The tags, `<section>` and `plain`, stand in angle brackets, which mlm.yaml_file takes out of a key's path.
+    """
+    return Discriminator(lambda value: "<section>" if isinstance(value, dict | section) else plain)

@@ -5,6 +5,7 @@ mlm.hugging_face_tokenizer reads its tokenizer, mlm.bert_state its weights' name
 
 import functools
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,9 @@ def resolve(layers: Sequence[tuple[Path, str, Mapping[str, Any]]]) -> dict[str, 
         InputError: a folder that cannot be read, or an encoder that its weights do not fit.
     """
     merged = yaml_file.merge(*(content for _, _, content in layers))
+    for key in ("init_from", "tokenizer"):
+        if isinstance(merged.get(key), str):
+            merged[key] = _spelled(merged[key])
     folder = merged.get("init_from")
     if isinstance(folder, str):
         full = options(folder)
@@ -53,6 +57,12 @@ def resolve(layers: Sequence[tuple[Path, str, Mapping[str, Any]]]) -> dict[str, 
         merged.pop("vocabulary", None)  # stands in its place: one spelling of the same run
         vocabulary_size(merged["tokenizer"])  # refuses a folder without one
     return merged
+
+
+def _spelled(folder: str) -> str:
+    """One spelling of a folder: from the study's root where it lies within."""
+    path = Path(folder).absolute()
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else os.path.normpath(path)
 
 
 def _knows(folder: str, tokenizer: str) -> None:
@@ -97,6 +107,7 @@ def options(folder: str) -> dict[str, Any]:
                 f"init_from: {folder}/config.json: {key} is {found[key]!r}; only {value!r} can be gone on "
                 f"from; {REMEDY}"
             )
+    _check_weights(_weights(folder), found)
     return {
         "preset": "bert",
         "architecture": "transformer",
@@ -108,6 +119,33 @@ def options(folder: str) -> dict[str, Any]:
         "max_positions": found["max_position_embeddings"],
         "dropout": float(found.get("hidden_dropout_prob", 0.1)),
     }
+
+
+def _check_weights(path: Path, described: Mapping[str, Any]) -> None:
+    """Refuse weights of another shape than config.json describes, by what their header says of them."""
+    if path.suffix != ".safetensors":
+        return  # told only by loading all of it, when the run begins
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as stored:
+            shapes = {key.removeprefix("bert."): stored.get_slice(key).get_shape() for key in stored.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"init_from: {path}: cannot be read ({error}); {REMEDY}") from None
+    layers = {int(key.split(".")[2]) for key in shapes if key.startswith("encoder.layer.")}
+    width, inner = described["hidden_size"], described["intermediate_size"]
+    wanted = {
+        "embeddings.word_embeddings.weight": [described["vocab_size"], width],
+        "embeddings.position_embeddings.weight": [described["max_position_embeddings"], width],
+        "encoder.layer.0.intermediate.dense.weight": [inner, width],
+    }
+    other = [key for key, shape in wanted.items() if list(shapes.get(key, ())) != shape]
+    if layers != set(range(described["num_hidden_layers"])):
+        other.append(f"{len(layers)} layers")
+    if other:
+        raise InputError(
+            f"init_from: {path}: {', '.join(other)} differ from what config.json describes; {REMEDY}"
+        )
 
 
 def _described(folder: str) -> dict[str, Any]:

@@ -28,7 +28,9 @@ REMEDY = "give `tokenizer` the folder of a tokenizer for masked language models,
 def digest(folder: str) -> str:
     """What decides a prepared vocabulary: the tokenizer's files, and the code that reads them."""
     there = {name: file_sha256(path) for name in FILES if (path := Path(folder, name)).is_file()}
-    return identity.digest([there, identity.code_hash((__name__,), ("tokenizers", "transformers"))])
+    return identity.digest(
+        [there, identity.code_hash((__name__, "mlm.vocabulary"), ("tokenizers", "transformers"))]
+    )
 
 
 def is_in(folder: str) -> bool:

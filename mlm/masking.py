@@ -13,13 +13,14 @@ Ordinary is every token but the protected ones; special tokens are never selecte
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int, Int8
 from torch import Tensor
 
 from mlm import config, plugins
+from mlm.errors import InputError
 from mlm.randomness import Uniform
 from mlm.selection import select, select_tokens
 
@@ -49,8 +50,25 @@ def strategy(masking: config.Masking) -> Strategy:
     """`corrupt`, or the user's function in its place."""
     if masking.strategy is None:
         return corrupt
-    found: Strategy = plugins.load(masking.strategy, "strategy", "masking.strategy")
-    return found
+    path = masking.strategy
+    found = plugins.load(path, "strategy", "masking.strategy")
+
+    def checked(tokens: Tensor, masking: config.Masking, uniform: Uniform, **stated: Any) -> Corrupted:
+        result = found(tokens, masking, uniform, **stated)
+        wanted = {"inputs": torch.int64, "selected": torch.bool, "predicted": torch.bool, "kind": torch.int8}
+        for name, dtype in {**wanted, "labels": torch.int64}.items():
+            part = getattr(result, name, None)
+            if part is None and name == "labels" and isinstance(result, Corrupted):
+                continue
+            if not isinstance(part, Tensor) or part.shape != tokens.shape or part.dtype != dtype:
+                told = f"{part.dtype} {tuple(part.shape)}" if isinstance(part, Tensor) else repr(part)
+                raise InputError(
+                    f"masking.strategy: {path}: gives {name} {told}; it must give an mlm.masking.Corrupted "
+                    f"whose {name} is {dtype} {tuple(tokens.shape)}"
+                )
+        return result  # type: ignore[no-any-return]
+
+    return checked
 
 
 def corrupt(

@@ -68,7 +68,7 @@ def target_positions(
     """
     counts = selected.sum(1)
     most = max(int(counts.max()), 1)
-    at = (~selected).to(torch.int8).argsort(dim=1, stable=True)[:, :most]
+    at = (~selected).to(torch.int8).argsort(dim=1, stable=True)[:, :most].contiguous()
     real = torch.arange(most, device=selected.device) < counts[:, None]
     return at, real
 
@@ -83,11 +83,7 @@ def batch(
         causal: targets are predicted from the position before them; the first of a row has none.
         pairs: the sentence pairs that the tokens are, if they are.
     """
-    predicted = corrupted.predicted
-    if causal:
-        predicted = predicted.clone()
-        predicted[:, 0] = False
-    at, real = target_positions(predicted)
+    at, real = target_positions(behind_first(corrupted.predicted) if causal else corrupted.predicted)
     labels = tokens if corrupted.labels is None else corrupted.labels
     made = Batch(corrupted.inputs, at, labels.gather(1, at), real, corrupted.kind.gather(1, at) * real)
     if causal:
@@ -95,6 +91,31 @@ def batch(
     if pairs is not None:
         made = made._replace(segments=pairs.segments, visible=pairs.visible, related=pairs.related)
     return made
+
+
+def behind_first(predicted: Bool[Tensor, "rows length"]) -> Bool[Tensor, "rows length"]:
+    """The targets but those at the first position of a row, to whose left is nothing."""
+    return predicted & (torch.arange(predicted.shape[1]) > 0)
+
+
+def outputs(
+    encoder: Encoder, batch: Batch, tokens: bool = True, uniform: Uniform | None = None
+) -> tuple[Tensor | None, Tensor | None]:
+    """[rows, targets, n_tokens] logits of the targets, and [rows, 2] of the judgement where there are pairs.
+
+    Args:
+        tokens: whether the first are wanted.
+        uniform: source of dropout's draws; None means no dropout.
+    """
+    pairs = batch.related is not None
+    at = batch.at if tokens else batch.at[:, :0]
+    if pairs:
+        at = F.pad(at, (1, 0))  # position 0, where [CLS] stands
+    states = encoder.hidden(
+        batch.inputs, at=at, visible=batch.visible, segments=batch.segments, uniform=uniform
+    )[-1]
+    logits = encoder.logits(states[:, int(pairs) :]) if tokens else None
+    return logits, encoder.relation(states[:, 0]) if pairs else None
 
 
 def cross_entropies(
@@ -120,38 +141,30 @@ class Objective(Protocol):
 
 
 class Prediction:
-    """The built-in objectives: tokens, whether the pair is one, or both.
+    """The built-in objectives: tokens, whether the pair is one where the batch has pairs, or both.
 
     Args:
         tokens: predict the targets.
-        relation: judge the pair, from its [CLS].
     """
 
-    def __init__(self, tokens: bool, relation: bool) -> None:
-        self.tokens, self.relation = tokens, relation
+    def __init__(self, tokens: bool) -> None:
+        self.tokens = tokens
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         """Targets, and pairs."""
         counted = {"tokens": batch.real.sum()} if self.tokens else {}
-        if self.relation:
+        if batch.related is not None:
             counted["relation"] = torch.tensor(len(batch.inputs))
         return counted
 
     def sums(self, encoder: Encoder, batch: Batch, uniform: Uniform | None) -> dict[str, Tensor]:
         """Cross-entropies of the targets and of the judgements."""
-        at = batch.at if self.tokens else batch.at[:, :0]
-        if self.relation:
-            at = F.pad(at, (1, 0))  # position 0, where [CLS] stands
-        states = encoder.hidden(
-            batch.inputs, at=at, visible=batch.visible, segments=batch.segments, uniform=uniform
-        )[-1]
+        logits, judgement = outputs(encoder, batch, self.tokens, uniform)
         summed = {}
-        if self.tokens:
-            losses = cross_entropies(encoder.logits(states[:, int(self.relation) :]), batch.targets)
-            summed["tokens"] = (losses * batch.real).sum()
-        if self.relation:
-            assert batch.related is not None
-            summed["relation"] = cross_entropies(encoder.relation(states[:, 0]), batch.related).sum()
+        if logits is not None:
+            summed["tokens"] = (cross_entropies(logits, batch.targets) * batch.real).sum()
+        if judgement is not None and batch.related is not None:
+            summed["relation"] = cross_entropies(judgement, batch.related).sum()
         return summed
 
 
@@ -161,7 +174,7 @@ def objective(run: config.Run) -> Objective:
         found: Objective = plugins.load(run.objective, "objective", "objective")
         return found
     parts = run.objective.split("+")
-    return Prediction(tokens=bool({"mlm", "causal"} & set(parts)), relation=run.relation is not None)
+    return Prediction(tokens=bool({"mlm", "causal"} & set(parts)))
 
 
 def mean_loss(summed: dict[str, Tensor], counted: dict[str, Tensor]) -> Float[Tensor, ""]:

@@ -30,7 +30,7 @@ from mlm.files import read_json
 from mlm.layers import Layers, place, resolve
 from mlm.layout import EXPERIMENTS, RESULTS
 from mlm.measured import Measured
-from mlm.study import TRAINING_CODE, Cell, Data, PlannedRun, Study, untrained_digest
+from mlm.study import Cell, Data, PlannedRun, Study, training_code, untrained_digest
 
 DATA_RULES = ("corpus", "vocabulary", "shards", "sentences", "pairs", "task")
 RUN_RULES = ("train", "measure", "measure_untrained")
@@ -136,7 +136,7 @@ class _Planner:
         found += checks.contrasts(path, experiment, resolved, self.scale.measures)
         if found:
             raise InputError(*found)
-        code = identity.code_hash(TRAINING_CODE, ("torch", "numpy"))
+        code = training_code()
         planned = []
         for arm, run in resolved.items():
             data, own = self.data(run), plugins.digests(run)

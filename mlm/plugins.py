@@ -192,6 +192,11 @@ def check(run: config.Run, where: str | Callable[[str], str]) -> None:
         try:
             if key.endswith("shape"):
                 check_schedule(path, place)
+                if key == "optimizer.decay_shape" and (left := load(path, "schedule", place)(1.0)) != 1:
+                    raise InputError(
+                        f"{place}: {path}: is {left!r} at 1; it is given what is left of the decay, 1 at its "
+                        "begin and 0 at its end, and must be 1 where it begins"
+                    )
             else:
                 load(path, KIND_OF[key], place)
         except InputError as error:

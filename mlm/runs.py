@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from mlm import devices, identity
+from mlm import devices, identity, plugins, study
 from mlm.config import Numerics, Run
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json
@@ -77,6 +77,22 @@ class RunFolder:
         """What a person calls the run: split/80-10-10/seed-0."""
         labels = self.labels
         return f"{labels[0][1]}/{labels[0][2]}/seed-{labels[0][3]}" if labels else self.path.name
+
+    def check_code(self) -> None:
+        """Refuse to train by other code than was planned, which would be told as the planned one's.
+
+        Raises:
+            InputError: the package's code or a plug-in's source changed since.
+        """
+        planned = self.record.get("plugins", {})
+        changed = [path for path, now in plugins.digests(self.config).items() if planned.get(path) != now]
+        if study.training_code() != self.record["code"]:
+            changed.append("mlm")
+        if changed:
+            raise InputError(
+                f"{self.path}: the source of {', '.join(changed)} changed since the run was planned; take "
+                "the change back, or plan anew (`snakemake`), which makes it another run"
+            )
 
     def outcome(self) -> dict[str, Any]:
         """run.json of an ended run, its files verified."""

@@ -5,6 +5,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from mlm import config
+from mlm.errors import InputError
 
 
 def progress(step: int, steps: int) -> float:
@@ -32,7 +33,10 @@ def moved(shape: str, progress: float, at: float = 0.5) -> float:
         return (1 - math.cos(math.pi * progress)) / 2
     from mlm.plugins import load
 
-    return float(load(shape, "schedule", "shape")(progress))
+    value = float(load(shape, "schedule", "shape")(progress))
+    if not 0 <= value <= 1:
+        raise InputError(f"{shape}: is {value!r} at {progress:g}; a schedule must stay in [0, 1]")
+    return value
 
 
 def masking(stated: config.Masking, progress: float) -> config.Masking:
@@ -86,8 +90,8 @@ def grown(growth: config.Growth, progress: float) -> int:
     >>> [grown(staged, p) for p in (0.0, 0.89, 0.9, 1.0)]
     [128, 128, 512, 512]
     >>> linear = config.Growth(shape="linear", values=[32, 64, 128, 256])
-    >>> [grown(linear, p) for p in (0.0, 0.14, 0.15, 0.43, 0.44, 1.0)]
-    [32, 32, 64, 64, 128, 256]
+    >>> [grown(linear, p) for p in (0.0, 0.11, 0.12, 0.34, 0.35, 0.79, 0.8, 1.0)]
+    [32, 32, 64, 64, 128, 128, 256, 256]
     """
     values = growth.values
     if growth.shape == "staged":

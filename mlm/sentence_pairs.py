@@ -56,11 +56,6 @@ class _Chunks:
     def __init__(self, shard: Shard, length: int, relation: Relation) -> None:
         problem = f"objective: {relation}: {shard.name}:"
         self.room = length - SPECIAL
-        if self.room < 2:
-            raise InputError(
-                f"{problem} sequence_length {length} has no room for [CLS] A [SEP] B [SEP]; "
-                f"give at least {SPECIAL + 2}"
-            )
         counts = np.diff(np.searchsorted(shard.lines, shard.offsets))
         used = counts > 1
         if not used.any():
@@ -136,46 +131,52 @@ class _Chunks:
         return draws.integers(self.first, np.where(behind < self.last, behind, self.first + 1))
 
     def rows(self, chunks: Whole, draws: np.random.Generator) -> PairBatch:
-        """Cut every chunk into A and B at a random line begin; half of them are changed."""
+        """Cut every chunk into two at a random line begin; half of them are changed.
+
+        What is too long is cut by place, A at its begin and B at its end, whatever the label: what stands
+        at the edges of a row tells nothing of it. Of an odd room, chance gives one more to A or to B.
+        """
         first, behind = chunks.T
-        seam_line = draws.integers(first + 1, behind)
+        seam = self.begins[draws.integers(first + 1, behind)]
         related = draws.permutation(len(chunks)) < np.floor(len(chunks) / 2 + draws.random())
-        seam = self.begins[seam_line]
-        # Cut at the outer ends, the longer one first; what is at the seam stays. Of an odd room, chance
-        # gives one more to A or to B: else the order of cut ones could be told by their lengths.
         half = (self.room + draws.integers(2, size=len(chunks))) // 2
-        whole_a, whole_b = seam - self.begins[first], self.ends[behind - 1] - seam
-        a = np.minimum(whole_a, np.maximum(half, self.room - whole_b))
-        b = np.minimum(whole_b, self.room - a)
+        before, after = (self.begins[first], seam), (seam, self.ends[behind - 1])
+        kept = related if self.relation == "sop" else np.ones_like(related)
+        (a_begin, a_end), (b_begin, b_end) = (
+            [np.where(kept, x, y) for x, y in zip(*pair, strict=True)]
+            for pair in ((before, after), (after, before))
+        )
+        a = np.minimum(a_end - a_begin, np.maximum(half, self.room - (b_end - b_begin)))
+        b = np.minimum(b_end - b_begin, self.room - a)
         if self.relation == "nsp":
-            other, size = self.unrelated(first, self.room - a, whole_b, draws)
-            b_begin, b = np.where(related, seam, other), np.where(related, b, size)
-            a = np.minimum(whole_a, self.room - b)  # grows into what an unrelated B leaves of its room
-            return self.packed((seam - a, b_begin), (a, b), related)
-        begins = np.where(related, seam - a, seam), np.where(related, seam, seam - a)
-        return self.packed(begins, (np.where(related, a, b), np.where(related, b, a)), related)
+            other, size = self.unrelated(first, self.room - a, b_end - b_begin, draws)
+            b_begin, b = np.where(related, b_begin, other), np.where(related, b, size)
+            a = np.minimum(a_end - a_begin, self.room - b)  # grows into what an unrelated B leaves of its room
+        return self.packed((a_end - a, b_begin), (a, b), related)
 
     def unrelated(
         self, line: Whole, room: Whole, whole_b: Whole, draws: np.random.Generator
     ) -> tuple[Whole, Whole]:
-        """Begins and sizes of unrelated B: whole lines from other documents than that of `line`.
+        """Begins and sizes of unrelated B: from a seam in a chunk of another document than that of `line`.
 
-        They fit into `room` tokens; like the related B of `whole_b` tokens they are cut off if that is.
-        Any line of those documents is as likely as any other to be a candidate.
+        They are drawn as a related B is, so that B alone tells nothing; of a few, the one most like the
+        related B of `whole_b` tokens in size, cut off at `room` tokens only if that is too.
         """
         document = np.searchsorted(self.first, line, side="right") - 1
-        first, size = self.first[document, None], (self.last - self.first)[document, None]
-        drawn = draws.integers(len(self.begins) - size, size=(len(line), CANDIDATES))
-        drawn += np.where(drawn < first, 0, size)
+        chunks = np.searchsorted(self.grid[:, 0], np.append(self.first, len(self.begins)))
+        own, size = chunks[document, None], np.diff(chunks)[document, None]
+        drawn = draws.integers(len(self.grid) - size, size=(len(line), CANDIDATES))
+        drawn += np.where(drawn < own, 0, size)
+        seam = draws.integers(self.grid[drawn, 0] + 1, self.grid[drawn, 1])
         room, whole_b = room[:, None], whole_b[:, None]
         cut, b = whole_b > room, np.minimum(whole_b, room)
-        last = self.last[np.searchsorted(self.first, drawn, side="right") - 1]
-        fit = np.minimum(np.maximum(self.fitting(drawn, room), drawn + 1), last)
-        wholes = self.ends[np.where(cut, last, fit) - 1] - self.begins[drawn]
+        last = self.last[np.searchsorted(self.first, seam, side="right") - 1]
+        fit = np.minimum(np.maximum(self.fitting(seam, room), seam + 1), last)
+        wholes = self.ends[np.where(cut, last, fit) - 1] - self.begins[seam]
         sizes = np.minimum(wholes, room)
         unlike = np.where((wholes > room) & ~cut, self.room, np.abs(sizes - b))
         chosen = np.arange(len(line)), unlike.argmin(axis=1)
-        return self.begins[drawn[chosen]], sizes[chosen]
+        return self.begins[seam[chosen]], sizes[chosen]
 
     def packed(self, begins: tuple[Whole, Whole], sizes: tuple[Whole, Whole], related: Whole) -> PairBatch:
         """[CLS] A [SEP] B [SEP] of stretches of the stream."""
@@ -191,6 +192,15 @@ class _Chunks:
         tokens[:, 0] = config.CLS
         arrays = tokens, second.astype(np.int64), visible, related.astype(np.int64)
         return PairBatch(*map(torch.from_numpy, arrays))
+
+
+def check(shard: Shard, length: int, relation: Relation) -> None:
+    """Refuse a split of which no pairs can be made.
+
+    Raises:
+        InputError: no document has two lines, or for NSP only one has.
+    """
+    _Chunks(shard, length, relation)
 
 
 class PairBatches:

@@ -106,6 +106,7 @@ def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
 
 def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker: Tracker) -> int:
     begun = time.monotonic()
+    run.check_code()
     device, _ = run.compute()
     import torch
 

@@ -20,6 +20,11 @@ TRAINING_CODE = (
 """The modules that decide a run's bits; tracking, display and the command line do not."""
 
 
+def training_code() -> str:
+    """Digest of the code that decides a run's bits, and of the packages it stands on."""
+    return identity.code_hash(TRAINING_CODE, ("torch", "numpy"))
+
+
 @dataclass(frozen=True)
 class Data:
     """The prepared data of a run, each folder named by what decides its content."""
@@ -66,7 +71,9 @@ class PlannedRun:
 
 def untrained_digest(record: Mapping[str, Any]) -> str:
     """Digest of a run's encoder before its first step, from the run's record."""
-    code = identity.code_hash(("mlm.block", "mlm.encoder", "mlm.model", "mlm.randomness"), ("torch", "numpy"))
+    code = identity.code_hash(
+        ("mlm.block", "mlm.encoder", "mlm.model", "mlm.randomness", "mlm.schedules"), ("torch", "numpy")
+    )
     training, data = record["training"], record["data"]
     encoder = training["encoder"]
     # Runs that an older version planned lack some of the keys.

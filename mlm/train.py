@@ -5,6 +5,7 @@ From the shard on disk to the loss there are four hops: `text(step)` -> `corrupt
 few counters are the whole state, so a run killed at any moment resumes to the same bits.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mlm import checkpoint, config, evaluate, flops, measures, objectives, schedules, shards
+from mlm import checkpoint, config, evaluate, flops, measures, objectives, schedules, sentence_pairs, shards
 from mlm.batches import Batches
 from mlm.encoder import Encoder
+from mlm.errors import InputError
 from mlm.layout import kept_weights
 from mlm.masking import strategy
 from mlm.metrics import MetricsLog
@@ -73,6 +75,9 @@ class Trainer:
         self.run, self.n_tokens, self.encoder = run, len(begins_word), encoder
         self.device = encoder.embedding.device
         self.begins_word = torch.tensor(begins_word)
+        if run.relation is not None:
+            for split in data.values():  # also what is only measured at the end
+                sentence_pairs.check(split, run.sequence_length, run.relation)
         self.text = _text(run, data["train"])
         self.corrupt = strategy(run.masking)
         self.objective = objectives.objective(run)
@@ -93,30 +98,41 @@ class Trainer:
             step=number,
         )
         batch = objectives.batch(tokens, corrupted, run.causal, pairs)
-        dropout = uniform_on(self.device, run.seed, Purpose.DROPOUT, number) if run.encoder.dropout else None
 
         self.encoder.pattern = schedules.pattern(run, share)
         items = self.objective.counts(batch)
-        losses = self._gradients(batch.to(self.device), items, dropout)
+        losses = self._gradients(number, batch.to(self.device), items)
 
-        begin = number * run.tokens_per_step
-        rate = schedules.learning_rate(run.optimizer, run.budget_tokens, begin, begin + run.tokens_per_step)
-        norm = self.optimizer.step(number + 1, rate)
+        norm = self.optimizer.step(number + 1, _rate(run, number))
         kinds = torch.bincount(corrupted.kind.flatten(), minlength=4)[1:]
         eligible, predicted = (tokens >= config.N_SPECIAL).sum(), batch.real.sum()
         return Step(losses, items, norm, torch.cat([eligible[None], kinds, predicted[None]]))
 
-    def _gradients(self, batch: Batch, items: dict[str, Tensor], dropout: Uniform | None) -> dict[str, Tensor]:
+    def _gradients(self, number: int, batch: Batch, items: dict[str, Tensor]) -> dict[str, Tensor]:
         """Sums of losses over a batch, whose mean's gradient is gathered, micro-batch by micro-batch."""
         parts = self.run.batch_size // (self.run.micro_batch or self.run.batch_size)
-        rows = len(batch.inputs) // parts
+        rows = len(batch.inputs)
+        bounds = range(0, rows, rows // parts)
         summed: dict[str, Tensor] = {}
-        for part in range(parts):
-            sums = self.objective.sums(self.encoder, batch.rows(part * rows, (part + 1) * rows), dropout)
+        for begin, end in itertools.pairwise((*bounds, rows)):
+            dropout = self._dropout(number, rows, begin, end)
+            sums = self.objective.sums(self.encoder, batch.rows(begin, end), dropout)
+            if sums.keys() != items.keys():
+                raise InputError(
+                    f"objective: {self.run.objective}: `sums` has the terms {', '.join(sums)}, and `counts` "
+                    f"{', '.join(items)}; give both the same"
+                )
             objectives.mean_loss(sums, items).backward()  # type: ignore[no-untyped-call]
             for term, loss in sums.items():
                 summed[term] = summed[term] + loss.detach() if term in summed else loss.detach()
         return summed
+
+    def _dropout(self, number: int, rows: int, begin: int, end: int) -> Uniform | None:
+        """Dropout's draws for some rows of a batch: those that they have in the whole batch."""
+        if not self.run.encoder.dropout:
+            return None
+        whole = uniform_on(self.device, self.run.seed, Purpose.DROPOUT, number)
+        return lambda shape: whole((rows, *shape[1:]))[begin:end]
 
     def validate(self) -> dict[str, Any]:
         """Held-out loss and accuracy under the yardstick and under the run's own corruption."""
@@ -184,7 +200,9 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         done = number + 1
         last = done == run.steps
         if done in kept:
+            counters["seconds"] += time.perf_counter() - begun
             checkpoint.save_weights(kept_weights(folder, done), trainer.encoder, {"run": folder.name})
+            begun = time.perf_counter()
         if done % log_every and done % curve_every and not last:
             continue
         told = _gather(gathered)

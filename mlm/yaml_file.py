@@ -138,6 +138,8 @@ def _path(location: tuple[int | str, ...], content: Any) -> list[str]:
         if tag is not None and part == tag:
             tag = None  # a key of the same name may follow
             continue
+        if str(part).startswith("<"):  # of a choice between a section and a plain value
+            continue
         path.append(str(part))
         content = content.get(part) if isinstance(content, dict) else None
         tag = content.get("kind") if isinstance(content, dict) else None

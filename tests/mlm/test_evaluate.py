@@ -76,7 +76,7 @@ def test_kinds_that_do_not_occur_have_no_number_and_no_target_has_none_at_all() 
     assert set(evaluate.measure(encoder(), frozen(only, 30))) == {
         "loss_nats", "accuracy", "random",
     }  # fmt: skip
-    nothing = config.Masking.model_validate({"rate": 0.0})
+    nothing = config.Masking.model_validate({"rate": 1e-12})
     assert evaluate.measure(encoder(), frozen(nothing, 30)) == {}
 
 

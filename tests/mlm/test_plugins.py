@@ -126,7 +126,7 @@ def test_a_schedule_by_path_moves_rate_length_and_learning_rate(lab: Path) -> No
         plugins.check_schedule(path, "here")
         stated = config.Masking(rate=0.5, change=config.Change(shape=path, rate=0.1))
         assert [schedules.masking(stated, p).rate for p in (0.0, 0.5, 1.0)] == pytest.approx([0.5, 0.4, 0.1])
-        growth = config.Growth(shape=path, values=[16, 32, 64])
+        growth = config.Growth(shape=path, values=[16, 32, 64], until=0.99)
         assert [schedules.grown(growth, p) for p in (0.0, 0.5, 0.6, 1.0)] == [16, 16, 32, 64]
         decay = config.Optimizer(learning_rate=1.0, decay_tokens=100, decay_shape=path)
         assert schedules.learning_rate(decay, 100, 50, 60) == pytest.approx(0.25)

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-from mlm import checkpoint, config, evaluate, flops, metrics, shards, train
+from mlm import checkpoint, config, evaluate, flops, metrics, schedules, shards, train
 from mlm.batches import Batches
 from mlm.encoder import Encoder
-from mlm.errors import Damaged
+from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256
 from mlm.fill import fill_prompts
 from mlm.masking import corrupt
@@ -29,7 +29,7 @@ from mlm.randomness import Purpose, generator, uniform
 from mlm.runs import RunFolder
 from mlm.schedules import Pattern
 from mlm.train import Interrupted, Options, Trainer
-from tests.mlm.places import copy_of, done, environment, mlm
+from tests.mlm.places import ROOT, copy_of, done, environment, mlm
 
 CPU = torch.device("cpu")
 BEGINS_WORD = [number % 3 == 0 for number in range(400)]
@@ -207,7 +207,7 @@ def test_seeds_pair_arms_same_start_same_text_same_evaluation(
 def test_a_batch_without_targets_is_a_step_without_harm(
     modern: RunFolder, data: dict[str, shards.Shard], tmp_path: Path
 ) -> None:
-    run = small(modern.config, masking={"rate": 0.0}, optimizer={"learning_rate": 1e-3, "weight_decay": 0.0})
+    run = small(modern.config, masking={"rate": 1e-12}, optimizer={"learning_rate": 1e-3, "weight_decay": 0.0})
     made = trainer(run, data)
     before = made.optimizer.parameters.clone()
     outcome = train.train(tmp_path, made, options())
@@ -551,11 +551,11 @@ def updates(run: config.Run, data: dict[str, shards.Shard], steps: int = 6) -> t
     return [sum(float(step.losses[t] / step.items[t]) for t in step.losses) for step in made], training
 
 
-@pytest.mark.parametrize("change", ["spans at a changing rate", "sentence pairs"])
+@pytest.mark.parametrize("change", ["spans at a changing rate", "sentence pairs", "dropout"])
 def test_micro_batches_change_no_mask_and_no_loss_beyond_rounding(
-    change: str, modern: RunFolder, data: dict[str, shards.Shard]
+    change: str, modern: RunFolder, bert: RunFolder, data: dict[str, shards.Shard]
 ) -> None:
-    run = changed(modern.config, change)
+    run = bert.config if change == "dropout" else changed(modern.config, change)
     expected, whole = updates(run, data)
     parameters, counts = whole.optimizer.parameters.clone(), whole.step(6).counts
     for micro_batch in (1, 2, 4):
@@ -655,10 +655,59 @@ def test_the_yardstick_asks_a_causal_run_for_the_same_tokens(
     masked = trainer(modern.config, data).frozen["yardstick"]
     causal = trainer(small(modern.config, objective="causal"), data).frozen["yardstick"]
     for one, other in zip(masked, causal, strict=True):
-        behind_first = one.real & (one.at > 0)
-        assert torch.equal(one.at[behind_first] - 1, other.at[other.real])
-        assert torch.equal(one.targets[behind_first], other.targets[other.real])
+        assert bool((one.at[one.real] > 0).all())
+        assert torch.equal(one.at[one.real] - 1, other.at[other.real])
+        assert torch.equal(one.targets[one.real], other.targets[other.real])
         assert not bool((other.inputs == config.MASK).any())
+    for change in ("causal, in groups of stretches", "longer and longer", "sentence pairs"):
+        run = changed(modern.config, change)
+        frozen = trainer(small(run, objective="mlm") if "causal" in change else run, data).frozen["yardstick"]
+        for one, other in zip(masked, frozen, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one[:5], other[:5], strict=True))
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine"])
+def test_what_grows_holds_its_last_value_for_the_rest_of_the_run(shape: str) -> None:
+    run = config.Run.model_validate(
+        {"sequence_length": 64, "budget_tokens": 64 * 64 * 1000,
+         "lengths": {"shape": shape, "values": [8, 16, 32, 64], "until": 0.7}}
+    )  # fmt: skip
+    lengths = [schedules.length(run, step) for step in range(1000)]
+    assert lengths == sorted(lengths)
+    assert lengths.count(64) == pytest.approx(300, abs=2)
+    assert set(lengths) == {8, 16, 32, 64}
+
+
+def test_a_split_that_cannot_be_paired_is_refused_before_the_first_step(
+    modern: RunFolder, data: dict[str, shards.Shard]
+) -> None:
+    run = changed(modern.config, "sentence pairs")
+    single = shards.Shard(
+        data["test"].tokens, np.array([0, len(data["test"].tokens)]), np.array([0]), "the test"
+    )
+    with pytest.raises(InputError, match="the test: a corpus without sentence boundaries"):
+        trainer(run, {**data, "test": single})
+
+
+def test_code_that_changed_since_the_plan_does_not_train(
+    place: Path, modern: RunFolder, tmp_path: Path
+) -> None:
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    (lab / "mine.py").write_text("def rise(progress):\n    return progress\n")
+    surroundings = {"PYTHONPATH": f"{lab}:{ROOT}"}
+    mine = copy_of(place, tmp_path / "place")
+    change = ["--set", "masking.change={shape: 'mine:rise', rate: .3}", "--scale", "test"]
+    done(mlm(mine, "train", "trial", *change, **surroundings))
+    before = {path.name for path in modern.path.parent.iterdir()}
+    (run,) = {path.name for path in (mine / "results/runs").iterdir()} - before
+    for made in ("run.json", "trained", "metrics.jsonl", "weights.safetensors"):
+        (mine / "results/runs" / run / made).unlink()
+    (lab / "mine.py").write_text("def rise(progress):\n    return progress**2\n")
+    refused = mlm(mine, "train", f"results/runs/{run}", **surroundings)
+    assert refused.returncode == 2
+    assert "mine:rise changed since the run was planned" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_a_run_learns_whether_sentences_belong_together(tmp_path: Path, modern: RunFolder) -> None:

@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +17,9 @@ class Copy:
     """A working copy of the repository."""
 
     folder: Path
+    scale: str = "smoke"
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Of the environment, beside those of this process."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -25,7 +29,7 @@ class Copy:
         kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
         # Archives are fetched from the registries once and then kept, verified at each use.
         kept.setdefault("MLM_ARCHIVES", str(ROOT / ".cache" / "archives"))
-        return kept
+        return {**kept, **self.variables}
 
     def run(self, *command: str, ok: bool = True) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
@@ -41,7 +45,7 @@ class Copy:
         return done
 
     def snakemake(self, *arguments: str, cores: str = "all", ok: bool = True) -> str:
-        done = self.run("snakemake", "--cores", cores, *arguments, *SCALE, ok=ok)
+        done = self.run("snakemake", "--cores", cores, *arguments, "--config", f"scale={self.scale}", ok=ok)
         return done.stdout + done.stderr
 
     def make(self, target: str, *settings: str) -> list[str]:

@@ -1,0 +1,182 @@
+"""python -m mlm bench: the same shapes trained by this package and its peers, in turns, on one core.
+
+A contestant has a process of its own (mlm.bench_process) and trains for a few seconds at a time, one after
+another, several rounds: what else the machine does meets all of them. A second is one of the process's CPU
+time, which on a quiet machine is one of the clock (on CUDA it is one of the clock). A ratio is the median over
+rounds of our tokens a second by the peer's in the same round.
+"""
+
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from mlm import bench_quality, bench_table, devices, files, flops, identity, planner
+from mlm.bench_peers import OURS, PEERS
+from mlm.bench_process import Child, Failed, core, result
+from mlm.bench_shapes import FOLDER, SHAPES, Shape, Study, chosen, plan
+from mlm.runs import RunFolder
+
+QUALITY_SEEDS = 3
+QUIET = 0.9  # share of a turn's wall time that a contestant has the core on a quiet machine
+
+
+class Effort(NamedTuple):
+    """How long is measured."""
+
+    rounds: int = 5
+    turn_seconds: float = 3.0
+    part_seconds: float = 0.5
+    """Of each of the parts' ways."""
+
+
+def throughput(run: Path, logs: Path, effort: Effort, console: Console) -> dict[str, dict[str, Any]]:
+    """Tokens a second of every contestant that is there, a figure a round."""
+    told: dict[str, dict[str, Any]] = {}
+    children: dict[str, Child] = {}
+    try:
+        for name in PEERS:
+            if PEERS[name].missing:
+                console.print(f"[yellow]{bench_quality.absent(name)}[/]")
+                continue
+            target = "mlm.bench_process:train"
+            children[name] = Child(target, logs / f"{name}.log", run=str(run), contestant=name)
+            try:
+                parameters = children[name].hear()["parameters"]  # one starts after another
+                told[name] = {"parameters": parameters, "rounds": [], "cpu_share": [], "memory_bytes": 0}
+            except Failed as error:
+                console.print(f"[yellow]{name}: left out; {error}[/]")
+        for number in range(effort.rounds):
+            for name in list(told):
+                try:
+                    turn = children[name].ask(seconds=effort.turn_seconds)
+                except Failed as error:
+                    console.print(f"[yellow]{name}: left out; {error}[/]")
+                    del told[name]
+                    continue
+                mine = told[name]
+                spent = turn["seconds"] if turn["cuda"] else turn["cpu_seconds"]
+                mine["rounds"].append(turn["tokens"] / spent)
+                mine["cpu_share"].append(turn["cpu_seconds"] / turn["seconds"])
+                mine["memory_bytes"] = turn["memory_bytes"]
+            speeds = ", ".join(f"{name} {one['rounds'][-1] / 1e3:.1f} k" for name, one in told.items())
+            console.print(f"  round {number + 1} of {effort.rounds}: {speeds} tokens/s")
+    finally:
+        for child in children.values():
+            child.__exit__()
+    if any(min(one["cpu_share"]) < QUIET for one in told.values()):
+        console.print("[yellow]other work took time from this core: the figures are noisier for it[/]")
+    for one in told.values():
+        one["tokens_per_second"] = statistics.median(one["rounds"])
+        one["cpu_share"] = statistics.median(one["cpu_share"])
+    return told
+
+
+def ratios(told: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Peer -> median, lowest and highest over rounds of our tokens a second by the peer's.
+
+    >>> ratios({"mlm": {"rounds": [4.0, 6.0, 9.0]}, "peer": {"rounds": [2.0, 2.0, 3.0]}})
+    {'peer': {'median': 3.0, 'low': 2.0, 'high': 3.0}}
+    """
+    found = {}
+    for name, one in told.items():
+        if name != OURS and OURS in told:
+            each = [a / b for a, b in zip(told[OURS]["rounds"], one["rounds"], strict=True)]
+            found[name] = {"median": statistics.median(each), "low": min(each), "high": max(each)}
+    return found
+
+
+def measure(name: str, shape: Shape, study: Study, effort: Effort, console: Console) -> dict[str, Any]:
+    """Everything that is measured of a shape."""
+    console.print(f"[bold]{name}[/]: preparing text and vocabulary")
+    run = plan(shape, study)
+    logs = FOLDER / "logs" / name
+    said: dict[str, Any] = {"shape": shape._asdict()}
+    told = throughput(run, logs, effort, console)
+    said["throughput"], said["spread"] = told, ratios(told)
+    parts: dict[str, tuple[str, dict[str, Any]]] = {
+        "matmul": ("matmul", {"seconds": effort.part_seconds / 4}),
+        "masking": ("masking", {"seconds": effort.part_seconds}),
+        "encoding": ("encoding", {"rounds": 3, "everything": False}),
+        "encoding_all_cores": ("encoding", {"rounds": 3, "everything": True}),
+        "start": ("start", {}),
+    }
+    for part, (function, options) in parts.items():
+        console.print(f"  measuring {part.replace('_', ' ')}")
+        pinned = part != "encoding_all_cores"
+        try:
+            target = f"mlm.bench_parts:{function}"
+            said[part] = result(target, logs / f"{part}.log", pinned=pinned, run=str(run), **options)
+        except Failed as error:
+            console.print(f"[yellow]{part}: left out; {error}[/]")
+    if "matmul" in said:
+        opened = RunFolder.open(run)
+        peak = max(kind["flops_per_second"] for kind in said["matmul"].values())
+        each = flops.of_token(opened.config.encoder, opened.tokenizer().size, shape.length)
+        said["flops_per_token"] = each
+        for one in told.values():
+            one["utilisation"] = each * one["tokens_per_second"] / peak
+    return said
+
+
+def machine(study: Study) -> dict[str, Any]:
+    """What the figures were taken on."""
+    import importlib.metadata
+
+    wanted = ("torch", "transformers", "accelerate", "labml-nn", "tokenizers", "sentencepiece")
+    versions: dict[str, str | None] = {}
+    for name in wanted:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    flags = devices.cpu_flags()
+    shown = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
+    asked = ["git", "-C", str(identity.PACKAGE), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "flags": [flag for flag in shown if flag in flags],
+        "cores": os.cpu_count(),
+        "core": core(),
+        "threads": 1,
+        "numerics": planner.load_study(study.scale, [study.experiment]).numerics.model_dump(),
+        "versions": versions,
+        "commit": commit.stdout.strip() or None,
+    }
+
+
+def run(
+    names: Sequence[str], effort: Effort, path: Path | None, quality: bool, study: Study | None = None
+) -> None:
+    """The command: measure, show a table, and write what was found.
+
+    Args:
+        path: JSON file to write; one that is there keeps the shapes that are not measured now.
+        quality: measure time to quality in the place of the shapes.
+    """
+    study, console = study or Study(), Console(highlight=False, soft_wrap=True)
+    shapes = {} if quality and not names else chosen(names)
+    content: dict[str, Any] = {"ratios": {}, "shapes": {}}
+    if path and path.exists():
+        content |= files.read_json(path, "delete it, or name another file")
+    here = machine(study)
+    for name, shape in shapes.items():
+        said = {"machine": here, **measure(name, shape, study, effort, console)}
+        content["shapes"][name] = said
+        content["ratios"][name] = {peer: one["median"] for peer, one in said["spread"].items()}
+        if path:
+            files.write_json(path, content)
+    if quality:
+        runs = [plan(SHAPES["tiny"], study, seed) for seed in range(QUALITY_SEEDS)]
+        content["quality"] = {"machine": here} | bench_quality.measure(runs, FOLDER / "logs", console.print)
+        if path:
+            files.write_json(path, content)
+    bench_table.show({name: content["shapes"][name] for name in shapes}, console)
+    if quality:
+        console.print(bench_table.quality(content["quality"]))

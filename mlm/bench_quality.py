@@ -1,0 +1,229 @@
+"""Time to quality: held-out yardstick loss over seconds of CPU, for this package and its peers.
+
+All learn from the same text in the same vocabulary, at the shape `tiny`, and are asked on the same frozen
+masks. Seconds are the training process's own on one core, from its second step on, without evaluations.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlm.bench_peers import OURS, PEERS, Learner
+from mlm.bench_process import Channel, Child, Failed
+from mlm.runs import RunFolder
+
+if TYPE_CHECKING:
+    from mlm.objectives import Batch
+
+LEVELS = (4.4, 4.2)
+"""Nats."""
+BOUND = 30
+"""A peer is given so many times our seconds to the lowest level."""
+TUNED_BOUND = 15
+"""The same for Hugging Face's model under tuned rates, whose decay then ends with it."""
+TUNED_RATES = (3e-4, 1e-3, 3e-3)
+WARMUP_SHARE = 0.03
+GROWTH = 1.05  # an evaluation whenever so many times the seconds of the last one are spent
+
+Say = Callable[[str], None]
+
+
+class Clock:
+    """Called after every step; evaluates now and then, off the clock, and ends the training when it may."""
+
+    def __init__(self, channel: Channel, frozen: "list[Batch]", limit: float | None, lowest: float) -> None:
+        self.channel, self.frozen = channel, frozen
+        self.limit, self.lowest = limit, lowest
+        self.spent, self.tokens, self.due = 0.0, 0, 0.0
+        self.resumed: float | None = None
+        self.learner: Learner | None = None
+
+    def __call__(self, learner: Learner) -> None:
+        """After a step."""
+        self.learner = learner
+        self.tokens += learner.tokens
+        if self.resumed is not None:  # the first step makes what is made lazily
+            self.spent += time.process_time() - self.resumed
+        if self.spent >= self.due:
+            loss = self.evaluate()
+            self.due = max(self.spent * GROWTH, self.spent + 0.2)
+            if loss <= self.lowest or (self.limit is not None and self.spent >= self.limit):
+                self.channel.say({"ended": self.spent})
+                raise SystemExit(0)
+        self.resumed = time.process_time()
+
+    def evaluate(self) -> float:
+        """Mean held-out loss in nats, told to the parent."""
+        assert self.learner is not None
+        loss = held_out(self.learner.logits, self.frozen)
+        self.channel.say({"seconds": self.spent, "tokens": self.tokens, "loss_nats": loss})
+        return loss
+
+
+def held_out(logits: Callable[[Any], Any], frozen: "list[Batch]") -> float:
+    """Mean loss in nats over the targets of frozen batches.
+
+    Args:
+        logits: [rows, length] tokens -> [rows, length, n_tokens].
+    """
+    import torch
+
+    from mlm.objectives import cross_entropies
+
+    losses = []
+    with torch.no_grad():
+        for batch in frozen:
+            found = logits(batch.inputs)
+            chosen = found.gather(1, batch.at[:, :, None].expand(-1, -1, found.shape[-1]))
+            losses.append(cross_entropies(chosen, batch.targets)[batch.real].double())
+    return float(torch.cat(losses).mean())
+
+
+def train(
+    channel: Channel, run: str, contestant: str, limit: float | None, lowest: float, options: dict[str, Any]
+) -> None:
+    """A contestant to the lowest level, to its limit in seconds, or to its own end."""
+    import torch
+
+    from mlm import shards
+    from mlm.evaluate import freeze
+
+    folder = RunFolder.open(Path(run))
+    data = shards.read(folder.shards, folder.vocabulary)["validation"]
+    begins_word = torch.tensor(folder.tokenizer().begins_word)
+    frozen = freeze(folder.config, data, begins_word, folder.config.curve.sequences)["yardstick"]
+    clock = Clock(channel, frozen, limit, lowest)
+    PEERS[contestant].load()(folder, clock, **options)
+    clock.evaluate()
+    channel.say({"ended": clock.spent})
+
+
+def arrival(curve: Sequence[Sequence[float]], level: float) -> float | None:
+    """Seconds at which a curve of (seconds, tokens, loss) first reaches a level, between two points.
+
+    >>> arrival([(0, 0, 8.0), (10, 100, 5.0), (20, 200, 4.0)], 4.5)
+    15.0
+    >>> arrival([(0, 0, 8.0)], 4.5) is None
+    True
+    """
+    before: Sequence[float] | None = None
+    for point in curve:
+        if point[2] <= level:
+            if before is None:
+                return float(point[0])
+            share = (before[2] - level) / (before[2] - point[2])
+            return float(before[0] + share * (point[0] - before[0]))
+        before = point
+    return None
+
+
+def _curve(
+    name: str,
+    log: Path,
+    run: Path,
+    contestant: str,
+    limit: float | None,
+    lowest: float,
+    say: Say,
+    **options: Any,
+) -> list[list[float]]:
+    """(seconds, tokens, loss in nats) of a contestant's training."""
+    curve: list[list[float]] = []
+    told = time.monotonic()
+    arguments: dict[str, Any] = {
+        "run": str(run),
+        "contestant": contestant,
+        "limit": limit,
+        "lowest": lowest,
+        "options": options,
+    }
+    with Child("mlm.bench_quality:train", log, **arguments) as child:
+        while "ended" not in (said := child.hear()):
+            curve.append([round(said["seconds"], 3), said["tokens"], round(said["loss_nats"], 4)])
+            if time.monotonic() - told > 15:
+                told = time.monotonic()
+                bound = f" of at most {limit:.0f}" if limit else ""
+                say(f"  {name}: {said['seconds']:.0f} s{bound}, {said['loss_nats']:.2f} nats")
+    return curve
+
+
+def measure(runs: list[Path], logs: Path, say: Say, levels: Sequence[float] = LEVELS) -> dict[str, Any]:
+    """Curves and seconds to each level, ours as the median over seeds.
+
+    Args:
+        runs: our run, once for each seed; peers train the first.
+        say: called with lines for a person.
+    """
+    lowest = min(levels)
+    mine = []
+    for number, run in enumerate(runs):
+        say(f"{OURS}, seed {number}: to the end of its budget")
+        mine.append(_curve(OURS, logs / f"quality-{OURS}-{number}.log", run, OURS, None, 0.0, say, once=True))
+    arrivals = [arrival(curve, lowest) for curve in mine]
+    reached = [found for found in arrivals if found is not None]
+    # A level that not every seed reaches bounds nobody: the whole of our training does then.
+    reference = statistics.median(reached if len(reached) == len(mine) else [curve[-1][0] for curve in mine])
+    found: dict[str, Any] = {OURS: {"title": PEERS[OURS].title, "curves": mine, "bound_seconds": None}}
+    for name, contestant, title, limit, options in _plan(runs[0], logs, reference, say):
+        try:
+            say(f"{name}: at most {limit:.0f} s of CPU")
+            log = logs / f"quality-{name}.log"
+            curve = _curve(name, log, runs[0], contestant, limit, lowest, say, **options)
+        except Failed as error:
+            say(f"{name}: failed: {error}")
+            continue
+        found[name] = {"title": title, "curves": [curve], "bound_seconds": limit}
+    for told in found.values():
+        told["seconds"] = {f"{level:g}": _median(told["curves"], level) for level in levels}
+        told["times_ours"] = {
+            level: seconds / ours if seconds and (ours := found[OURS]["seconds"][level]) else None
+            for level, seconds in told["seconds"].items()
+        }
+    return {"levels": list(levels), "reference_seconds": reference, "contestants": found}
+
+
+def _median(curves: list[list[list[float]]], level: float) -> float | None:
+    seconds = [arrival(curve, level) for curve in curves]
+    there = [one for one in seconds if one is not None]
+    return statistics.median(there) if len(there) == len(seconds) else None
+
+
+def _plan(
+    run: Path, logs: Path, reference: float, say: Say
+) -> list[tuple[str, str, str, float, dict[str, Any]]]:
+    """(name, contestant, title, limit in seconds, options) of every peer that is installed."""
+    bound, tuned = BOUND * reference, TUNED_BOUND * reference
+    planned: list[tuple[str, str, str, float, dict[str, Any]]] = [
+        ("labml-nn", "labml-nn", "labml-nn with its own recipe (Noam)", bound, {}),
+        ("hf-defaults", "hf-trainer", "BertForMaskedLM as run_mlm trains it: 5e-5, linear, batches of 8, "
+         "3 epochs", bound, {"num_train_epochs": 3.0}),
+    ]  # fmt: skip
+    for name in ("labml-nn", "hf-trainer"):
+        if PEERS[name].missing:
+            say(absent(name))
+    planned = [one for one in planned if not PEERS[one[1]].missing]
+    try:
+        with Child(
+            "mlm.bench_process:train", logs / "quality-speed.log", run=str(run), contestant="hf-bf16"
+        ) as hf:
+            hf.hear()
+            turn = hf.ask(seconds=min(5.0, reference))
+    except Failed as error:
+        say(f"hf-bf16: failed: {error}")
+        return planned
+    steps = max(
+        2, round(tuned * turn["tokens"] / turn["cpu_seconds"] / RunFolder.open(run).config.tokens_per_step)
+    )
+    for rate in TUNED_RATES:
+        options = {"learning_rate": rate, "warmup": round(WARMUP_SHARE * steps), "steps": steps}
+        title = f"BertForMaskedLM in bfloat16, {rate:g}, warm-up and linear decay"
+        planned.append((f"hf-tuned-{rate:g}", "hf-bf16", title, tuned, options))
+    return planned
+
+
+def absent(name: str) -> str:
+    """What is said of a peer that is not installed."""
+    packages = ", ".join(PEERS[name].missing)
+    return f"{name}: left out; {packages} not installed (`make bench-setup` installs the peers)"

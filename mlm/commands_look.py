@@ -1,0 +1,86 @@
+"""Commands that show what there is."""
+
+import contextlib
+import time
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+PANEL = "Look"
+
+
+@app.command(rich_help_panel=PANEL)
+def fill(
+    text: Annotated[
+        str, typer.Argument(help='Text with [MASK] in it: "Shall I compare thee to a [MASK] day?"')
+    ],
+    run: Annotated[
+        str, typer.Option(help="The run to ask; the baseline's first finished run unless told.")
+    ] = "",
+    candidates: Annotated[int, typer.Option(min=1, max=100, help="Answers a mask.")] = 5,
+) -> None:
+    """Let a trained run fill in what is masked."""
+    from mlm import look
+
+    look.fill(text, run, candidates)
+
+
+@app.command(rich_help_panel=PANEL)
+def mask(
+    text: Annotated[str, typer.Argument(help="Text to corrupt; a held-out passage unless given.")] = "",
+    run: Annotated[str, typer.Option(help="The run whose vocabulary and masking to use.")] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="e.g. rate=.4 or split={mask: 1}.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0,
+) -> None:
+    """Show a corrupted sample in colour, and what was realised."""
+    from mlm import look
+
+    look.mask(text, run, set_ or [], seed)
+
+
+@app.command(rich_help_panel=PANEL)
+def runs(
+    select: Annotated[str, typer.Argument(help="Part of a label, such as split/100-0-0.")] = "",
+) -> None:
+    """List the runs there are, with their digests and results."""
+    from mlm import look
+
+    look.runs(select)
+
+
+@app.command(rich_help_panel=PANEL)
+def status(
+    scale: Annotated[str, typer.Option(help="Scale file under experiments/scales.")] = "laptop",
+    watch: Annotated[float, typer.Option(min=0, help="Seconds between looks; 0 looks once.")] = 0,
+) -> None:
+    """A table of a study's runs: progress, tokens a second, time left."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from mlm import status
+
+    if not watch:
+        Console().print(status.table(status.study(scale)))
+        return
+    with (
+        Live(status.table(status.study(scale)), refresh_per_second=1) as live,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        while True:
+            time.sleep(watch)
+            live.update(status.table(status.study(scale)))
+
+
+@app.command(rich_help_panel=PANEL)
+def doctor() -> None:
+    """What this machine can do, and what is missing."""
+    from rich.console import Console
+
+    from mlm import doctor
+
+    table, able = doctor.examine()
+    Console().print(table)
+    raise typer.Exit(0 if able else 1)

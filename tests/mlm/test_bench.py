@@ -1,0 +1,160 @@
+"""The benchmark measures what it says: the same shape for all, masks that mask, ratios of its own figures."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from analysis import figure_bench
+from mlm import bench, bench_parts, bench_peers, bench_quality, bench_shapes, config, evaluate, flops
+from mlm.bench_peers import OURS, PEERS, Peer
+from mlm.bench_process import Child, Failed
+from mlm.errors import InputError
+from mlm.runs import RunFolder
+from mlm.shards import Shard
+from tests.mlm.places import found_study
+
+TOY = bench_shapes.Shape(2, 32, 4, 48, 16, 8, "char", None)
+STUDY = bench_shapes.Study("trial", "test")
+BRIEF = bench.Effort(rounds=2, turn_seconds=0.05, part_seconds=0.01)
+
+
+def test_the_whole_benchmark_of_a_toy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Everyone who is installed competes; who is missing or fails is named, and the rest goes on."""
+    monkeypatch.chdir(found_study(tmp_path / "study"))
+    monkeypatch.setitem(bench_shapes.SHAPES, "toy", TOY)
+    monkeypatch.setitem(PEERS, "absent", Peer("bench_peers:ours", "not installed", ("no_such_package",)))
+    monkeypatch.setitem(PEERS, "broken", Peer("bench_peers:ours", "unknown to its own process"))
+    path = tmp_path / "bench.json"
+    path.write_text('{"ratios": {"older": {"peer": 2.0}}, "shapes": {}}')
+
+    bench.run(["toy"], BRIEF, path, quality=False, study=STUDY)
+
+    said = capsys.readouterr().out
+    assert "absent: left out; no_such_package not installed (`make bench-setup` installs the peers)" in said
+    assert "broken: left out; ended early" in said
+    content = json.loads(path.read_text())
+    toy = content["shapes"]["toy"]
+    assert content["ratios"]["older"] == {"peer": 2.0}
+    competed = [name for name, peer in PEERS.items() if not peer.missing and name != "broken"]
+    assert list(toy["throughput"]) == competed
+    assert list(content["ratios"]["toy"]) == [name for name in competed if name != OURS]
+    ours, theirs = (toy["throughput"][name] for name in (OURS, "hf-bf16"))
+    low, high = sorted(a / b for a, b in zip(ours["rounds"], theirs["rounds"], strict=True))
+    assert content["ratios"]["toy"]["hf-bf16"] == pytest.approx((low + high) / 2)
+    assert toy["encoding"]["equal"]
+    assert toy["encoding_all_cores"]["equal"]
+    assert {"mlm", "hf-collator"} <= set(toy["masking"])
+    assert toy["start"]["start_seconds"] > 0
+    assert ours["utilisation"] > 0
+    assert not list(Path("results/runs").iterdir()), "a benchmark is no run of the study"
+
+    axes = figure_bench.throughput(content["shapes"]).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == competed
+
+
+def test_an_unknown_shape_is_refused() -> None:
+    with pytest.raises(InputError, match="--shape: 'huge' is unknown; choose from tiny, mini, original"):
+        bench_shapes.chosen(["tiny", "huge"])
+
+
+def test_a_function_that_ends_early_is_told_with_its_last_line(tmp_path: Path) -> None:
+    with Child("mlm.bench_parts:nothing", tmp_path / "log") as child, pytest.raises(Failed, match="nothing"):
+        child.hear()
+
+
+def _attention_and_feedforward(shape: config.Encoder) -> int:
+    width, inner = shape.width, shape.feedforward_width
+    return 4 * (width * width + width) + 2 * width * inner + inner + width + 2 * 2 * width
+
+
+@pytest.mark.usefixtures("here")
+def test_hugging_faces_model_has_the_stated_shape(modern: RunFolder) -> None:
+    shape, n_tokens = modern.config.encoder, modern.tokenizer().size
+    width = shape.width
+    embeddings = (n_tokens + shape.max_positions + 2) * width + 2 * width
+    head = width * width + width + 2 * width + n_tokens
+    expected = embeddings + shape.layers * _attention_and_feedforward(shape) + head
+    assert bench_peers.count(bench_peers.bert(modern)) == expected
+
+
+@pytest.mark.usefixtures("here")
+def test_labmls_model_has_the_stated_shape(modern: RunFolder) -> None:
+    pytest.importorskip("labml_nn")
+    from mlm import bench_labml
+
+    shape, n_tokens = modern.config.encoder, modern.tokenizer().size
+    width = shape.width
+    ends = n_tokens * width + 2 * width + n_tokens * width + n_tokens
+    expected = ends + shape.layers * _attention_and_feedforward(shape)
+    assert bench_peers.count(bench_labml.model(modern)) == expected
+
+
+@pytest.mark.usefixtures("here")
+def test_the_peers_masks_mask(modern: RunFolder) -> None:
+    """15 % of the ordinary tokens, 80 % of them shown as [MASK], and labels only there."""
+    torch.manual_seed(0)
+    tokens = torch.randint(config.N_SPECIAL, modern.tokenizer().size, (200, 100))
+    found = {"hf": bench_peers.collator(modern).torch_mask_tokens(tokens.clone(), tokens < config.N_SPECIAL)}
+    ignored = {"hf": -100, "labml": config.PAD}
+    if not PEERS["labml-nn"].missing:
+        from mlm import bench_labml
+
+        found["labml"] = bench_labml.masking(modern)(tokens.clone())
+    for name, (inputs, labels) in found.items():
+        selected = labels != ignored[name]
+        assert float(selected.double().mean()) == pytest.approx(0.15, abs=0.01)
+        assert float((inputs[selected] == config.MASK).double().mean()) == pytest.approx(0.8, abs=0.03)
+        assert torch.equal(labels[selected], tokens[selected])
+        assert torch.equal(inputs[~selected], tokens[~selected])
+
+
+def test_the_products_of_a_step_are_the_models_operations(modern: RunFolder) -> None:
+    """With a target at every position: what `flops` counts for the plain model."""
+    run = modern.config.model_copy(update={"masking": config.Masking(rate=1.0)})
+    counted = sum(one.operations * one.times for one in bench_parts.products(run, n_tokens=400))
+    assert counted == flops.of_token(run.encoder, 400, run.sequence_length) * run.tokens_per_step
+
+
+@pytest.mark.usefixtures("here")
+def test_peers_are_judged_as_our_runs_are(modern: RunFolder, data: dict[str, Shard]) -> None:
+    encoder = modern.encoder()
+    begins_word = torch.tensor(modern.tokenizer().begins_word)
+    frozen = evaluate.freeze(modern.config, data["validation"], begins_word, 8)["yardstick"]
+    judged = bench_quality.held_out(encoder, frozen)
+    assert judged == pytest.approx(evaluate.measure(encoder, frozen)["loss_nats"], rel=1e-5)
+
+
+@pytest.mark.usefixtures("here")
+def test_time_to_quality_trains_what_the_run_states(modern: RunFolder, tmp_path: Path) -> None:
+    """Our curve ends where the run itself did."""
+    rows = [json.loads(line) for line in (modern.path / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in rows if row["event"] == "evaluation"][-1]
+    asked = {
+        "run": str(modern.path),
+        "contestant": OURS,
+        "limit": None,
+        "lowest": 0.0,
+        "options": {"once": True},
+    }
+    points = []
+    with Child("mlm.bench_quality:train", tmp_path / "log", **asked) as child:
+        while "ended" not in (said := child.hear(60)):
+            points.append(said)
+    assert points[-1]["tokens"] == last["tokens"]
+    assert points[-1]["loss_nats"] == pytest.approx(last["yardstick"]["loss_nats"], rel=1e-4)
+
+
+@pytest.mark.usefixtures("here")
+def test_time_to_quality_ends_at_its_limit(modern: RunFolder, tmp_path: Path) -> None:
+    asked = {"run": str(modern.path), "contestant": "hf-bf16", "limit": 0.3, "lowest": 0.0}
+    options = {"learning_rate": 1e-3, "warmup": 2, "steps": 10**6}
+    points = []
+    with Child("mlm.bench_quality:train", tmp_path / "log", **asked, options=options) as child:
+        while "ended" not in (said := child.hear(60)):
+            points.append(said)
+    assert 0.3 <= said["ended"] < 3
+    assert points[-1]["loss_nats"] < points[0]["loss_nats"]
