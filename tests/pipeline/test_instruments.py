@@ -88,7 +88,7 @@ EXPERIMENT: dict[str, Any] = {
         },
         "stripes": {"masking": {"rate": 0.2, "split": {"mask": 1}, "strategy": "my_lab.masking:Diagonal"}},
         "continued": {"masking": {"unit": "word"}},  # and init_from, where that lies
-    },  # fmt: skip
+    },
     "seeds": 1,
     "primary_measure": "probe.accuracy",
     "contrasts": {
@@ -286,7 +286,7 @@ def test_what_an_edit_in_the_laboratory_makes_anew(here: Place) -> None:
     assert trained(here).items() > written.items() and len(trained(here)) == len(written) + 1
 
     edit(probe, ".norm()", ".norm() * 2")
-    said = here.copy.snakemake("instruments", "--dry-run", "--quiet", "none")
+    said = here.copy.snakemake("instruments", "--dry-run", "--quiet", "host")
     planned = jobs(said)
     assert (planned["train"], planned["measure"]) == (0, len(EXPERIMENT["arms"]))
     norm, written = here.values("mlm")["depth.norm"], trained(here)
