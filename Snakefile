@@ -63,6 +63,7 @@ for name in study.experiments:
 wildcard_constraints:
     run="[0-9a-f]{16}",
     untrained="[0-9a-f]{16}",
+    shape="[0-9a-f]{16}",
     identity="[0-9a-f]{16}",
     experiment="|".join(study.experiments),
 
@@ -141,9 +142,24 @@ rule pairs:
         "python -m mlm grammar {params.corpus:q} {output:q} --vocabulary {input.vocabulary:q} {params.words}"
 
 
+# Steps of one shape are compiled once, and found by all runs that have it.
+rule compile:
+    input:
+        lambda w: plan.of_shape[w.shape].data.shards / "shards.json",
+    output:
+        "results/data/compiled/{shape}.json",
+    resources:
+        gpu=int(study.numerics.device == "cuda"),
+    params:
+        run=lambda w: str(plan.of_shape[w.shape].folder),
+    shell:
+        "python -m mlm compile {params.run:q} {output:q}"
+
+
 rule train:
     input:
         lambda w: study.runs[w.run].data.shards / "shards.json",
+        ancient(lambda w: plan.compiled(w.run)),
     output:
         # All else that training writes is not declared: Snakemake deletes what it knows of before
         # a rule runs and after it fails, and a checkpoint must outlive both.
@@ -157,18 +173,19 @@ rule train:
         f" --checkpoint-seconds {study.scale.checkpoint_seconds}"
 
 
+# Snakemake deletes a rule's outputs before it runs, but those to update: what is taken already is kept.
 rule measure:
     input:
         "results/runs/{run}/trained",
         lambda w: plan.data(plan.measures, study.runs[w.run]),
     output:
-        [f"results/runs/{{run}}/{one.file}" for one in plan.measures],
+        [update(f"results/runs/{{run}}/{one.file}") for one in plan.measures],
     resources:
         gpu=int(study.numerics.device == "cuda"),
     params:
         words=lambda w: plan.words(plan.measures, study.runs[w.run]),
     shell:
-        "python -m mlm measure results/runs/{wildcards.run} {params.words}"
+        "python -m mlm measure results/runs/{wildcards.run} --keep {params.words}"
 
 
 if plan.untrained_measures:
@@ -179,7 +196,7 @@ if plan.untrained_measures:
             lambda w: plan.data(plan.untrained_measures, plan.of_untrained[w.untrained]),
         output:
             [
-                f"results/untrained/{{untrained}}/{one.file}"
+                update(f"results/untrained/{{untrained}}/{one.file}")
                 for one in plan.untrained_measures
             ],
         resources:
@@ -189,7 +206,7 @@ if plan.untrained_measures:
                 plan.untrained_measures, plan.of_untrained[w.untrained], w.untrained
             ),
         shell:
-            "python -m mlm measure {wildcards.untrained} --untrained {params.words}"
+            "python -m mlm measure {wildcards.untrained} --untrained --keep {params.words}"
 
 
 rule collect:

@@ -13,7 +13,7 @@ from mlm import layout, measures
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, write_json
 
-REALISED = ("eligible", "selected", "mask", "same", "random")
+REALISED = ("eligible", "selected", "mask", "same", "random", "predicted")
 TRAINING = ("tokens", "steps", "flops")
 Row = tuple[Any, ...]
 

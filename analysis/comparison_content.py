@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import contrasts, figure_curves, labels, marks, style, summary, tidy, verdicts
+from analysis import contrasts, figure_curves, labels, marks, reached, style, summary, tidy, verdicts
 from analysis.signflip import SignFlip
 from analysis.study import Experiment, Study
-from mlm import layout, measures
-from mlm.errors import Damaged
+from mlm import measures
 
 LINE_WIDTH = 2  # pixels; matplotlib counts dashes in widths, the page in pixels
 Values = Mapping[int, float]
@@ -48,6 +47,10 @@ def _experiment(study: Study, name: str) -> dict[str, Any]:
     ):
         if seed not in collected.diverged(arm):
             ends.setdefault(measure, {}).setdefault(arm, {})[int(seed)] = float(value)
+    known = {
+        measure: {arm: reached.of(collected, arm, measure) for arm in experiment.arms}
+        for measure in dict.fromkeys(r["measure"])
+    }
     after = {
         measure: {arm: _by_seed(collected.values(arm, measure)) for arm in experiment.arms}
         for measure in dict.fromkeys(r["measure"])
@@ -64,7 +67,8 @@ def _experiment(study: Study, name: str) -> dict[str, Any]:
         "arms": arms,
         "ends": {m: _rows(experiment, values, []) for m, values in ends.items()},
         "after": {
-            m: _rows(experiment, values, [s for s in stated if s.measure == m]) for m, values in after.items()
+            m: _rows(experiment, values, [s for s in stated if s.measure == m], known[m])
+            for m, values in after.items()
         },
     }
 
@@ -117,15 +121,26 @@ def _curve(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _rows(
-    experiment: Experiment, values: Mapping[str, Values], stated: Iterable[contrasts.Result]
+    experiment: Experiment,
+    values: Mapping[str, Values],
+    stated: Iterable[contrasts.Result],
+    known: Mapping[str, reached.Reached | None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Arm -> mean, interval and n; the paired difference from the baseline; what contrasts say of it."""
+    """Arm -> mean, interval and n; the paired difference from the baseline; what contrasts say of it.
+
+    Args:
+        known: of costs of reaching a loss, how many runs do; where some do not, nothing is compared.
+    """
     stated = list(stated)
     base = values.get(experiment.baseline, {})
+    told = {arm: one for arm, one in (known or {}).items() if one}
+    lost = {arm for arm, one in told.items() if one.censored}
+    alone = set(experiment.arms) if experiment.baseline in lost else lost | {experiment.baseline}
     return {
         arm: _estimate(list(values.get(arm, {}).values()))
         | {
-            "difference": _difference(values.get(arm, {}), base) if arm != experiment.baseline else None,
+            "reached": str(told[arm]) if arm in told else None,
+            "difference": _difference(values.get(arm, {}), base) if arm not in alone else None,
             "verdicts": [_verdict(result, experiment.baseline) for result in stated if result.arm == arm],
         }
         for arm in experiment.arms
@@ -164,13 +179,8 @@ def _verdict(result: contrasts.Result, baseline: str) -> dict[str, str]:
 
 def _seconds_per_token(scale: str, name: str, collected: tidy.Collected) -> dict[tuple[str, int], float]:
     """(arm, seed) -> training seconds of a token, from seconds.csv."""
-    path = layout.tables(scale, name) / "seconds.csv"
-    try:
-        rows = pd.read_csv(path, dtype={n: tidy.TYPES[n] for n in tidy.SECONDS}, keep_default_na=False)
-        rows = rows[rows["measure"] == "training_seconds"]
-    except (OSError, ValueError, KeyError) as error:
-        remedy = f"run `python -m analysis collect {scale} {name}` again"
-        raise Damaged(f"{path}: missing or damaged ({error}); {remedy}") from None
+    rows = tidy.seconds(scale, name)
+    rows = rows[rows["measure"] == "training_seconds"]
     found = {}
     for arm, seed, seconds in zip(rows["arm"], rows["seed"], rows["value"], strict=True):
         tokens = collected.values(arm, "training.tokens").get(seed)

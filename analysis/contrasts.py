@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis import labels, tidy, verdicts
+from analysis import labels, reached, tidy, verdicts
 from analysis.multiplicity import holm
 from analysis.signflip import SignFlip, p_beyond, p_equivalent
 from analysis.study import Contrast, Experiment, Study
@@ -51,6 +51,8 @@ class Result:
     p_holm: float | None
     verdict: verdicts.Verdict
     note: str
+    censored: bool
+    """Some run does not reach the loss whose cost is compared, so that the pairs that are left test nothing."""
     seeds: tuple[int, ...]
     differences: tuple[float, ...]
     """In the order of `seeds`."""
@@ -63,7 +65,7 @@ class Result:
         return self.low is not None and math.isfinite(self.low)
 
 
-COLUMNS = tuple(f.name for f in fields(Result) if f.name not in ("seeds", "differences", "runs"))
+COLUMNS = tuple(f.name for f in fields(Result) if f.name not in ("censored", "seeds", "differences", "runs"))
 
 
 def identifier(experiment: str, contrast: Contrast, baseline: str) -> str:
@@ -93,14 +95,16 @@ def _family(
     name: str, baseline: str, stated: Sequence[Contrast], collected: tidy.Collected, planned: int
 ) -> list[Result]:
     pairs = [_pairs(contrast, collected) for contrast in stated]
+    censored = [_censored(contrast, collected) for contrast in stated]
     # A contrast without any pair says nothing, yet it was stated: it keeps its place in the family.
-    raw = [_p(contrast, d) for contrast, (_, d) in zip(stated, pairs, strict=True)]
+    tested = [d[:0] if lost else d for (_, d), lost in zip(pairs, censored, strict=True)]
+    raw = [_p(contrast, d) for contrast, d in zip(stated, tested, strict=True)]
     adjusted = holm(raw)
     beyond = holm(
-        [p_beyond(d, c.margin) if len(d) and c.margin else 1.0 for c, (_, d) in zip(stated, pairs, strict=True)]
+        [p_beyond(d, c.margin) if len(d) and c.margin else 1.0 for c, d in zip(stated, tested, strict=True)]
     )
     sides = 1 if stated and stated[0].margin else 2
-    hopeless = verdicts.out_of_reach([len(d) for _, d in pairs], sides)
+    hopeless = verdicts.out_of_reach([len(d) for d in tested], sides)
     results = []
     for i, (contrast, (seeds, d)) in enumerate(zip(stated, pairs, strict=True)):
         verdict: verdicts.Verdict
@@ -113,9 +117,9 @@ def _family(
         else:
             verdict = verdicts.of_difference(float(d.mean()), adjusted[i], contrast.expect or "differ")
         # p of an unfinished study would invite stopping when it pleases.
-        shown = len(d) > 0 and not collected.partial
+        shown = len(tested[i]) > 0 and not collected.partial
         sd = float(d.std(ddof=1)) if len(d) > 1 else math.nan
-        low, high = SignFlip(d).interval() if len(d) else (None, None)
+        low, high = SignFlip(d).interval() if len(tested[i]) else (None, None)
         arm, against = (
             [collected.values(a, contrast.measure)[s] for s in seeds] for a in (contrast.arm, contrast.against)
         )
@@ -143,6 +147,7 @@ def _family(
                 p_holm=adjusted[i] if shown else None,
                 verdict=verdict,
                 note=_note(contrast, collected),
+                censored=censored[i],
                 seeds=tuple(seeds),
                 differences=tuple(float(x) for x in d),
                 runs=tuple(by_seed[s] for by_seed in digests for s in seeds),
@@ -174,13 +179,27 @@ def _sd(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
+def _censored(contrast: Contrast, collected: tidy.Collected) -> bool:
+    found = [reached.of(collected, arm, contrast.measure) for arm in (contrast.arm, contrast.against)]
+    return any(one is not None and one.censored for one in found)
+
+
 def _note(contrast: Contrast, collected: tidy.Collected) -> str:
     parts = []
     for arm in (contrast.arm, contrast.against):
         if lost := collected.diverged(arm):
-            seeds = f"seed{'s' if len(lost) > 1 else ''} {', '.join(map(str, lost))}"
-            parts.append(f"{labels.arm(arm)} diverged at {seeds}")
+            parts.append(f"{labels.arm(arm)} diverged at {_seeds(lost)}")
+        told = reached.of(collected, arm, contrast.measure)
+        there = collected.values(arm, contrast.measure).index
+        if told is not None:
+            parts += [f"the loss is reached by {told} runs of {labels.arm(arm)}"] if told.censored else []
+        elif lost := [seed for seed in collected.finished(arm) if seed not in there]:
+            parts.append(f"{labels.arm(arm)} has no value at {_seeds(lost)}")
     return "; ".join(parts)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def write(study: Study, experiment: str) -> None:
@@ -196,7 +215,8 @@ def write(study: Study, experiment: str) -> None:
         "partial": collected.partial,
         "runs": collected.runs,
         "level": verdicts.LEVEL,
-        "interval": "95 %, inverting the exact two-sided sign-flip test, unadjusted; null: n is too small",
+        "interval": "95 %, inverting the exact two-sided sign-flip test, unadjusted; "
+        "null: n is too small, or some run does not reach the loss",
         "contrasts": [_jsonable(result) for result in found],
     }
     write_json(place / "contrasts.json", content)
@@ -227,6 +247,6 @@ def _jsonable(result: Result) -> dict[str, Any]:
 def _from_json(row: dict[str, Any]) -> Result:
     lists = {name: tuple(row[name]) for name in ("seeds", "differences", "runs")}
     result = Result(**{**row, **lists})
-    if result.n and result.low is None:
+    if result.n and result.low is None and not result.censored:
         return Result(**{**row, **lists, "low": -math.inf, "high": math.inf})
     return result

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis import labels, style, summary, tidy
 from analysis.study import Experiment
 
-MEASURE = "validation.yardstick.loss_nats"
+MEASURE = tidy.YARDSTICK
 
 
 def draw(experiment: Experiment, collected: tidy.Collected) -> Figure:

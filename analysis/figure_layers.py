@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import labels, panels, style, summary, tidy
+from analysis import labels, references, style, summary, tidy
 from analysis.study import Experiment
 
 
@@ -22,11 +22,13 @@ def draw(experiment: Experiment, collected: tidy.Collected) -> Figure:
         found = [summary.estimate(collected.array(arm, name)) for name in names]
         aside = (index - (len(experiment.arms) - 1) / 2) * step
         ends += _series(axes, places, found, aside, style.line(index), labels.arm(arm))
-    untrained = [panels.untrained(collected, f"untrained.{name}") for name in names]
-    ends += _series(axes, places, untrained, 0.0, style.REFERENCE, "untrained")
+    untrained = [references.untrained(collected, f"untrained.{name}") for name in names]
+    for arm in dict.fromkeys(arm for estimates in untrained for arm in estimates):
+        text = f"untrained, {labels.arm(arm)}" if arm else "untrained"
+        ends += _series(axes, places, [e.get(arm) for e in untrained], 0.0, style.REFERENCE, text)
     right = places[-1] + 0.32
     for by, text in (("word", "lookup by word"), ("first_piece", "lookup by first piece")):
-        value = panels.shared(collected, f"reference.probe.lookup.{by}.accuracy")
+        value = references.shared(collected, f"reference.probe.lookup.{by}.accuracy")
         if value is not None:
             axes.axhline(value, color=style.MUTED, linewidth=0.8, zorder=1)
             ends.append((right, value, text, style.MUTED))

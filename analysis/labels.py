@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 
 from mlm import measures
 
@@ -16,8 +17,20 @@ COSTS = {
     "tokens": "training tokens to reach",
     "flops": "training FLOPs to reach",
     "seconds": "training seconds to reach",
-    "censored": "share of runs that never reach",
+    "censored": "share of runs that are not seen to come down to",
 }
+
+
+SPLIT = re.compile(r"\d+-\d+-\d+")
+
+
+def heading(arms: Iterable[str]) -> str:
+    """The head of a column of arms.
+
+    >>> heading(["80-10-10", "100-0-0"]), heading(["80-10-10", "causal"])
+    ('MASK/SAME/RND', 'arm')
+    """
+    return "MASK/SAME/RND" if all(map(SPLIT.fullmatch, arms)) else "arm"
 
 
 def arm(name: str) -> str:
@@ -26,7 +39,7 @@ def arm(name: str) -> str:
     >>> arm("80-10-10"), arm("no-warmup")
     ('80/10/10', 'no-warmup')
     """
-    return name.replace("-", "/") if re.fullmatch(r"\d+-\d+-\d+", name) else name
+    return name.replace("-", "/") if SPLIT.fullmatch(name) else name
 
 
 def measure(name: str) -> str:

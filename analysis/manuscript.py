@@ -38,7 +38,7 @@ class Part:
         self.stated = study.experiment(name)
         self.collected = tidy.load(study.scale, name)
         self.contrasts = contrasts.load(study.scale, name)
-        self.panels = {panel.name: panel for panel in panels.panels(self.stated, self.collected)}
+        self.panels = {panel.name: panel for panel in panels.panels(study, name, self.collected)}
         self.common = setup.shared(study, name)
         self.corpus = setup.corpus(study, name)
         self.versions, self.commits = setup.versions(study, name), setup.commits(study, name)

@@ -2,13 +2,14 @@
 
 An entry holds value, low and high (null where there is no interval, or n is too small for one), n,
 digits (decimals to show; null: as it is), unit, interval (how it was made), runs (digests), code and
-git_commit. No seconds: those differ from machine to machine.
+git_commit; a cost of reaching a loss also `reached`, how many runs did. What arms share stands once, what
+differs between them by arm. No seconds: those differ from machine to machine.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from analysis import contrasts, labels, outputs, panels, runs, setup, summary, tidy
+from analysis import contrasts, labels, outputs, reached, references, runs, setup, summary, tidy
 from analysis.contrasts import Result
 from analysis.study import Study
 from mlm import measures
@@ -77,6 +78,8 @@ def _of_arm(
                 "low": found.low if bounded else None,
                 "high": found.high if bounded else None,
             }
+        if told := reached.of(collected, arm, measure):
+            entry |= {"reached": str(told)}
         yield f"{name}.{arm}.{measure}.mean", entry | {"interval": T}
 
 
@@ -108,17 +111,22 @@ def _references(
 ) -> Iterator[tuple[str, Entry]]:
     for measure in dict.fromkeys(collected.results["measure"]):
         if measure.startswith("untrained."):
-            found = panels.untrained(collected, measure)
-            if found is not None:
+            for arm, found in references.untrained(collected, measure).items():
                 ends = {"low": found.low, "high": found.high} if found.n > 1 else {}
                 r = collected.results
-                digests = sorted(set(r[(r["measure"] == measure) & r["value"].notna()]["run"]))
+                mine = (r["measure"] == measure) & r["value"].notna() & (r["arm"].eq(arm) | (arm == ""))
+                digests = sorted(set(r[mine]["run"]))
                 entry = _entry(
                     found.mean, labels.digits(measure), _unit(measure), collected.code, commits, digests
                 )
-                yield f"{name}.{measure}.mean", entry | ends | {"n": found.n, "interval": T}
-        elif measure.startswith(("reference.", "count.", "training.")):
-            value = panels.shared(collected, measure)
+                yield f"{_of(name, arm)}.{measure}.mean", entry | ends | {"n": found.n, "interval": T}
+        elif measure.startswith("training."):
+            for arm, took in references.training(collected, measure).items():
+                unit = _unit(measure) if measure != "training.steps" else "steps"
+                used = collected.digests(arm, measure).values() if arm else None
+                yield f"{_of(name, arm)}.{measure}", _entry(took, 0, unit, collected.code, commits, used)
+        elif measure.startswith(("reference.", "count.")):
+            value = references.shared(collected, measure)
             if value is not None:
                 counted = not measure.startswith("reference.")
                 unit = measure.split(".")[-1] if counted else "share"
@@ -126,6 +134,11 @@ def _references(
                     int(value) if counted else value, 0 if counted else 3, unit, collected.code, commits
                 )
                 yield f"{name}.{measure}", entry
+
+
+def _of(name: str, arm: str) -> str:
+    """What ids begin with: of an experiment, or of one of its arms."""
+    return f"{name}.{arm}" if arm else name
 
 
 def _entry(

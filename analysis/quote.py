@@ -45,11 +45,12 @@ class Quoter:
         return key in self.entries and self.entries[key]["value"] is not None
 
     def num(self, key: str, *, signed: bool = False) -> str:
-        """The value; `not available` where the study has none."""
+        """The value; `not available` where the study has none. A cost says how many runs it is of."""
         entry = self.entry(key)
+        reached = f" (reached by {entry['reached']})" if entry.get("reached") else ""
         if entry["value"] is None:
-            return "not available"
-        return labels.number(entry["value"], entry["digits"], signed=signed)
+            return f"not available{reached}"
+        return labels.number(entry["value"], entry["digits"], signed=signed) + reached
 
     def p(self, key: str) -> str:
         """A p value with its relation, `= 0.0078`."""

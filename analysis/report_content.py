@@ -22,6 +22,7 @@ from analysis import (
     style,
     tidy,
 )
+from analysis.printed import Panel
 from analysis.quote import Quoter
 from analysis.report_origin import Fact, Link
 from analysis.study import Study
@@ -84,16 +85,16 @@ class Content:
     """Families in order, the primary contrast first."""
     tallies: tuple[str, ...]
     """How the verdicts of each other family fell, a sentence each."""
-    contrasts: panels.Panel
+    contrasts: Panel
     """A row a verdict."""
-    splits: panels.Panel
+    splits: Panel
     """Corruption asked for and drawn, a row an arm."""
-    differences: panels.Panel
+    differences: Panel
     """Settings in which the arms differ, a row an arm."""
     fills: tuple[report_fills.Fills, ...]
     """How each arm fills the prompts of its corpus at the end."""
-    tables: Mapping[str, panels.Panel]
-    """Measures, a row an arm: features, pairs, tasks, loss, accuracy, of those that are taken."""
+    tables: Mapping[str, Panel]
+    """Measures, a row an arm: features, pairs, tasks, loss, accuracy, reach, budget, where they are."""
     arms: tuple[Arm, ...]
     curves: tuple[str, ...]
     """Measures that have values over training tokens."""
@@ -112,7 +113,8 @@ def build(study: Study, name: str) -> Content:
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     results = contrasts.load(study.scale, name)
     quote = Quoter(dict(numbers.of(study, name)))
-    tables = {panel.name: panel for panel in panels.panels(experiment, collected)}
+    printed = panels.panels(study, name, collected, tidy.seconds(study.scale, name))
+    tables = {panel.name: panel for panel in printed}
     drawn = tables.pop("realised")
     return Content(
         experiment=name,

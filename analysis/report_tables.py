@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 
-from analysis import labels, panels, report_origin, runs, setup
+from analysis import labels, report_origin, setup
 from analysis.contrasts import Result
+from analysis.printed import DASH, Panel
 from analysis.study import Study
 from mlm import measures
 
 
-def contrasts(results: Sequence[Result]) -> panels.Panel:
+def contrasts(results: Sequence[Result]) -> Panel:
     """Every stated contrast: difference, interval, pairs, p values, verdict."""
     several = len({result.measure for result in results}) > 1
     of = "" if several else f" in {labels.measure(results[0].measure)}" if results else ""
-    return panels.Panel(
+    return Panel(
         "contrasts",
         f"Differences between arms{of}, paired by seed: mean, 95 % interval (exact sign-flip test, "
         "unadjusted), number of pairs, p, and p after Holm's correction within the family. Equivalences "
@@ -42,41 +43,43 @@ def _row(result: Result, several: bool) -> tuple[str, ...]:
         result.family,
         f"within ±{labels.number(result.margin, None)}" if result.margin else str(result.expect),
         labels.number(result.difference, digits, signed=True),
-        f"{ends[0]} to {ends[1]}" if result.bounded else panels.DASH,
+        f"{ends[0]} to {ends[1]}" if result.bounded else DASH,
         str(result.n) if result.n == result.planned else f"{result.n} of {result.planned}",
-        *(
-            panels.DASH if p is None else labels.p_value(p).removeprefix("= ")
-            for p in (result.p, result.p_holm)
-        ),
+        *(DASH if p is None else labels.p_value(p).removeprefix("= ") for p in (result.p, result.p_holm)),
         result.verdict,
     )
 
 
-def differences(study: Study, name: str) -> panels.Panel:
+def differences(study: Study, name: str) -> Panel:
     """The settings in which the arms differ; all others are shared."""
     arms = setup.differing(study, name)
     keys = tuple(dict.fromkeys(key for mine in arms.values() for key in mine))
     rows = tuple(
-        (labels.arm(arm), *(report_origin.setting(mine[key]) if key in mine else panels.DASH for key in keys))
+        (labels.arm(arm), *(report_origin.setting(mine[key]) if key in mine else DASH for key in keys))
         for arm, mine in arms.items()
     )
-    return panels.Panel(
+    return Panel(
         "differences", "The settings in which the arms differ. All others are shared.", ("arm", *keys), rows
     )
 
 
-def splits(study: Study, name: str, drawn: panels.Panel) -> panels.Panel:
+def splits(study: Study, name: str, drawn: Panel) -> Panel:
     """The corruption that each arm asked for beside what was drawn.
 
     Args:
         drawn: the panel `realised` of `panels.panels`.
     """
     rows = []
-    for cell, (label, n, *shares, targets) in zip(study.first_cells(name), drawn.rows, strict=True):
-        masking = runs.config(cell.digest)["training"]["masking"]
-        asked = [masking["rate"], *(masking["split"][kind] for kind in measures.KINDS)]
-        pairs = [
-            f"{labels.number(100 * share, None)} → {found}" for share, found in zip(asked, shares, strict=True)
-        ]
-        rows.append((label, n, *pairs, targets))
-    return panels.Panel("splits", f"Asked for → drawn. {drawn.caption}", drawn.columns, tuple(rows))
+    for run, (label, n, rate, *shares, predicted) in zip(
+        setup.planned(study, name).values(), drawn.rows, strict=True
+    ):
+        asked, split = setup.corruption(run)
+        pairs = [_asked(split[kind], share) for kind, share in zip(measures.KINDS, shares, strict=True)]
+        shown = pairs if setup.corrupts(run) else shares
+        rows.append((label, n, _asked(asked, rate), *shown, predicted))
+    caption = f"Asked for, over the whole run → drawn. {drawn.caption}"
+    return Panel("splits", caption, drawn.columns, tuple(rows))
+
+
+def _asked(share: float, found: str) -> str:
+    return f"{labels.number(100 * share, None)} → {found}"

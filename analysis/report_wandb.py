@@ -10,7 +10,8 @@ from typing import Any
 
 import wandb_workspaces.reports.v2.interface as wr  # what `reports.v2` exports, with its types
 
-from analysis import panels, report_panels
+from analysis import report_panels
+from analysis.printed import Panel
 from analysis.report_content import Arm, Content, Sentence
 from analysis.report_origin import Link
 from mlm import layout
@@ -73,7 +74,7 @@ def _markdown(sentence: Sentence) -> str:
     return "".join(f"{around[kind]}{escaped(text)}{around[kind]}" for kind, text in sentence)
 
 
-def _pipe_table(panel: panels.Panel) -> wr.MarkdownBlock:
+def _pipe_table(panel: Panel) -> wr.MarkdownBlock:
     rules = [":---", *["---:"] * (len(panel.columns) - 1)]
     rows = [[escaped(cell) for cell in row] for row in (panel.columns, *panel.rows, *panel.references)]
     lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rules, *rows[1:])]

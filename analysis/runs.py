@@ -8,10 +8,11 @@ import math
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from analysis.study import problems
-from mlm import identity
+from mlm import identity, yaml_file
+from mlm.config import Run
 from mlm.errors import Damaged
 from mlm.files import file_sha256, read_json
 from mlm.layout import RESULTS
@@ -33,13 +34,20 @@ class Divergence(_Record):
 
 
 class Realised(_Record):
-    """Tokens over the whole run: eligible, selected, and the selected by what stood in their place."""
+    """Tokens over the whole run: eligible, selected, these by what stood in their place, and predicted."""
 
     eligible: int
     selected: int
     mask: int
     same: int
     random: int
+    predicted: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_predicted(cls, given: Any) -> Any:
+        """Runs of older versions do not say; they predicted all that they selected."""
+        return {"predicted": given.get("selected"), **given} if isinstance(given, dict) else given
 
 
 class Git(_Record):
@@ -141,6 +149,12 @@ def config(digest: str) -> dict[str, Any]:
     return content
 
 
+def planned(digest: str) -> Run:
+    """What config.json asks for."""
+    path = folder(digest) / "config.json"
+    return yaml_file.validated(Run, config(digest)["training"], f"{path}: training")
+
+
 def run(digest: str) -> RunFile | None:
     """run.json, or None while the run has not ended."""
     path = folder(digest) / "run.json"
@@ -200,7 +214,7 @@ def measured(place: Path, file: str, measure: str, status: Status | None) -> Mea
     bad = [name for part in parts for name, value in part.items() if not math.isfinite(value)]
     if bad:
         raise Damaged(f"{path}: values.{bad[0]}: not a finite number; {remedy}")
-    if record.status == "finished" and not record.values:
+    if record.status == "finished" and not record.values and not record.counts.get("diverged"):
         raise Damaged(f"{path}: values: none, though the run finished; {remedy}")
     return record
 

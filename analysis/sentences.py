@@ -32,15 +32,19 @@ def verdict(result: Result, quote: Quoter, family_size: int) -> str:
     key, n = f"{result.id}.difference", quote.num(f"{result.id}.n")
     numbers = (
         f"difference in {labels.measure(result.measure)} {quote.num(key, signed=True)} "
-        f"({quote.ci(key)}{_size(result, quote)}, n = {n} pairs)"
+        f"({_interval(result, quote)}{_size(result, quote)}n = {n} pairs)"
     )
     return head + numbers + _tested(result, quote) + _meaning(result, quote, family_size) + _lost(result) + "."
 
 
 def _size(result: Result, quote: Quoter) -> str:
-    if result.effect_size is None or result.n < 3:  # two values' spread is no scale
+    if result.effect_size is None or result.n < 3 or result.censored:  # two values' spread is no scale
         return ""
-    return f", {quote.num(f'{result.id}.effect_size')} standard deviations of the paired difference"
+    return f"{quote.num(f'{result.id}.effect_size')} standard deviations of the paired difference, "
+
+
+def _interval(result: Result, quote: Quoter) -> str:
+    return "" if result.censored else f"{quote.ci(f'{result.id}.difference')}, "
 
 
 def _tested(result: Result, quote: Quoter) -> str:
@@ -69,7 +73,9 @@ def _meaning(result: Result, quote: Quoter, family_size: int) -> str:
         }
     pairs = f"with {quote.num(f'{result.id}.n')} pairs"
     pairs += f" in a family of {family_size}" if family_size > 1 else ""
-    meanings["descriptive"] = f"{pairs}, no outcome could reach the level, so this describes and does not test"
+    short = f"{pairs}, no outcome could reach the level"
+    short = "not every run comes down to the loss" if result.censored else short
+    meanings["descriptive"] = f"{short}, so this describes and does not test"
     meanings["partial"] = "runs are missing, so no verdict is given"
     return f" --- *{result.verdict}*: {meanings[result.verdict]}"
 
@@ -87,13 +93,15 @@ def headline(result: Result, quote: Quoter) -> str:
     moved = "raises" if (result.difference or 0) > 0 else "lowers"
     key = f"{result.id}.difference"
     change = f"Training with {arm} instead of {against} {moved} mean {labels.measure(result.measure)}"
-    change += f" (paired difference {quote.num(key, signed=True)}, {quote.ci(key)}"
+    interval = "" if result.censored else f", {quote.ci(key)}"
+    change += f" (paired difference {quote.num(key, signed=True)}{interval}"
     p, n = quote.p(f"{result.id}.p"), quote.num(f"{result.id}.n")
+    few = f"runs that do not all come down to the loss ({result.note})" if result.censored else "so few seeds"
     tail = {
         "supported": f"p {p}), as was stated beforehand.",
         "contradicted": f"p {p}), against the stated direction.",
         "inconclusive": f"p {p}), which {n} seeds cannot tell from no difference.",
-        "descriptive": f"n = {n}); so few seeds describe and cannot test.",
+        "descriptive": f"n = {n}); {few} describe and cannot test.",
         "partial": "on the runs made so far); runs are missing, and no verdict is given.",
     }
     return f"{change}; {tail[result.verdict]}"

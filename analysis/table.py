@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator
 
-from analysis import marks, summary, tidy
-from analysis.panels import DASH, Panel, panels, shared, untrained
+from analysis import marks, reached, references, summary, tidy
+from analysis.panels import panels
+from analysis.printed import DASH, Panel
 from analysis.study import Experiment, Study
 from mlm import layout, measures
 from mlm.files import write_atomically
 
-COLUMNS = ("row", "kind", "measure", "mean", "low", "high", "sd", "n")
+COLUMNS = ("row", "kind", "measure", "mean", "low", "high", "sd", "n", "reached")
 
 
 def markdown(panel: Panel) -> str:
@@ -63,13 +64,18 @@ def _rows(experiment: Experiment, collected: tidy.Collected) -> Iterator[tuple[o
         for name in names:
             if name.split(".")[0] not in measures.BESIDE:
                 found = summary.estimate(collected.array(arm, name))
+                told = reached.of(collected, arm, name)
                 if found is not None:
-                    yield arm, "arm", name, *_columns(found)
+                    yield arm, "arm", name, *_columns(found), told and str(told)
+                elif told is not None and told.runs:
+                    yield arm, "arm", name, None, None, None, None, 0, str(told)
     for name in names:
-        if name.startswith("untrained.") and (found := untrained(collected, name)) is not None:
-            yield "untrained", "reference", name.removeprefix("untrained."), *_columns(found)
-        elif name.startswith("reference.") and (value := shared(collected, name)) is not None:
-            yield "reference", "reference", name.removeprefix("reference."), value, None, None, None, None
+        if name.startswith("untrained."):
+            for arm, found in references.untrained(collected, name).items():
+                row = f"untrained {arm}".strip()
+                yield row, "reference", name.removeprefix("untrained."), *_columns(found), None
+        elif name.startswith("reference.") and (value := references.shared(collected, name)) is not None:
+            yield "reference", "reference", name.removeprefix("reference."), value, *[None] * 5
 
 
 def _columns(found: summary.Estimate) -> tuple[float | None, ...]:
@@ -84,7 +90,7 @@ def write(study: Study, name: str) -> None:
     """Write table.csv, table.md and table.tex of an experiment."""
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     place, seen = layout.tables(study.scale, name), marks.of(study, collected)
-    printed = panels(experiment, collected)
+    printed = panels(study, name, collected)
     tidy.write_csv(place / "table.csv", list(_rows(experiment, collected)), COLUMNS)
     title = f"# {experiment.title}\n\n"
     banner = "".join(f"**{mark}**\n\n" for mark in seen)

@@ -26,6 +26,7 @@ RESULTS = ("experiment", "arm", "seed", "measure", "value", "status", "run")
 CURVES = ("experiment", "arm", "seed", "tokens", "measure", "value")
 SECONDS = ("experiment", "arm", "seed", "measure", "value")
 TYPES: dict[str, Any] = dict.fromkeys(("experiment", "arm", "measure", "status", "run"), str)
+YARDSTICK = "validation.yardstick.loss_nats"
 TYPES |= {"seed": np.int64, "tokens": np.int64, "value": np.float64}
 
 
@@ -89,6 +90,21 @@ class Collected:
         pattern = r"^probe\.layer_(\d+)\.accuracy$"
         found = self.results["measure"].str.extract(pattern)[0].dropna()
         return sorted({int(layer) for layer in found})
+
+
+def seconds(scale: str, experiment: str) -> pd.DataFrame:
+    """seconds.csv, columns `SECONDS`.
+
+    Raises:
+        Damaged: it is missing, or no such table.
+    """
+    path = layout.tables(scale, experiment) / "seconds.csv"
+    try:
+        found = pd.read_csv(path, dtype={name: TYPES[name] for name in SECONDS}, keep_default_na=False)
+        return found[list(SECONDS)]
+    except (OSError, ValueError, KeyError) as error:
+        remedy = f"run `python -m analysis collect {scale} {experiment}` again"
+        raise Damaged(f"{path}: missing or damaged ({error}); {remedy}") from None
 
 
 def load(scale: str, experiment: str) -> Collected:

@@ -13,7 +13,7 @@ VERDICTS: dict[Verdict, str] = {
     "contradicted": "the difference has the opposite direction, or is beyond the margin, at the level",
     "equivalent": "the difference lies within the margin at the level",
     "inconclusive": "the level is not reached, in either direction",
-    "descriptive": "the level is out of reach for so few pairs, whatever they show",
+    "descriptive": "the level is out of reach for so few pairs, or some run does not reach the loss",
     "partial": "runs are missing, so no verdict is given",
 }
 Expected = Literal["higher", "lower", "differ"]

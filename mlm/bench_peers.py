@@ -76,7 +76,8 @@ def ours(run: "RunFolder", done: Done, *, once: bool = False) -> None:
 
     run.compute()
     encoder = run.encoder(trained=False).train()
-    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), run.tokenizer().begins_word, encoder)
+    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), run.tokenizer().begins_word, encoder,
+                      run.numerics.path)  # fmt: skip
     learner = Learner(run.config.tokens_per_step, count(encoder), encoder)
     for number in itertools.count():
         if number == run.config.steps and once:

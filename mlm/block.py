@@ -55,6 +55,9 @@ class _RMSNorm(torch.autograd.Function):
 
 def rms_norm(x: Float[Tensor, "*places width"]) -> Float[Tensor, "*places width"]:
     """[…, width] -> the same with unit root mean square."""
+    if torch.compiler.is_compiling():  # the compiler fuses the plain form, and cannot see into the other
+        square = x.float().pow(2).mean(-1, keepdim=True)
+        return x * torch.rsqrt(square + 1e-6).to(x.dtype)
     return _RMSNorm.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -119,6 +122,9 @@ class _Rotate(torch.autograd.Function):
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Rotate the pairs (x_i, x_{i + half}) of the last dimension (Su et al. 2021, eq. 34)."""
+    if torch.compiler.is_compiling():
+        left, right = x.chunk(2, -1)
+        return torch.cat([left * cosine - right * sine, right * cosine + left * sine], -1)
     return _Rotate.apply(x, cosine, sine)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -140,6 +146,8 @@ class _ReLUSquared(torch.autograd.Function):
 
 def relu_squared(x: Tensor) -> Tensor:
     """max(x, 0)² (So et al. 2021)."""
+    if torch.compiler.is_compiling():
+        return F.relu(x).square()
     return _ReLUSquared.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
 

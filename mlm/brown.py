@@ -54,6 +54,11 @@ def prepare(size: experiment.Probe, path: Path) -> None:
     pools: dict[bool, list[Sentence]] = {False: [], True: []}
     archive = archives.fetch(brown.source, str(FILE))
     for name, content in archives.members(archive, brown.source.members, str(FILE)):
+        if not name[-1].isdigit():
+            raise InputError(
+                f"{FILE}: source.members: takes in {name}, which does not end in a digit, as held_out_digits "
+                "asks; narrow it to the files of tagged sentences"
+            )
         held_out = int(name[-1]) in brown.held_out_digits
         for sentence in parse(content, f"{archive}, member {name}", held_out):
             if brown.shortest_words <= len(sentence.words) <= brown.longest_words:
@@ -93,7 +98,10 @@ def parse(content: bytes, where: str, held_out: bool) -> list[Sentence]:
         for token in line.split():
             word, slash, tag = token.rpartition("/")
             if not slash or not word or not tag:
-                raise InputError(f"{where}, line {number}: {token!r} is not word/tag")
+                raise InputError(
+                    f"{where}, line {number}: {token!r} is not word/tag; narrow source.members of {FILE} to "
+                    "files in which every token has its tag"
+                )
             words.append('"' if word in ("``", "''") else word)
             tags.append(collapse(tag))
         if words:

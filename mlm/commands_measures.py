@@ -87,6 +87,12 @@ def measure(
     ] = None,
     untrained: Untrained = False,
     at: At = None,
+    keep: Annotated[
+        bool,
+        typer.Option(
+            help="Leave a FILE that was taken of these weights, where its name says settings, data and code."
+        ),
+    ] = False,
 ) -> None:
     """Several measures of a run with its weights loaded once; what the pipeline calls.
 
@@ -97,4 +103,4 @@ def measure(
     from mlm import measuring
 
     asked = measuring.wanted(take or [], with_ or [], over_training or [])
-    measuring.measure(_run(name, untrained, at), asked, not untrained, at)
+    measuring.measure(_run(name, untrained, at), asked, not untrained, at, keep)

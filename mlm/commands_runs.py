@@ -50,6 +50,17 @@ def train(
         raise typer.Exit(code)
 
 
+@app.command(rich_help_panel=PANEL, name="compile")
+def compile_(
+    name: RunName,
+    flag: Annotated[Path, typer.Argument(help="File to write when it is done.")],
+) -> None:
+    """Compile the training step of a run's shape, which all runs of that shape then find."""
+    from mlm import runs, single
+
+    single.compile_steps(runs.find(name), flag)
+
+
 @app.command(hidden=True)
 def track(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],

@@ -61,7 +61,7 @@ class Numerics(Strict):
 
     device: Literal["cpu", "cuda"]
     dtype: Literal["float32", "bfloat16"]
-    path: Literal["eager"] = "eager"
+    path: Literal["eager", "compiled"] = "eager"
     deterministic: bool = False
     """On CUDA: ask for deterministic kernels. On the CPU they always are."""
 

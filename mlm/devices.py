@@ -5,9 +5,9 @@ import importlib.util
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from mlm import config
+from mlm import compiled, config
 from mlm.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,11 +47,19 @@ def cuda_devices() -> int:
     return count.value
 
 
-def detect() -> config.Numerics:
-    """bfloat16 where the hardware multiplies it faster: CUDA, or a CPU with AMX; else float32."""
+def detect(compile_steps: bool = True) -> config.Numerics:
+    """bfloat16 where the hardware multiplies it faster: CUDA, or a CPU with AMX; else float32.
+
+    Args:
+        compile_steps: whether training steps are to be compiled where that is possible.
+    """
+    path: Literal["eager", "compiled"] = "eager"
+    if compile_steps and compiled.missing(bool(cuda_devices())) is None:
+        path = "compiled"
     if cuda_devices():
-        return config.Numerics(device="cuda", dtype="bfloat16")
-    return config.Numerics(device="cpu", dtype="bfloat16" if "amx_bf16" in cpu_flags() else "float32")
+        return config.Numerics(device="cuda", dtype="bfloat16", path=path)
+    dtype: Literal["bfloat16", "float32"] = "bfloat16" if "amx_bf16" in cpu_flags() else "float32"
+    return config.Numerics(device="cpu", dtype=dtype, path=path)
 
 
 def check(numerics: config.Numerics, where: str) -> None:
@@ -62,12 +70,17 @@ def check(numerics: config.Numerics, where: str) -> None:
     amx = "amx_bf16" in cpu_flags()
     if numerics.device == "cpu" and numerics.dtype == "bfloat16" and not amx:
         raise InputError(f"the study was planned for a CPU with AMX, and this one has none; {remedy}")
+    lacking = compiled.missing(numerics.device == "cuda")
+    if numerics.path == "compiled" and lacking:
+        raise InputError(f"the study was planned with compiled steps, and here is no {lacking}; {remedy}")
 
 
 def prepare(numerics: config.Numerics) -> "tuple[torch.device, torch.dtype]":
     """Set up this process for computing, before torch is first imported."""
     if numerics.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if numerics.path == "compiled":
+        compiled.keep_in(compiled.CACHE)
     _keep_memory()
     import torch
 

@@ -31,16 +31,17 @@ def allowed(pattern: Pattern, length: int, device: torch.device) -> Bool[Tensor,
     [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
     """
     causal, window, group = pattern
+    reach = length if window is None else window if causal else window // 2
+    if not causal and reach >= length - 1 and (group is None or group >= length):
+        return None
     at = torch.arange(length, device=device)
     left = at[:, None] - at  # how far to the left of position i position j lies
-    seen = torch.ones_like(left, dtype=torch.bool)
+    seen = left.abs() <= reach
     if causal:
         seen &= left >= 0
-    if window is not None:
-        seen &= left.abs() <= (window if causal else window // 2)
     if group is not None:
         seen &= at[:, None] // group == at // group
-    return None if bool(seen.all()) else seen
+    return seen
 
 
 class Encoder(nn.Module):
@@ -127,7 +128,9 @@ class Encoder(nn.Module):
 
     def _seen(self, tokens: Tensor, at: Tensor | None, visible: Tensor | None) -> tuple[Any, Any]:
         """What every position attends to, and what those `at` do, as `Block.forward` takes it."""
-        pattern = allowed(self.pattern, tokens.shape[1], tokens.device)
+        # The compiler makes the table a part of what it compiles, and cannot see into a cache.
+        table = allowed.__wrapped__ if torch.compiler.is_compiling() else allowed
+        pattern = table(self.pattern, tokens.shape[1], tokens.device)
         keys = None if visible is None else visible[:, None, None, :]
         if pattern is None:
             return keys, keys

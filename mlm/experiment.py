@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mlm import config, measures
 from mlm.yaml_file import Strict
@@ -115,14 +115,13 @@ class Reach(Strict):
 
     loss_nats: Annotated[list[config.Positive], Field(min_length=1)]
 
-    @property
-    def levels(self) -> list[str]:
-        """As they are called in names.
-
-        >>> Reach(loss_nats=[4.60, 4.4]).levels
-        ['4.6', '4.4']
-        """
-        return list(dict.fromkeys(f"{level:g}" for level in self.loss_nats))
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if len({measures.reach(level) for level in self.loss_nats}) < len(self.loss_nats):
+            raise ValueError(
+                f"loss_nats: {self.loss_nats} have the same name twice (six digits count); give each once"
+            )
+        return self
 
 
 class Finetuning(Strict):
@@ -139,7 +138,16 @@ class Finetuning(Strict):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
 
 
-TaskNames = Annotated[list[str], Field(min_length=1)]
+def _each_once(names: list[str]) -> list[str]:
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise ValueError(f"{twice[0]} is there twice; give each task once")
+    if taken := [name for name in names if name in measures.RESERVED]:
+        raise ValueError(f"{taken[0]} is what another measure is called; give the task's file another name")
+    return names
+
+
+MeasureName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+TaskNames = Annotated[list[MeasureName], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class Finetune(Finetuning):
@@ -158,7 +166,7 @@ class Measures(Strict):
     """Sentence probes, by the names of their files in experiments/probes."""
     finetune: Finetune | None = None
     reach: Reach | None = None
-    plugins: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], config.PluginPath] = {}
+    plugins: dict[MeasureName, config.PluginPath] = {}
     """Probes of the user's own, by name; their values are called `name.…`."""
     over_training: list[Literal["probe", "pairs", "tasks", "plugins"]] = []
     """Measures that are also taken of the weights that a run keeps (`checkpoints_at`)."""
@@ -201,6 +209,8 @@ class Scale(Strict):
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     numerics: config.Numerics | None = None
     """Detected on the study's first machine unless stated."""
+    compile: bool = True
+    """Whether training steps are compiled where the machine can; not worth it for runs of seconds."""
     run: dict[str, Any] = {}
     measures: Measures
     wandb: Wandb = Wandb()

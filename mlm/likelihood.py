@@ -46,7 +46,7 @@ def pseudo_log_likelihoods(
         InputError: a sentence has more tokens than the encoder has positions.
     """
     encoded = [tokenizer.encode(sentence) for sentence in sentences]
-    limit = encoder.options.max_positions - int(encoder.pattern.causal)
+    limit = encoder.options.max_positions
     for sentence, one in zip(sentences, encoded, strict=True):
         if len(one) > limit:
             raise InputError(

@@ -1,7 +1,7 @@
 """What a study measures: from the scale's `measures:` to names of values, files and data. Loads no torch."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "tasks": ("mlm.sentence_probe", "mlm.probe", "mlm.tasks"),
     "finetune": ("mlm.finetune", "mlm.sentence_probe", "mlm.tasks"),
     "reach": ("mlm.reach",),
-    "plugins": (),
+    "plugins": ("mlm.probe", "mlm.likelihood", "mlm.sentence_probe"),  # what they are likely to call
 }
 """Kinds of measures, each with the modules that decide its numbers beside the run's own."""
 OF_UNTRAINED = ("probe", "pairs", "tasks", "plugins")
@@ -42,6 +42,8 @@ class Measured:
     """File that it reads beside the run, where a rule prepares one; `{vocabulary}` is the run's."""
     over_training: bool
     """Whether it is also taken of the weights that a run keeps on the way."""
+    kinds: tuple[str, ...] = ()
+    """Of `pairs`: the kinds of pairs that there are."""
 
     @property
     def of_untrained(self) -> bool:
@@ -73,18 +75,22 @@ def of(stated: Measures, where: str) -> list[Measured]:
     """
     found, problems = [], []
     for name, settings in _asked(stated):
+        kinds: tuple[str, ...] = ()
         try:
+            if name == "pairs" and stated.pairs:
+                kinds = _kinds(stated.pairs)
             prepared = _prepared(name, stated)
             code: list[Any] = [identity.code_hash(CODE[kind(name)], ("torch", "numpy"))]
             if kind(name) == "plugins":
                 plugins.load(settings, "probe", name.partition(".")[2])
                 code.append(plugins.source_digest(settings))
         except InputError as error:
-            problems += [f"{where}.{kind(name)}: {problem}" for problem in error.problems]
+            key = "pairs.file" if name == "pairs" else kind(name)
+            problems += [f"{where}.{key}: {problem}" for problem in error.problems]
             continue
         over = kind(name) in stated.over_training
         file = f"{name}-{identity.digest([settings, code, prepared, over])}.json"
-        found.append(Measured(name, file, settings, prepared, over))
+        found.append(Measured(name, file, settings, prepared, over, kinds))
     if problems:
         raise InputError(*problems)
     return found
@@ -120,38 +126,54 @@ def _prepared(name: str, stated: Measures) -> str | None:
     return None
 
 
+def _kinds(pairs: Pairs) -> tuple[str, ...]:
+    found = (pair.kind for pair in grammar.read(Path(pairs.file))) if pairs.file else grammar.KINDS
+    return tuple(dict.fromkeys(found))
+
+
 def _identity_of_pairs(pairs: Pairs) -> str:
     files = {str(path): file_sha256(path) for path in grammar.files(Path(pairs.file))} if pairs.file else {}
     return identity.digest([pairs.model_dump(), identity.code_hash(("mlm.grammar",)), files])
 
 
-def names(run: Run, stated: Measures) -> list[str]:
-    """Every value that the measures can give of a run; of a plug-in's `name.*`, since it alone knows."""
+def kinds_of_pairs(taken: Iterable[Measured]) -> tuple[str, ...]:
+    """Of the minimal pairs; where their file could not be read, any."""
+    return next((one.kinds for one in taken if one.name == "pairs"), ("*",))
+
+
+def names(run: Run, stated: Measures, kinds: Iterable[str]) -> list[str]:
+    """Every value that the measures can give of a run, with `*` for what a plug-in alone knows.
+
+    Args:
+        kinds: of the minimal pairs, as of `kinds_of_pairs`.
+    """
     found: list[str] = []
-    layers = ("", *(f".layer_{layer}" for layer in range(run.encoder.layers + 1)))
+    layers = ["", *(f".layer_{layer}" for layer in range(run.encoder.layers + 1))]
+    if "encoder.architecture" in run.plugins:
+        layers = ["", ".layer_*"]  # its own number of them
     if stated.evaluation:
         found += _of_evaluation(run)
     if stated.probe:
         found += [f"probe{layer}.{what}" for layer in layers for what in ("accuracy", "ambiguous_accuracy")]
     if stated.pairs:
-        kinds = list(grammar.KINDS)
-        if stated.pairs.file:
-            kinds = list(dict.fromkeys(pair.kind for pair in grammar.read(Path(stated.pairs.file))))
         found += ["pairs.accuracy", *(f"pairs.{one}.accuracy" for one in kinds), "pairs.loss_nats"]
     found += [f"{task}{layer}.accuracy" for task in stated.tasks or () for layer in layers]
     if stated.finetune:
         found += [f"finetune.{task}.accuracy" for task in stated.finetune.tasks]
     if stated.reach:
         what = ("tokens", "flops", "censored")
-        found += [f"reach.{level}.{one}" for level in stated.reach.levels for one in what]
+        found += [f"{measures.reach(level)}.{one}" for level in stated.reach.loss_nats for one in what]
     return found + [f"{name}.*" for name in stated.plugins]
 
 
 def _of_evaluation(run: Run) -> Iterator[str]:
     split = schedules.masking(run.masking, 1.0).split
+    # A strategy of the user's may heed the split or not.
+    kinds = [one for one in measures.KINDS if run.masking.strategy or getattr(split, one) > 0]
+    own = ["", *(f"{one}." for one in kinds)]
+    if run.relation:
+        tokens = run.objective != run.relation  # the judgement of pairs alone has no targets
+        own = [*(own if tokens else []), "relation."]
     for part in measures.SPLITS:
-        for corruption in measures.CORRUPTIONS:
-            kinds = [one for one in measures.KINDS if corruption == "own" and getattr(split, one) > 0]
-            kinds += ["relation"] if corruption == "own" and run.relation else []
-            for one in ("", *(f"{one}." for one in kinds)):
-                yield from (f"{part}.{corruption}.{one}{quantity}" for quantity in measures.QUANTITIES)
+        for corruption, shown in (("yardstick", [""]), ("own", own)):
+            yield from (f"{part}.{corruption}.{one}{what}" for one in shown for what in measures.QUANTITIES)

@@ -14,15 +14,25 @@ CORRUPTIONS = ("yardstick", "own")
 KINDS = ("mask", "same", "random")
 QUANTITIES = ("loss_nats", "accuracy")
 COSTS = ("tokens", "flops", "seconds", "censored")
-"""Of reaching a loss; censored where it was not reached. Seconds differ between machines and are kept apart."""
+"""Of reaching a loss; censored is 1 where it was not seen to be reached. Seconds, which differ between
+machines, are kept apart."""
 BESIDE = ("untrained", "reference", "count")
 """What the names of values begin with that belong to no arm."""
 RESERVED = (*SPLITS, *BESIDE, "train", "training", "realised", "probe", "pairs", "finetune", "reach")
 """First words of names, which a probe of the user's own cannot have."""
 
 
+def reach(loss_nats: float) -> str:
+    """What the cost of a loss is called.
+
+    >>> reach(4.40)
+    'reach.4.4'
+    """
+    return f"reach.{loss_nats:g}"
+
+
 def known(name: str, names: Iterable[str]) -> bool:
-    """Whether a name is among those a run can have; `mine.*` stands for whatever a plug-in calls its values.
+    """Whether a name is among those a run can have; `*` stands for what a plug-in alone knows.
 
     >>> known("mine.depth", ["probe.accuracy", "mine.*"]), known("probe.depth", ["probe.accuracy", "mine.*"])
     (True, False)

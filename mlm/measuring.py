@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from mlm import measured, metrics, shards, study
-from mlm.errors import InputError
-from mlm.files import write_json
+from mlm.errors import Damaged, InputError
+from mlm.files import file_sha256, read_json, write_json
 from mlm.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -130,21 +130,34 @@ def _named(option: str, given: str) -> tuple[str, str]:
     return name, value
 
 
-def measure(run: RunFolder, asked: Sequence[Wanted], trained: bool = True, step: int | None = None) -> None:
+def measure(
+    run: RunFolder, asked: Sequence[Wanted], trained: bool = True, step: int | None = None, keep: bool = False
+) -> None:
     """Take measures of a run, with each of its weights loaded once; a diverged run has no values.
 
     Args:
         trained: False measures the encoder before the first step.
         step: measures the weights kept after so many steps; those at the end unless told.
+        keep: leaves a file as it is that was taken of the same weights: for names that say all the rest.
     """
-    status = "finished" if not trained or step is not None else str(run.outcome()["status"])
-    digest = run.path.name if trained else study.untrained_digest(run.record)
+    of: dict[str, Any] = {"run": run.path.name, "status": "finished"}
+    if not trained:
+        of["run"] = study.untrained_digest(run.record)
+    elif step is not None:
+        of["step"] = step
+    else:
+        of |= {"status": run.outcome()["status"], "run_sha256": file_sha256(run.path / "run.json")}
+    status, steps = of["status"], run.config.kept_steps if trained else []
+    if keep:
+        asked = [one for one in asked if not _is_there(one, of, steps if status == "finished" else [])]
+    if not asked:
+        return
     results: list[dict[str, Any]] = [{"values": {}} for _ in asked]
     if status == "finished":
         encoder = run.encoder(trained, step)
         results = [TAKEN_BY[measured.kind(one.name)](run, encoder, one) for one in asked]
-        over = [number for number, one in enumerate(asked) if one.over_training and trained]
-        for at in run.config.kept_steps if over else ():
+        over = [number for number, one in enumerate(asked) if one.over_training]
+        for at in steps if over else ():
             encoder = run.encoder(step=at)
             for number in over:
                 one = asked[number]
@@ -152,12 +165,23 @@ def measure(run: RunFolder, asked: Sequence[Wanted], trained: bool = True, step:
                 entry = {"step": at, "tokens": at * run.config.tokens_per_step, "values": values}
                 results[number].setdefault("over_training", []).append(entry)
     for one, result in zip(asked, results, strict=True):
-        place = {} if step is None else {"step": step}
-        content = {"run": digest, "measure": one.name, "status": status, **place, **result}
+        content = {**of, "measure": one.name, **result}
         if one.output is not None:
             write_json(one.output, content)
         else:
             _show(content)
+
+
+def _is_there(wanted: Wanted, of: dict[str, Any], steps: Sequence[int]) -> bool:
+    if wanted.output is None or not wanted.output.exists():
+        return False
+    try:
+        content = read_json(wanted.output, "")
+        moments = [one["step"] for one in content.get("over_training", [])]
+    except (Damaged, AttributeError, TypeError, KeyError):
+        return False
+    told = {**of, "measure": wanted.name}
+    return told.items() <= content.items() and moments == (list(steps) if wanted.over_training else [])
 
 
 def _show(content: dict[str, Any]) -> None:

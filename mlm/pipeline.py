@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import os
 import shlex
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlm import devices, identity, tracking
+from mlm import compiled, devices, identity, tracking
 from mlm.config import Run
 from mlm.errors import InputError
 from mlm.layout import RESULTS
@@ -44,6 +45,7 @@ class Plan:
         self.of_vocabulary: dict[str, Data] = {d.vocabulary.parent.name: d for d in data}
         self.of_shards: dict[str, Data] = {d.shards.name: d for d in data}
         self.vocabularies: dict[str, Run] = {run.data.vocabulary.parent.name: run.config for run in runs}
+        self.of_shape = {run.shape: run for run in runs if run.shape}
         self.of_untrained: dict[str, PlannedRun] = {
             cell.untrained: self.study.runs[cell.digest] for cell in self.study.cells
         }
@@ -58,6 +60,11 @@ class Plan:
             if here:
                 devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
+
+    def compiled(self, run: str) -> list[str]:
+        """The file that tells that the steps of a run are compiled, if they are to be."""
+        shape = self.study.runs[run].shape
+        return [str(compiled.CACHE / f"{shape}.json")] if shape else []
 
     def vocabulary(self, name: str) -> str:
         """What `python -m mlm vocabulary` is told of the vocabulary in a folder."""
@@ -98,9 +105,13 @@ class Plan:
         """The file that tells what Weights & Biases was given of an experiment."""
         return str(self.study.folder / "wandb" / f"{experiment}.json")
 
+    @functools.cached_property
+    def _record(self) -> dict[str, Any]:
+        return self.study.record()
+
     def stated(self, experiment: str) -> str:
         """Digest of what the study says of an experiment: arms, contrasts, measures, runs."""
-        record = self.study.record()
+        record = self._record
         index = [cell for cell in record["index"] if cell["experiment"] == experiment]
         return identity.digest([record["evidence"], record["experiments"][experiment], index])
 

@@ -33,7 +33,7 @@ from mlm.measured import Measured
 from mlm.study import Cell, Data, PlannedRun, Study, training_code, untrained_digest
 
 DATA_RULES = ("corpus", "vocabulary", "shards", "sentences", "pairs", "task")
-RUN_RULES = ("train", "measure", "measure_untrained")
+RUN_RULES = ("compile", "train", "measure", "measure_untrained")
 ANALYSIS_RULES = (
     "collect",
     "contrasts",
@@ -80,7 +80,7 @@ def load_study(
     read: dict[str, Experiment] = {}
     runs: dict[str, PlannedRun] = {}
     cells: list[Cell] = []
-    planner = _Planner(scale_file, scale, numerics, dict(overrides or {}))
+    planner = _Planner(scale_file, scale, numerics, dict(overrides or {}), measured.kinds_of_pairs(taken))
     for name in experiments if experiments is not None else available():
         path = EXPERIMENTS / f"{name}.yaml"
         try:
@@ -100,6 +100,9 @@ def load_study(
         for cell, run in planned:
             cells.append(cell)
             runs[run.digest] = run
+    if experiments is None and cells:  # one experiment alone may keep none
+        of = (run.config for run in runs.values())
+        found += checks.over_training(f"{scale_file}: measures", of, scale.measures)
     if found:
         raise InputError(*found)
     return Study(scale_name, scale, numerics, read, runs, cells, taken)
@@ -108,7 +111,7 @@ def load_study(
 def _numerics(scale: Scale, scale_name: str) -> Numerics:
     path = RESULTS / scale_name / "numerics.json"
     if not path.exists():
-        return scale.numerics or devices.detect()
+        return scale.numerics or devices.detect(scale.compile)
     remedy = f"it fixes the numerics of this study; restore it, or delete {path.parent} to begin anew"
     fixed = yaml_file.validated(Numerics, read_json(path, remedy), str(path))
     if scale.numerics is not None and scale.numerics != fixed:
@@ -126,14 +129,19 @@ class _Planner:
     scale: Scale
     numerics: Numerics
     overrides: dict[str, Any]
+    kinds_of_pairs: Sequence[str]
     _data: dict[tuple[str, Vocabulary, str | None], Data] = field(default_factory=dict)
 
     def expand(self, name: str, path: Path, experiment: Experiment) -> list[tuple[Cell, PlannedRun]]:
         """Every arm × seed of an experiment as planned runs; all problems of the file at once."""
         resolved, found = self._arms(path, experiment.base, experiment.arms, experiment)
-        if not self.overrides:  # a change on the command line may well make two arms alike
+        if not self.overrides:  # a change on the command line may make arms alike, and shorten runs to try them
             found += checks.duplicates(path, resolved)
-        found += checks.contrasts(path, experiment, resolved, self.scale.measures)
+            found += checks.reachable(path, resolved, self.scale.measures)
+        known = {
+            arm: measured.names(run, self.scale.measures, self.kinds_of_pairs) for arm, run in resolved.items()
+        }
+        found += checks.contrasts(path, experiment, resolved, known)
         if found:
             raise InputError(*found)
         code = training_code()
@@ -182,7 +190,8 @@ class _Planner:
             try:
                 run = resolve(layers)
                 plugins.check(run, partial(place, layers))
-                self.data(run)
+                if problems := list(checks.sentences(place(layers, "objective"), run, self.data(run).shards)):
+                    raise InputError(*problems)
             except InputError as error:
                 found.extend(problem for problem in error.problems if problem not in found)
             else:

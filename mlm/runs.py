@@ -157,11 +157,14 @@ def read_outcome(path: Path) -> dict[str, Any]:
 
 
 def of_untrained(digest: str) -> RunFolder:
-    """Any planned run whose encoder before the first step has this digest."""
+    """A planned run whose encoder before the first step has this digest, and whose data are there."""
     for run in everything():
-        if untrained_digest(run.record) == digest:
+        if untrained_digest(run.record) == digest and (run.shards / "shards.json").exists():
             return run
-    raise InputError(f"{digest}: no planned run begins with this encoder; `snakemake` plans runs")
+    raise InputError(
+        f"{digest}: no planned run whose data are prepared begins with this encoder; `snakemake` plans and "
+        "prepares"
+    )
 
 
 def find(name: str) -> RunFolder:
@@ -184,6 +187,6 @@ def _spellings(label: tuple[str, str, str, int]) -> tuple[str, str]:
 
 
 def everything() -> list[RunFolder]:
-    """All runs, ordered by label."""
+    """All runs, ordered by label, at the end those that no study asks for any more."""
     folders = [RunFolder.open(path.parent) for path in sorted((RESULTS / "runs").glob("*/config.json"))]
-    return sorted(folders, key=lambda run: (run.labels[:1], run.path.name))
+    return sorted(folders, key=lambda run: (not run.labels, run.labels[:1], run.path.name))

@@ -55,10 +55,8 @@ def masking(stated: config.Masking, progress: float) -> config.Masking:
 
 
 def _mixed(begin: config.Split, end: config.Split, share: float) -> config.Split:
-    mixed = {
-        kind: _between(getattr(begin, kind), getattr(end, kind), share) for kind in ("mask", "same", "random")
-    }
-    return config.Split(**mixed)
+    kinds = config.Split.model_fields
+    return config.Split(**{kind: _between(getattr(begin, kind), getattr(end, kind), share) for kind in kinds})
 
 
 def _between(begin: float, end: float, share: float) -> float:

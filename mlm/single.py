@@ -13,6 +13,7 @@ from rich.console import Console
 
 from mlm import (
     checkpoint,
+    compiled,
     corpus,
     hugging_face_tokenizer,
     layout,
@@ -24,7 +25,8 @@ from mlm import (
     yaml_file,
 )
 from mlm.errors import InputError
-from mlm.files import is_locked, locked, write_atomically
+from mlm.files import is_locked, locked, write_atomically, write_json
+from mlm.progress import Progress
 from mlm.runs import RunFolder
 from mlm.tracking import Tracker
 
@@ -119,7 +121,8 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread"
     console.print(f"{run.name} ({run.path.name}) on {where} in {run.numerics.dtype}, torch {torch.__version__}")
     encoder = run.encoder(trained=False).train()
-    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), tokenizer.begins_word, encoder)
+    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), tokenizer.begins_word, encoder,
+                      run.numerics.path)  # fmt: skip
     progress = _Progress(console, run.config.budget_tokens)
 
     def report(record: dict[str, Any]) -> None:
@@ -145,6 +148,26 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
             f"diverged: loss or gradient not finite at step {at['step']}, rate {at['learning_rate']:g}"
         )
     return 0
+
+
+def compile_steps(run: RunFolder, flag: Path) -> None:
+    """Compile what the steps of a run need, unless it is there; runs of its shape then begin at once."""
+    run.check_code()
+    run.compute()
+    from mlm.train import Trainer
+
+    tokenizer, begun = run.tokenizer(), time.monotonic()
+    encoder = run.encoder(trained=False).train()
+    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), tokenizer.begins_word, encoder,
+                      run.numerics.path)  # fmt: skip
+    steps = compiled.shapes(run.config)
+    progress = Progress("compiling", len(steps), "shapes")
+    for step in steps:
+        trainer.step(step)
+        progress.add(1)
+    write_json(
+        flag, {"run": run.path.name, "shapes": len(steps), "seconds": round(time.monotonic() - begun, 1)}
+    )
 
 
 @contextlib.contextmanager

@@ -1,11 +1,12 @@
 """A study: validated, frozen runs, what is measured of them, and its record on disk. Loads no torch."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlm import identity, measured
+from mlm import compiled, identity, measured
 from mlm.config import Numerics, Run
 from mlm.experiment import Experiment, Scale
 from mlm.files import read_json, write_json
@@ -15,7 +16,8 @@ from mlm.measured import Measured
 TRAINING_CODE = (
     "mlm.fields", "mlm.config", "mlm.config_encoder", "mlm.config_masking", "mlm.randomness", "mlm.batches",
     "mlm.sentence_pairs", "mlm.selection", "mlm.masking", "mlm.schedules", "mlm.block", "mlm.encoder",
-    "mlm.model", "mlm.objectives", "mlm.optimizer", "mlm.evaluate", "mlm.flops", "mlm.train",
+    "mlm.model", "mlm.compiled", "mlm.objectives", "mlm.optimizer", "mlm.evaluate", "mlm.flops", "mlm.train",
+    "mlm.devices",
 )  # fmt: skip
 """The modules that decide a run's bits; tracking, display and the command line do not."""
 
@@ -53,6 +55,12 @@ class PlannedRun:
     def folder(self) -> Path:
         return RESULTS / "runs" / self.digest
 
+    @functools.cached_property
+    def shape(self) -> str | None:
+        """Digest of the code that its steps are compiled to; None where they are run as they are."""
+        asked = self.numerics.path == "compiled" and compiled.covers(self.config)
+        return compiled.shape(self.record()) if asked else None
+
     def record(self) -> dict[str, Any]:
         """The content of run folder's config.json; its digest names the folder."""
         return {
@@ -72,7 +80,8 @@ class PlannedRun:
 def untrained_digest(record: Mapping[str, Any]) -> str:
     """Digest of a run's encoder before its first step, from the run's record."""
     code = identity.code_hash(
-        ("mlm.block", "mlm.encoder", "mlm.model", "mlm.randomness", "mlm.schedules"), ("torch", "numpy")
+        ("mlm.block", "mlm.encoder", "mlm.model", "mlm.randomness", "mlm.schedules", "mlm.devices"),
+        ("torch", "numpy"),
     )
     training, data = record["training"], record["data"]
     encoder = training["encoder"]
@@ -127,8 +136,9 @@ class Study:
     def names(self, experiment: str) -> dict[str, list[str]]:
         """Arm -> every value that is measured of its runs."""
         first = {cell.arm: cell for cell in reversed(self.cells) if cell.experiment == experiment}
+        kinds = measured.kinds_of_pairs(self.measures)
         return {
-            arm: measured.names(self.runs[first[arm].digest].config, self.scale.measures)
+            arm: measured.names(self.runs[first[arm].digest].config, self.scale.measures, kinds)
             for arm in self.experiments[experiment].arms
         }
 

@@ -16,7 +16,6 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from mlm import archives, identity, sources, yaml_file
-from mlm.config import Count
 from mlm.errors import Damaged, InputError
 from mlm.files import write_atomically
 from mlm.layout import EXPERIMENTS
@@ -39,16 +38,6 @@ class Task(Strict):
     source: archives.Package | sources.Files = Field(discriminator="kind")
     held_out: Annotated[float, Field(gt=0.0, lt=1.0)]
     """Share of the sentences that is asked and never learnt from."""
-
-
-class Size(Strict):
-    """At most so many sentences; all there are, unless told."""
-
-    train_sentences: Count | None = None
-    test_sentences: Count | None = None
-
-
-ALL = Size()
 
 
 class Example(NamedTuple):
@@ -74,16 +63,16 @@ def load(name: str) -> Task:
     return yaml_file.validated(Task, content, str(file))
 
 
-def identity_of(name: str, size: Size = ALL) -> str:
+def identity_of(name: str) -> str:
     """Digest of what decides the prepared sentences, hashes of local files included."""
     task = load(name)
     content = task.model_dump(exclude={"title", "licence"})
     code = identity.code_hash(("mlm.tasks", "mlm.sources", "mlm.archives"))
     files = sources.hashes(task.source, str(FOLDER / f"{name}.yaml"))
-    return identity.digest([content, files, size.model_dump(), code])
+    return identity.digest([content, files, code])
 
 
-def prepare(name: str, path: Path, size: Size = ALL) -> None:
+def prepare(name: str, path: Path) -> None:
     """Write a task's sentences as lines of JSON under a line of counts and their checksum.
 
     Raises:
@@ -98,11 +87,11 @@ def prepare(name: str, path: Path, size: Size = ALL) -> None:
     signed = [(text, label) for text, label in found if label is not None]
     unique = distinct(signed)
     kept = {key: one for key, (one, labels) in unique.items() if len(labels) == 1}
-    # By hash, so that a limit takes the same sentences whatever stands around them.
+    # By hash, so that a line more or less changes the order of no others.
     ordered = sorted((_hash(key), *one) for key, one in kept.items())
     examples = [Example(text, label, place < task.held_out) for place, text, label in ordered]
-    train = [e for e in examples if not e.held_out][: size.train_sentences]
-    test = [e for e in examples if e.held_out][: size.test_sentences]
+    train = [e for e in examples if not e.held_out]
+    test = [e for e in examples if e.held_out]
     if missing := {e.label for e in test} - {e.label for e in train}:
         raise InputError(
             f"{file}: no sentence of {', '.join(sorted(missing))} to learn from; "

@@ -15,7 +15,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mlm import checkpoint, config, evaluate, flops, measures, objectives, schedules, sentence_pairs, shards
+from mlm import (
+    checkpoint,
+    compiled,
+    config,
+    evaluate,
+    flops,
+    measures,
+    objectives,
+    schedules,
+    sentence_pairs,
+    shards,
+)
 from mlm.batches import Batches
 from mlm.encoder import Encoder
 from mlm.errors import InputError
@@ -67,10 +78,16 @@ class Trainer:
         data: verified shards by split.
         begins_word: of each token of the vocabulary, whether a word begins with it.
         encoder: as it is before the first step, on the device where it is to be trained.
+        path: how steps are computed, as the run's numerics say.
     """
 
     def __init__(
-        self, run: config.Run, data: dict[str, shards.Shard], begins_word: list[bool], encoder: Encoder
+        self,
+        run: config.Run,
+        data: dict[str, shards.Shard],
+        begins_word: list[bool],
+        encoder: Encoder,
+        path: str = "eager",
     ) -> None:
         self.run, self.n_tokens, self.encoder = run, len(begins_word), encoder
         self.device = encoder.embedding.device
@@ -81,6 +98,8 @@ class Trainer:
         self.text = _text(run, data["train"])
         self.corrupt = strategy(run.masking)
         self.objective = objectives.objective(run)
+        compiles = path == "compiled" and compiled.covers(run)
+        self.sums = compiled.sums(self.objective) if compiles else self.objective.sums
         self.optimizer = AdamW(encoder, run.optimizer)
         self.frozen = evaluate.freeze(run, data["validation"], self.begins_word, run.curve.sequences)
 
@@ -116,7 +135,7 @@ class Trainer:
         summed: dict[str, Tensor] = {}
         for begin, end in itertools.pairwise((*bounds, rows)):
             dropout = self._dropout(number, rows, begin, end)
-            sums = self.objective.sums(self.encoder, batch.rows(begin, end), dropout)
+            sums = self.sums(self.encoder, batch.rows(begin, end), dropout)
             if sums.keys() != items.keys():
                 raise InputError(
                     f"objective: {self.run.objective}: `sums` has the terms {', '.join(sums)}, and `counts` "

@@ -23,6 +23,7 @@ SPLITS = {
     "0-20-80": (0.0, 0.20, 0.80),
     "0-0-100": (0.0, 0.0, 1.0),
     "81-9-10": (0.81, 0.09, 0.10),
+    "causal": (0.0, 1.0, 0.0),
 }
 EFFECTS = {
     "80-10-10": 0.0,
@@ -81,19 +82,27 @@ class Synthetic:
         diverged: tuple[tuple[str, int], ...] = (),
         missing: tuple[tuple[str, int], ...] = (),
         spread: float = 0.008,
-        optimizers: dict[str, dict[str, float]] | None = None,
+        changes: dict[str, dict[str, Any]] | None = None,
+        begun_apart: tuple[str, ...] = (),
+        unreached: dict[tuple[str, int], str] | None = None,
         off: tuple[str, ...] = (),
     ) -> None:
         self.root, self.scale, self.evidence, self.seeds = root, scale, evidence, range(seeds)
         self.effects = effects if effects is not None else EFFECTS
         self.diverged, self.missing, self.spread = set(diverged), set(missing), spread
-        self.optimizers = optimizers or {}
-        """Arm -> what its optimizer has of its own."""
+        self.changes = changes or {}
+        """Arm -> sections of its configuration that are its own."""
+        self.unreached = unreached or {}
+        """(arm, seed) -> `never` or `begun`, of the runs whose cost of 5 nats is censored."""
         sections = {name.partition(".")[0]: None for name in off}
         self.measures = MEASURES.model_copy(update=sections)
         self.files = {name: file for name, file in MEASURE_FILES.items() if name not in off}
         self.digests: dict[tuple[str, int], str] = {}
-        self.untrained = {seed: f"untrained{seed:07d}" for seed in self.seeds}
+        self.untrained = {
+            (arm, seed): f"{arm if arm in begun_apart else 'untrained'}{seed:07d}"
+            for arm in self.effects
+            for seed in self.seeds
+        }
 
     @property
     def results(self) -> Path:
@@ -111,7 +120,7 @@ class Synthetic:
         for arm in self.effects:
             for seed in self.seeds:
                 self._run(arm, seed)
-        for seed, digest in self.untrained.items():
+        for (_, seed), digest in self.untrained.items():
             draws = np.random.default_rng(900 + seed)
             values = {
                 f"probe.{layer}{what}": float(base + draws.normal(0, 0.002))
@@ -132,7 +141,7 @@ class Synthetic:
                 "arm": arm,
                 "seed": seed,
                 "digest": digest,
-                "untrained": self.untrained[seed],
+                "untrained": self.untrained[arm, seed],
             }
             for (arm, seed), digest in self.digests.items()
         ]
@@ -144,7 +153,9 @@ class Synthetic:
             "baseline": "80-10-10",
             "primary_measure": "probe.accuracy",
             "arms": list(self.effects),
-            "measures": {arm: measured.names(self._config(arm, 0), self.measures) for arm in self.effects},
+            "measures": {
+                arm: measured.names(self._config(arm, 0), self.measures, grammar.KINDS) for arm in self.effects
+            },
             "contrasts": contrasts(self.effects),
         }
         study = {
@@ -161,14 +172,13 @@ class Synthetic:
 
     def _config(self, arm: str, seed: int) -> config.Run:
         mask, same, random = SPLITS[arm]
-        return config.Run.model_validate(
-            {
-                "seed": seed,
-                "masking": {"split": {"mask": mask, "same": same, "random": random}},
-                "optimizer": {"warmup_tokens": 81_920, "decay_tokens": 1_572_864}
-                | self.optimizers.get(arm, {}),
-            }
-        )
+        own = {
+            "masking": {"split": {"mask": mask, "same": same, "random": random}},
+            "optimizer": {"warmup_tokens": 81_920, "decay_tokens": 1_572_864},
+        }
+        changes = self.changes.get(arm, {})
+        sections = {key: own[key] | changes.get(key, {}) for key in own}
+        return config.Run.model_validate({"seed": seed} | changes | sections)
 
     def _run(self, arm: str, seed: int) -> None:
         mask, same, _ = SPLITS[arm]
@@ -190,12 +200,18 @@ class Synthetic:
         shared = np.random.default_rng(seed).normal(0, 0.01)
         level = 0.755 + shared + self.effects[arm] + draws.normal(0, self.spread)
         lines, final = _metrics(SPLITS[arm], draws, stop=0.4 if status == "diverged" else 1.0)
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         save_file(
             {"embedding": np.zeros((32, 16), np.float32), "norm": np.ones(16, np.float32)},
             folder / "weights.safetensors",
         )
-        self._measures(folder, digest, status, SPLITS[arm], draws, float(level), final)
+        how = self.unreached.get((arm, seed))
+        if how == "begun":
+            first = {"event": "evaluation", "step": 0, "tokens": 0, "train_seconds": 0.0}
+            lines.insert(
+                0, first | {part: {"loss_nats": 4.9, "accuracy": 0.1} for part in measures.CORRUPTIONS}
+            )
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self._measures(folder, digest, status, how, draws, float(level), final)
         selected = 393_000 + seed
         kinds = {"mask": round(selected * mask), "same": round(selected * same)}
         kinds["random"] = selected - sum(kinds.values())
@@ -203,12 +219,17 @@ class Synthetic:
             "digest": digest,
             "status": status,
             "steps": 640,
-            "tokens": BUDGET,
-            "flops": 10**12,
+            "tokens": chosen.budget_tokens,
+            "flops": 10**12 * chosen.budget_tokens // BUDGET,
             "training_seconds": 25.0 + float(draws.normal()),
             "wall_seconds": 30.0,
             "peak_memory_bytes": 600_000_000,
-            "realised": {"eligible": BUDGET - 1000, "selected": selected, **kinds},
+            "realised": {
+                "eligible": BUDGET - 1000,
+                "selected": selected,
+                **kinds,
+                "predicted": round(selected * chosen.masking.predicted),
+            },
             "diverged": {"step": 256, "learning_rate": 0.003} if status == "diverged" else None,
             "files": {name: file_sha256(folder / name) for name in ("weights.safetensors", "metrics.jsonl")},
             "code": "synthetic0code00",
@@ -240,7 +261,7 @@ class Synthetic:
         }
         write_json(folder / "run.json", record)
 
-    def _measures(self, folder: Path, digest: str, status: str, split: tuple[float, float, float],
+    def _measures(self, folder: Path, digest: str, status: str, how: str | None,
                   draws: np.random.Generator, level: float, final: dict[str, Any]) -> None:  # fmt: skip
         evaluation: dict[str, float] = {}
         for part in measures.SPLITS:
@@ -261,12 +282,15 @@ class Synthetic:
         tokens = 262_144
         moment = {"step": 64, "tokens": tokens, "values": _pairs(level - 0.2)["values"]}
         reached = {"reach.5.tokens": 600_000.0 + level, "reach.5.flops": 2.4e12, "reach.5.censored": 0.0}
+        seconds = {"reach.5.seconds": 6.5}
+        if how:
+            reached, seconds = {"reach.5.censored": 1.0}, {}
         found: dict[str, dict[str, Any]] = {
             "evaluation": {"values": evaluation},
             "probe": {"values": probe, **BESIDE["probe"]},
             "pairs": _pairs(level) | {"over_training": [moment]},
             "tasks.trec": _trec(level),
-            "reach": {"values": reached, "seconds": {"reach.5.seconds": 6.5}},
+            "reach": {"values": reached, "seconds": seconds},
             "plugins.mine": {"values": {"mine.depth": level, "mine.upper.width": 16.0}},
         }
         for measure, content in found.items():

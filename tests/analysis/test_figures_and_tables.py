@@ -17,9 +17,7 @@ Make = Callable[..., Synthetic]
 def test_a_kind_that_an_arm_lacks_is_a_dash(analysed: Make) -> None:
     made = analysed(seeds=3)
     planned = study.load(made.scale)
-    printed = {
-        p.name: p for p in panels.panels(planned.experiment(EXPERIMENT), tidy.load(made.scale, EXPERIMENT))
-    }
+    printed = {p.name: p for p in panels.panels(planned, EXPERIMENT, tidy.load(made.scale, EXPERIMENT))}
     rows = {row[0]: row for row in printed["loss"].rows}
     assert rows["100/0/0"][-2:] == ("—", "—")
     assert rows["0/0/100"][4:6] == ("—", "—")
@@ -35,8 +33,8 @@ def test_a_kind_that_an_arm_lacks_is_a_dash(analysed: Make) -> None:
 
 def test_pairs_and_tasks_have_tables_with_what_needs_no_pre_training(analysed: Make) -> None:
     made = analysed(seeds=3)
-    experiment, collected = study.load(made.scale).experiment(EXPERIMENT), tidy.load(made.scale, EXPERIMENT)
-    printed = {p.name: p for p in panels.panels(experiment, collected)}
+    collected = tidy.load(made.scale, EXPERIMENT)
+    printed = {p.name: p for p in panels.panels(study.load(made.scale), EXPERIMENT, collected)}
     kinds = tuple(kind.replace("_", " ") for kind in grammar.KINDS)
     assert printed["pairs"].columns[2:] == ("all", *kinds)
     row = next(row for row in printed["pairs"].rows if row[0] == "80/10/10")
@@ -51,9 +49,9 @@ def test_pairs_and_tasks_have_tables_with_what_needs_no_pre_training(analysed: M
 
 
 def test_what_is_not_measured_has_no_table_and_the_figures_are_drawn_all_the_same(analysed: Make) -> None:
-    made = analysed(seeds=3, off=("probe", "evaluation", "tasks.trec"))
+    made = analysed(seeds=3, off=("probe", "evaluation", "tasks.trec", "reach"))
     planned = study.load(made.scale)
-    printed = panels.panels(planned.experiment(EXPERIMENT), tidy.load(made.scale, EXPERIMENT))
+    printed = panels.panels(planned, EXPERIMENT, tidy.load(made.scale, EXPERIMENT))
     assert [panel.name for panel in printed] == ["pairs", "realised"]
     assert [row[:2] for row in printed[0].rows] == [(labels.arm(arm), "3") for arm in EFFECTS]
     table.write(planned, EXPERIMENT)

@@ -140,7 +140,7 @@ def test_every_number_is_the_tables_and_page_and_json_agree(ready: Make) -> None
     planned = study.load(made.scale)
     table.write(planned, EXPERIMENT)
     page, spec = page_of(made), spec_of(made)
-    printed = ("contrasts", "features", "pairs", "tasks", "loss", "accuracy", "splits")
+    printed = ("contrasts", "features", "pairs", "tasks", "loss", "accuracy", "reach", "splits")
     tables = dict(zip(printed, pipe_tables(spec), strict=True))
     assert {name: page.tables[name] for name in tables} == tables
 
@@ -284,7 +284,7 @@ def test_prompts_are_shown_as_filled_at_the_end_with_what_is_right_and_wrong(rea
 
 
 def test_settings_are_shared_or_stand_with_the_arm_that_has_them(ready: Make) -> None:
-    made = ready(seeds=2, optimizers={"81-9-10": {"learning_rate": 1e-3}})
+    made = ready(seeds=2, changes={"81-9-10": {"optimizer": {"learning_rate": 1e-3}}})
     page = page_of(made)
     header, *rows = page.tables["differences"]
     split = [f"masking.split.{kind}" for kind in ("mask", "same", "random")]

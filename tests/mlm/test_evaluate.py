@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mlm import config, evaluate, measured, measures, shards
+from mlm import config, evaluate, grammar, measured, measures, shards
 from mlm.encoder import Encoder
 from mlm.experiment import Evaluation, Measures
 from mlm.objectives import Batch
@@ -109,7 +109,7 @@ def test_measures_have_names_that_a_contrast_can_know_beforehand(here, modern: R
     from mlm import measuring
 
     values = measuring.evaluation(modern, modern.encoder(), measuring.Wanted("evaluation", 16))["values"]
-    assert set(values) == set(measured.names(modern.config, Measures(evaluation=Evaluation())))
+    assert set(values) == set(measured.names(modern.config, Measures(evaluation=Evaluation()), ()))
 
 
 def test_yardstick_masks_are_those_of_every_arm(
@@ -129,6 +129,6 @@ EVERYTHING = Measures.model_validate(
 )
 
 
-@pytest.mark.parametrize("name", measured.names(config.Run(), EVERYTHING))
+@pytest.mark.parametrize("name", measured.names(config.Run(), EVERYTHING, grammar.KINDS))
 def test_which_way_is_good(name: str) -> None:
     assert measures.better(name) == ("lower" if "loss" in name or name.startswith("reach") else "higher")

@@ -143,3 +143,19 @@ def test_a_causal_encoder_gives_the_probability_of_a_sentence(
             left = torch.tensor([[config.SEP, *ids[:place]]])
             expected += float(model(left)[0, -1].log_softmax(-1)[token]) if token >= config.N_SPECIAL else 0.0
         assert sum(words) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_causal_encoder_scores_as_many_tokens_as_it_has_positions(vocabularies: dict[str, Tokenizer]) -> None:
+    tokenizer = vocabularies["unigram"]
+    sentence = SENTENCES[3]
+    ids = tokenizer.encode(sentence)
+    found = []
+    for room in (0, 1):
+        model = encoder(tokenizer.size, preset="modern", max_positions=len(ids) + room)
+        model.pattern = Pattern(causal=True)
+        found += pseudo_log_likelihoods(model, tokenizer, [sentence])
+    assert found[0] == pytest.approx(found[1])
+    short = encoder(tokenizer.size, preset="modern", max_positions=len(ids) - 1)
+    short.pattern = Pattern(causal=True)
+    with pytest.raises(InputError, match=f"is {len(ids)} tokens long, and the encoder has {len(ids) - 1}"):
+        pseudo_log_likelihoods(short, tokenizer, [sentence])

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from mlm import grammar, measured
+from mlm import grammar, identity, measured, runs
 from mlm.experiment import Measures
+from mlm.files import write_json
 from mlm.grammar import Pair
 from mlm.runs import RunFolder
 from mlm.study import untrained_digest
-from tests.mlm.places import EXPERIMENT, SCALE, done, found_study, mlm, refused, seal_sentences
+from tests.mlm.places import EXPERIMENT, SCALE, copy_of, done, found_study, mlm, refused, seal_sentences
 from tests.mlm.test_probe import sentences
 
 Typed = Callable[..., Any]
@@ -88,7 +89,8 @@ def test_every_measure_at_once_has_the_names_that_were_planned(kept: Path, typed
         found = content(kept, name)
         assert (found["run"], found["measure"], found["status"]) == (run_of(kept), name, "finished")
         values |= found["values"]
-    names = set(measured.names(run.config, stated)) - {"reach.1.tokens", "reach.1.flops", "mine.*"}
+    kinds = [pair.kind for pair in PAIRS]
+    names = set(measured.names(run.config, stated, kinds)) - {"reach.1.tokens", "reach.1.flops", "mine.*"}
     assert set(values) - {"mine.layers", "mine.first"} == names
     assert values["reach.1.censored"] == 1
     assert values["mine.layers"] == 2
@@ -123,6 +125,70 @@ def test_the_untrained_encoder_is_measured_the_same_way(kept: Path, typed: Typed
         content(kept, "plugins.mine", where)["values"]["mine.first"] for where in ("before", "after")
     )
     assert before != after
+
+
+def test_an_untrained_encoder_is_taken_of_a_run_that_is_asked_for_and_has_its_data(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy_of(kept, tmp_path / "copy")
+    monkeypatch.chdir(folder)
+    wanted = RunFolder.open(Path("results/runs") / run_of(kept))
+    digest = untrained_digest(wanted.record)
+    for number in range(4):  # of an arm that was edited since, and of a study whose data are gone
+        record = copy.deepcopy(wanted.record)
+        record["training"]["masking"]["rate"] = (number + 1) / 10
+        if number % 2:
+            record["data"]["shards"] = "gone"
+        assert untrained_digest(record) == digest
+        stale = Path("results/runs") / identity.digest(record)
+        write_json(stale / "config.json", record)
+        if number % 2:
+            write_json(stale / "labels.json", [["a", "a", "a", 0]])
+    assert runs.of_untrained(digest).path.name == wanted.path.name
+    assert len(runs.everything()) >= 5
+
+
+def test_a_fine_tuning_that_diverged_has_no_value_and_says_so(kept: Path, typed: Typed) -> None:
+    how = "{data: task.jsonl, restarts: 1, epochs: 2, learning_rate: 1.0e+30}"
+    take = ("--take", "finetune.trec=diverged.json", "--with", f"finetune.trec={how}")
+    done(typed(kept, "measure", run_of(kept), *take))
+    found = json.loads((kept / "diverged.json").read_text())
+    assert (found["status"], found["values"], found["counts"]["diverged"]) == ("finished", {}, 1)
+    assert found["references"]
+
+
+def test_what_was_taken_of_the_same_weights_is_kept(kept: Path, typed: Typed) -> None:
+    """For the pipeline, where another measure is added; by hand, what is asked for is measured."""
+    asked = ("measure", run_of(kept), *told("reach", "plugins.mine", folder="keep"))
+    over = ("--over-training", "plugins.mine")
+    done(typed(kept, *asked, *over))
+    files = [kept / "keep" / f"{name}.json" for name in ("reach", "plugins.mine")]
+    whole = [file.read_text() for file in files]
+
+    def touched(*words: str) -> list[str]:
+        """The measures that a command takes, with a mark in each of the files before it."""
+        marked = [text.replace('"values": {', '"values": {\n    "mark": 0,', 1) for text in whole]
+        for file, text in zip(files, marked, strict=True):
+            file.write_text(text)
+        done(typed(kept, *words))
+        assert all(file.read_text() in (*whole, *marked) for file in files)
+        return [file.stem for file in files if "mark" not in file.read_text()]
+
+    assert touched(*asked, *over, "--keep") == []
+    assert touched(*asked, *over) == ["reach", "plugins.mine"]
+    record = kept / "results" / "runs" / run_of(kept) / "run.json"
+    before = record.read_text()
+    record.write_text(before + " ")  # other weights have another one
+    done(typed(kept, *asked, *over, "--keep"))
+    assert [file.read_text() == text for file, text in zip(files, whole, strict=True)] == [False, False]
+    record.write_text(before)
+    done(typed(kept, *asked, *over, "--keep"))
+    assert [file.read_text() for file in files] == whole
+    done(typed(kept, *asked, "--keep"))
+    assert "over_training" not in json.loads(files[1].read_text())
+    files[0].write_text("{")
+    done(typed(kept, *asked, "--keep"))
+    assert files[0].read_text() == whole[0]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a scale measures, budgets in equal FLOPs, plug-ins, Hugging Face folders: before a run is trained."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm import config, flops, grammar, identity, matching, measured, measures, study
+from mlm import config, flops, grammar, identity, matching, measured, measures, planner, study
 from mlm.errors import InputError
 from mlm.experiment import Measures
+from tests.mlm.places import EXPERIMENT
 from tests.mlm.test_hugging_face import model, wordpiece
 from tests.mlm.test_study import SCALE_FILE, TRIAL_FILE, digests, refusal, setting
 
@@ -19,7 +21,7 @@ Trial = Callable[..., study.Study]
 
 
 def names(run: dict[str, Any] | None = None, **stated: Any) -> list[str]:
-    return measured.names(config.Run.model_validate(run or {}), Measures.model_validate(stated))
+    return measured.names(config.Run.model_validate(run or {}), Measures.model_validate(stated), grammar.KINDS)
 
 
 # Measures
@@ -52,6 +54,63 @@ def test_what_a_run_cannot_have_has_no_name() -> None:
     }
 
 
+def test_a_plug_in_may_give_what_the_settings_do_not_say() -> None:
+    masking = {"split": {"mask": 1.0}, "strategy": "their.lab:Strategy"}
+    found = set(names({"masking": masking}, evaluation={}))
+    assert found == set(names(evaluation={})), "a strategy may heed the split or not"
+    found = names({"encoder": {"architecture": "their.lab:Encoder"}}, probe={}, tasks=["trec"])
+    for name in ("probe.layer_7.accuracy", "probe.layer_0.ambiguous_accuracy", "trec.layer_24.accuracy"):
+        assert measures.known(name, found)
+    assert not measures.known("probe.layer_1.loss_nats", found)
+
+
+def test_an_objective_of_pairs_alone_has_no_values_of_tokens(trial: Trial) -> None:
+    for objective in ("nsp", "sop"):
+        own = {name for name in names({"objective": objective}, evaluation={}) if ".own." in name}
+        assert own == {f"{part}.own.relation.{w}" for part in measures.SPLITS for w in measures.QUANTITIES}
+
+    def alone(content: dict[str, Any]) -> None:
+        content["arms"]["bert"]["objective"] = "nsp"
+        content["contrasts"]["secondary"] = [{"arm": "bert", "measure": "test.own.loss_nats"}]
+
+    assert (
+        "contrasts.secondary.0.measure: test.own.loss_nats does not exist for an arm whose objective predicts "
+        "no tokens" in refusal(trial, experiment=alone)
+    )
+
+
+def test_a_wrong_measure_is_told_once_and_only_what_is_near_is_proposed(trial: Trial) -> None:
+    def wrong(content: dict[str, Any]) -> None:
+        content["arms"]["deep"] = {"encoder": {"layers": 3}}
+        content["contrasts"]["secondary"] = [{"arm": "bert"}, {"arm": "deep"}]
+        content["primary_measure"] = "probe.layer_9.accuracy"
+
+    assert refusal(trial, experiment=wrong).count("primary_measure: ") == 1
+    said = refusal(trial, experiment=setting("primary_measure", "xyzzy"))
+    assert "near" not in said
+    assert "primary_measure: no measure is called 'xyzzy'; what is measured is switched on in" in said
+
+
+def test_measures_over_training_need_weights_on_the_way(trial: Trial) -> None:
+    over = setting("measures/over_training", ["probe"])
+    said = refusal(trial, scale=over)
+    assert f"{SCALE_FILE}measures.over_training: no run keeps weights on the way; give `checkpoints_at`" in said
+    assert trial(over, setting("arms/bert/checkpoints_at", [1280])).cells
+    assert planner.load_study("test", ["trial"]).cells
+
+
+def test_a_loss_that_no_evaluation_could_see_is_refused_with_its_arm(trial: Trial) -> None:
+    asked = setting("measures/reach", {"loss_nats": [4.0]})
+    assert trial(asked).cells
+    late = setting("arms/bert", {"encoder": {"preset": "bert"}, "optimizer": {"decay_tokens": 4096}})
+    assert trial(experiment=late).cells
+    said = refusal(trial, scale=asked, experiment=late)
+    assert (
+        f"{TRIAL_FILE}arms.bert: for measures.reach of the scale, the first evaluation comes after 2048" in said
+    )
+    assert "arms.100-0-0" not in said and "decays from 1024 on" in said
+
+
 def test_a_contrast_on_what_is_not_measured_is_refused_with_where_it_is_switched_on(trial: Trial) -> None:
     said = refusal(trial, experiment=setting("primary_measure", "pairs.accuracy"))
     assert "primary_measure: no measure is called 'pairs.accuracy'" in said
@@ -70,9 +129,14 @@ def test_a_contrast_on_what_is_not_measured_is_refused_with_where_it_is_switched
         ("measures/over_training", ["reach"], "measures.over_training.0: is 'reach'; choose one of"),
         ("measures/plugins", {"probe": "a:b"}, "measures: plugins: probe is taken"),
         ("measures/plugins", {"mine": "nowhere:b"}, "measures.plugins: mine: nowhere:b: there is no module"),
+        ("measures/tasks", ["trec", "trec"], "measures.tasks: trec is there twice; give each task once"),
+        ("measures/tasks", ["../probes/trec"], "measures.tasks.0: is '../probes/trec'"),
+        ("measures/tasks", ["probe"], "measures.tasks: probe is what another measure is called"),
+        ("measures/finetune", {"tasks": ["../trec"]}, "measures.finetune.tasks.0: is '../trec'"),
+        ("measures/reach/loss_nats", [4.4, 4.4000001], "measures.reach: loss_nats: [4.4, 4.4000001] have the"),
         ("measures/tasks", ["trek"], "measures.tasks: experiments/probes/trek.yaml: no such file"),
         ("measures/tasks", [], "measures.tasks: is []"),
-        ("measures/pairs/file", "blimp.jsonl", "measures.pairs: blimp.jsonl: no such file"),
+        ("measures/pairs/file", "blimp.jsonl", "measures.pairs.file: blimp.jsonl: no such file"),
         ("measures/reach/loss_nats", [0], "measures.reach.loss_nats.0: is 0"),
         ("measures/finetune", {"tasks": ["trec"], "epoch": 3}, "measures.finetune.epoch: unknown key; did"),
     ],
@@ -80,9 +144,12 @@ def test_a_contrast_on_what_is_not_measured_is_refused_with_where_it_is_switched
 def test_a_measure_that_cannot_be_taken_is_refused(trial: Trial, path: str, value: Any, said: str) -> None:
     found = refusal(trial, scale=setting(path, value))
     assert f"{SCALE_FILE}{said}" in found
+    assert len(found.splitlines()) == 1, "and nothing else, and once"
 
 
-def test_blimp_by_path_has_its_own_kinds_and_its_content_is_in_the_name(trial: Trial, tmp_path: Path) -> None:
+def test_blimp_by_path_has_its_own_kinds_and_its_content_is_in_the_name(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def lines(*kinds: str) -> str:
         return "".join(
             json.dumps({"UID": kind, "sentence_good": "They go.", "sentence_bad": "They goes."}) + "\n"
@@ -105,8 +172,16 @@ def test_blimp_by_path_has_its_own_kinds_and_its_content_is_in_the_name(trial: T
 
     assert files(before)["pairs"] != files(after)["pairs"]
     assert files(before)["probe"] == files(after)["probe"]
+    reads: list[Path] = []
+    monkeypatch.setattr(grammar, "read", lambda path, read=grammar.read: (reads.append(path), read(path))[1])
+    pipeline = trial(on, contrast, other=copy.deepcopy(EXPERIMENT))
+    assert pipeline.record() and len(reads) == 1, "once a study: BLiMP has 67,000 lines"
     (folder / "b.jsonl").write_text("[]\n")
-    assert "blimp/b.jsonl, line 1: not a pair" in refusal(trial, scale=on, experiment=contrast)
+    said = refusal(trial, scale=on, experiment=contrast)
+    assert said.splitlines()[0].startswith(
+        f"{SCALE_FILE}measures.pairs.file: blimp/b.jsonl, line 1: not a pair"
+    )
+    assert len(said.splitlines()) == 1
 
 
 def test_the_index_says_what_is_measured_of_each_arm(trial: Trial) -> None:

@@ -114,7 +114,7 @@ def result(vocabularies: dict[str, Tokenizer]) -> dict:
 
 
 def test_measures_are_named_as_a_contrast_can_name_them(result: dict) -> None:
-    assert set(result["values"]) == set(measured.names(config.Run(), Measures(probe=Probe())))
+    assert set(result["values"]) == set(measured.names(config.Run(), Measures(probe=Probe()), ()))
     assert set(result["references"]) == {
         f"lookup.{by}.{what}" for by in ("word", "first_piece") for what in ("accuracy", "ambiguous_accuracy")
     }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlm import tasks
 from mlm.errors import Damaged, InputError
-from mlm.tasks import Example, Size
+from mlm.tasks import Example
 from tests.mlm.places import ARCHIVES, ROOT, seal_sentences, write_yaml
 
 LABELLED = "".join(
@@ -29,10 +29,10 @@ Prepared = Callable[..., list[Example]]
 
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
-    """mine(text, format=…, size=…): a user's own file as the task `mine`, prepared and read."""
+    """mine(text, format=…): a user's own file as the task `mine`, prepared and read."""
     monkeypatch.chdir(tmp_path)
 
-    def prepared(text: str | bytes, size: Size = tasks.ALL, **changes: Any) -> list[Example]:
+    def prepared(text: str | bytes, **changes: Any) -> list[Example]:
         content = {
             "title": "mine",
             "licence": "mine",
@@ -42,7 +42,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
         } | changes
         write_yaml(tasks.FOLDER / "mine.yaml", content)
         Path("own.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
-        tasks.prepare("mine", Path("mine.jsonl"), size)
+        tasks.prepare("mine", Path("mine.jsonl"))
         return tasks.read(Path("mine.jsonl"))
 
     return prepared
@@ -142,14 +142,6 @@ def test_the_sign_of_the_score_is_the_class_and_nought_has_none(mine: Prepared) 
     assert mine(SCORED.replace("\n", "\r\n"), format="scored") == mine(SCORED, format="scored")
 
 
-def test_a_limit_takes_sentences_that_a_larger_one_also_takes(mine: Prepared) -> None:
-    everything = mine(LABELLED)
-    some = mine(LABELLED, Size(train_sentences=20, test_sentences=6))
-    assert Counter(e.held_out for e in some) == {False: 20, True: 6}
-    assert set(some) < set(mine(LABELLED, Size(train_sentences=30))) < set(everything)
-    assert mine(LABELLED, Size(train_sentences=10_000)) == everything
-
-
 @pytest.mark.parametrize(
     ("form", "line", "shown"),
     [
@@ -226,7 +218,6 @@ def test_what_decides_the_file_names_it(mine: Prepared) -> None:
     first = tasks.identity_of("mine")
     mine(LABELLED, title="another", licence="another")
     assert tasks.identity_of("mine") == first
-    assert tasks.identity_of("mine", Size(test_sentences=5)) != first
     mine(LABELLED, held_out=0.4)
     assert tasks.identity_of("mine") != first
     mine(LABELLED + "HUM:x Who else ?\n")

@@ -4,7 +4,7 @@
 const HEADINGS = ["arm", "mean", "95 % interval", "n", "minus baseline", "95 % interval"];
 const opened = new Set(); // lists of runs
 
-function row(experiment, arm, { mean, low, high, n, difference }, digits, last) {
+function row(experiment, arm, { mean, low, high, n, reached, difference }, digits, last) {
   const cell = (kind, content) => make("td", { class: kind }, content);
   const base = arm.name === experiment.baseline;
   const { mean: by, low: from, high: to } = difference ?? { mean: null, low: null, high: null };
@@ -14,7 +14,7 @@ function row(experiment, arm, { mean, low, high, n, difference }, digits, last) 
     make("th", { scope: "row" }, sample(arm, experiment), arm.label),
     cell("mean", number(mean, digits)),
     cell("interval", interval(low, high, digits)),
-    cell("n", String(n)),
+    cell("n", reached ?? String(n)),
     cell(base ? "difference quiet" : "difference", base ? "baseline" : number(by, digits, true)),
     cell("paired", base ? "" : interval(from, to, digits, true)),
     last,

@@ -1,0 +1,81 @@
+"""The step's forward and backward pass as compiled code: the same numbers but for rounding, in less time.
+
+torch.compile fuses what lies between the matrix products. Compiling takes a minute a shape, is kept in
+results/data/compiled, and is done by a job of its own before the runs of a study, which then find it.
+"""
+
+import importlib.util
+import os
+import shutil
+import sysconfig
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlm import config, identity, schedules
+from mlm.layout import RESULTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mlm.encoder import Encoder
+    from mlm.objectives import Batch, Objective
+    from mlm.randomness import Uniform
+
+CACHE = RESULTS / "data" / "compiled"
+
+
+def missing(cuda: bool) -> str | None:
+    """What this machine lacks to compile for its CPU or its GPU; None if nothing."""
+    if cuda and importlib.util.find_spec("triton") is None:
+        return "Python package triton"
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        return f"C++ compiler ({compiler})"
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    return None if header.is_file() else f"{header} (Debian's package python3-dev)"
+
+
+def covers(run: config.Run) -> bool:
+    """Whether a run's step is compiled where that is asked for.
+
+    Dropout draws from streams of our own, which the compiler cannot see into; parts of the user's own
+    are run as they are written.
+    """
+    return run.encoder.dropout == 0 and not {"objective", "encoder.architecture"} & run.plugins.keys()
+
+
+def shape(record: Mapping[str, Any]) -> str:
+    """Digest of what decides the compiled code of a run, from its record; runs that share it compile once."""
+    training = record["training"]
+    parts = ("encoder", "attention", "lengths", "objective", "sequence_length", "batch_size", "micro_batch")
+    stated = {part: training[part] for part in parts}
+    return identity.digest([stated, record["data"]["vocabulary"], record["numerics"], record["code"]])
+
+
+def shapes(run: config.Run) -> list[int]:
+    """Steps that between them need all the code that a run does: one of each length and attention pattern."""
+    first: dict[Any, int] = {}
+    for step in range(run.steps):
+        share = schedules.progress(step, run.steps)
+        first.setdefault((schedules.length(run, step), schedules.pattern(run, share)), step)
+    return list(first.values())
+
+
+def keep_in(folder: Path) -> None:
+    """Let this process's compiled code be kept in, and found in, a folder."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.absolute()))
+
+
+def sums(objective: "Objective") -> "Callable[[Encoder, Batch, Uniform | None], dict[str, Tensor]]":
+    """`objective.sums`, compiled; how many targets a row has may differ from step to step."""
+    import torch
+
+    compiled = torch.compile(objective.sums)
+
+    def call(encoder: "Encoder", batch: "Batch", uniform: "Uniform | None") -> "dict[str, Tensor]":
+        for part in (batch.at, batch.targets, batch.real, batch.kind):
+            torch._dynamo.maybe_mark_dynamic(part, 1)
+        return compiled(encoder, batch, uniform)
+
+    return call

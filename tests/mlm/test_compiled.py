@@ -1,0 +1,151 @@
+"""Compiled steps give the plain ones' numbers, the same bits every time, and are compiled once a shape."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlm import compiled, config, devices, shards
+from mlm.encoder import Encoder
+from mlm.errors import InputError
+from mlm.runs import RunFolder
+from mlm.train import Trainer
+from tests.mlm.places import copy_of, done, environment, mlm
+
+needs_compiler = pytest.mark.skipif(bool(compiled.missing(cuda=False)), reason="no C++ compiler here")
+WORDS = [number % 3 == 0 for number in range(400)]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One folder for all tests: what one has compiled the next finds."""
+    folder = tmp_path_factory.getbasetemp() / "compiled"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+
+
+COMPARE = """
+import json, sys
+from pathlib import Path
+import torch
+from mlm import config, devices, objectives, schedules, shards
+from mlm.encoder import Encoder
+from mlm.randomness import Purpose, generator, uniform
+from mlm.train import Trainer
+
+given = json.loads(sys.argv[1])
+run, dtype = config.Run.model_validate(given["run"]), getattr(torch, given["dtype"])
+devices.prepare(config.Numerics(device="cpu", dtype=given["dtype"]))
+data = shards.read(Path(given["shards"]))
+words = [number % 3 == 0 for number in range(400)]
+
+def trainer(path):
+    encoder = Encoder(run.encoder, 400, run.seed, dtype)
+    for name, parameter in encoder.named_parameters():
+        if parameter.dim() > 1:  # else the first steps' attention and feed-forward are zero
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name)))
+            parameter.data.add_(0.05 * noise)
+    return Trainer(run, data, words, encoder, path)
+
+plain, fast = trainer("eager"), trainer("compiled")
+assert fast.sums is not fast.objective.sums
+losses, gradients = 0.0, 0.0
+for number in range(4):
+    fast.optimizer.parameters.copy_(plain.optimizer.parameters)  # differences do not pile up
+    found = []
+    for made in (plain, fast):
+        share = schedules.progress(number, run.steps)
+        tokens, pairs = made.text(number)
+        made.encoder.pattern = schedules.pattern(run, share)
+        draws = uniform(generator(run.seed, Purpose.MASKING, number))
+        masking = schedules.masking(run.masking, share)
+        corrupted = made.corrupt(tokens, masking, draws, n_tokens=400, begins_word=made.begins_word, step=number)
+        batch = objectives.batch(tokens, corrupted, run.causal, pairs)
+        sums = made._gradients(number, batch, made.objective.counts(batch))
+        found.append((sums, made.optimizer.gradients.clone()))
+        made.optimizer.gradients.zero_()
+    (one, expected), (other, gradient) = found
+    losses = max(losses, *(abs(float(other[term] / one[term]) - 1) for term in one))
+    gradients = max(gradients, float((gradient - expected).abs().max() / expected.abs().max()))
+    plain.optimizer.gradients.copy_(expected)
+    plain.optimizer.step(number + 1, 1e-3)
+print(json.dumps({"losses": losses, "gradients": gradients}))
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("changes", "dtype", "losses", "gradients"),
+    [
+        ({"objective": "mlm+nsp", "masking": {"unit": "word"}}, "float32", 1e-5, 1e-5),
+        ({"attention": {"window": 4}}, "bfloat16", 1e-3, 0.03),
+    ],
+)
+def test_losses_and_gradients_are_those_of_the_plain_path(
+    changes: dict, dtype: str, losses: float, gradients: float, here: Path, modern: RunFolder
+) -> None:
+    """In a process of its own: the checks of shapes that tests put into every function cannot be compiled."""
+    encoder = {**modern.config.encoder.model_dump(), "segments": "objective" in changes}
+    run = config.Run.model_validate({**modern.config.model_dump(), "encoder": encoder, **changes})
+    given = {"run": run.model_dump(), "dtype": dtype, "shards": str(modern.shards)}
+    command = [sys.executable, "-c", COMPARE, json.dumps(given)]
+    made = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert found["losses"] < losses
+    assert found["gradients"] < gradients
+
+
+@needs_compiler
+def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tmp_path: Path) -> None:
+    """In processes of their own: one compiles, the others find its code."""
+    mine = copy_of(place, tmp_path / "place")
+    (mine / "results" / "test" / "numerics.json").unlink(missing_ok=True)
+    scale = mine / "experiments" / "scales" / "test.yaml"
+    scale.write_text(scale.read_text().replace("dtype: float32", "dtype: float32\n  path: compiled"))
+    folder = mine / "results" / "runs"
+    before = {path.name for path in folder.iterdir()}
+    done(mlm(mine, "train", "trial", "--scale", "test"))
+    (run,) = {path.name for path in folder.iterdir()} - before
+    weights = (folder / run / "weights.safetensors").read_bytes()
+    assert '"path": "compiled"' in (folder / run / "config.json").read_text()
+    for left in ("run.json", "trained", "metrics.jsonl", "weights.safetensors"):
+        (folder / run / left).unlink()
+    command = [sys.executable, "-m", "mlm", "train", f"results/runs/{run}", "--checkpoint-seconds", "1e-3"]
+    killed = subprocess.Popen(command, cwd=mine, env=environment(), stdout=subprocess.DEVNULL)
+    try:
+        while killed.poll() is None and not list((folder / run / "checkpoints").glob("*.checkpoint")):
+            os.sched_yield()
+    finally:
+        killed.kill()
+        killed.wait()
+    done(mlm(mine, "train", f"results/runs/{run}"))
+    assert (folder / run / "weights.safetensors").read_bytes() == weights
+
+
+def test_what_cannot_be_compiled_runs_as_it_is(bert: RunFolder, data: dict[str, shards.Shard]) -> None:
+    assert bert.config.encoder.dropout > 0
+    made = Trainer(bert.config, data, WORDS, Encoder(bert.config.encoder, 400, 0, torch.float32), "compiled")
+    assert made.sums == made.objective.sums
+
+
+def test_without_a_compiler_a_study_is_planned_on_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert compiled.missing(cuda=False) == "C++ compiler (no-such-compiler)"
+    assert devices.detect().path == "eager"
+    begun = config.Numerics(device="cpu", dtype="float32", path="compiled")
+    with pytest.raises(InputError, match=r"compiled steps, and here is no C\+\+ compiler .*; x fixes"):
+        devices.check(begun, "x")
+
+
+def test_the_steps_to_compile_are_one_of_each_shape() -> None:
+    run = config.Run.model_validate(
+        {"sequence_length": 64, "budget_tokens": 64 * 64 * 100,
+         "lengths": {"shape": "staged", "values": [16, 64], "ends": [0.5]},
+         "attention": {"window": {"shape": "staged", "values": [8, 64], "ends": [0.8]}}}
+    )  # fmt: skip
+    assert compiled.shapes(run) == [0, 50, 80]
+    assert compiled.shapes(config.Run()) == [0]
