@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -84,3 +85,23 @@ def doctor() -> None:
     table, able = doctor.examine()
     Console().print(table)
     raise typer.Exit(0 if able else 1)
+
+
+@app.command(rich_help_panel=PANEL)
+def bench(
+    shape: Annotated[
+        list[str] | None, typer.Option(help="tiny, mini or original; repeat for more. All, unless told.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each contestant.")] = 5,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File to write; it keeps shapes not measured now.")
+    ] = None,
+    quality: Annotated[
+        bool,
+        typer.Option(help="Time to 4.4 and 4.2 nats instead of speed, unless --shape is given: an hour."),
+    ] = False,
+) -> None:
+    """Training speed of the same shapes beside other packages', in turns, on one core: some minutes."""
+    from mlm import bench
+
+    bench.run(shape or [], bench.Effort(rounds=rounds), json, quality)

@@ -161,6 +161,11 @@ class Run(Strict):
         return self.budget_tokens // self.tokens_per_step
 
     @property
+    def curve_steps(self) -> int:
+        """Steps between two evaluations."""
+        return max(1, self.curve.every_tokens // self.tokens_per_step)
+
+    @property
     def relation(self) -> Literal["nsp", "sop"] | None:
         """What the second of two segments is judged by, if the objective has sentence pairs."""
         for name in RELATIONS:

@@ -28,7 +28,7 @@ def trunk(run: Run, records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def problem(run: Run) -> str | None:
     """Why nothing can be reached in a run, whatever its losses."""
-    every = max(1, run.curve.every_tokens // run.tokens_per_step)
+    every = run.curve_steps
     first = min(every, run.steps) * run.tokens_per_step
     if first <= trunk_tokens(run):
         return None

@@ -38,8 +38,7 @@ from mlm.optimizer import AdamW
 from mlm.randomness import Purpose, Uniform, generator, uniform, uniform_on
 from mlm.sentence_pairs import PairBatch, PairBatches
 
-KINDS = ("mask", "same", "random")
-COUNTED = ("eligible", *KINDS, "predicted")
+COUNTED = ("eligible", *measures.KINDS, "predicted")
 
 
 class Step(NamedTuple):
@@ -193,7 +192,6 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         options.report({"event": "warning", "message": warning})
     spent, kept = flops.by_step(run, trainer.n_tokens), set(run.kept_steps)
     log_every = max(1, run.log_every_tokens // run.tokens_per_step)
-    curve_every = max(1, run.curve.every_tokens // run.tokens_per_step)
 
     def record(event: str, done: int, content: dict[str, Any]) -> None:
         place = {"event": event, "step": done, "tokens": done * run.tokens_per_step, "flops": spent[done]}
@@ -222,7 +220,7 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
             counters["seconds"] += time.perf_counter() - begun
             checkpoint.save_weights(kept_weights(folder, done), trainer.encoder, {"run": folder.name})
             begun = time.perf_counter()
-        if done % log_every and done % curve_every and not last:
+        if done % log_every and done % run.curve_steps and not last:
             continue
         told = _gather(gathered)
         losses, norms, counts = told.losses, told.norms, told.counts
@@ -233,7 +231,7 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         for name, count in zip(COUNTED, counts.sum(0).tolist(), strict=True):
             counters[name] += count
         record("train", done, _training_record(run, number, told))
-        if (done % curve_every == 0 or last) and not validate(done):
+        if (done % run.curve_steps == 0 or last) and not validate(done):
             diverged = done
             break
         stop = options.stop()
@@ -256,7 +254,7 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         "flops": spent[ended],
         "realised": {
             "eligible": int(counters["eligible"]),
-            "selected": int(sum(counters[kind] for kind in KINDS)),
+            "selected": int(sum(counters[kind] for kind in measures.KINDS)),
             **{name: int(counters[name]) for name in COUNTED[1:]},
         },
         "diverged": None if diverged is None else {"step": diverged, "learning_rate": rate},

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from mlm import brown, files, status
 from mlm.errors import InputError
 from mlm.layout import RESULTS
+from mlm.files import file_sha256
 from mlm.runs import RunFolder, find
 from mlm.study import untrained_digest
 from tests.mlm.places import TOPICS, copy_of, done, environment, mlm, refused, seal_sentences
@@ -20,7 +21,7 @@ from tests.mlm.places import TOPICS, copy_of, done, environment, mlm, refused, s
 Typed = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = {
     "corpus", "vocabulary", "shards", "sentences", "train", "evaluate", "probe", "fill", "mask", "runs",
-    "status", "doctor", "export",
+    "status", "doctor", "export", "bench", "compile", "measure", "pairs", "grammar", "task", "sync",
 }  # fmt: skip
 
 
@@ -284,6 +285,7 @@ def test_a_run_that_diverges_ends_well_and_says_so(place: Path, tmp_path: Path, 
     output = tmp_path / "evaluation.json"
     done(typed(mine, "evaluate", str(folder), "--output", str(output)))
     assert json.loads(output.read_text()) == {
-        "run": folder.name, "measure": "evaluation", "status": "diverged", "values": {},
+        "run": folder.name, "run_sha256": file_sha256(folder / "run.json"), "measure": "evaluation",
+        "status": "diverged", "values": {},
     }  # fmt: skip
     assert "diverged" in done(typed(mine, "runs"))

@@ -62,7 +62,8 @@ for number in range(4):
         made.encoder.pattern = schedules.pattern(run, share)
         draws = uniform(generator(run.seed, Purpose.MASKING, number))
         masking = schedules.masking(run.masking, share)
-        corrupted = made.corrupt(tokens, masking, draws, n_tokens=400, begins_word=made.begins_word, step=number)
+        known = {"n_tokens": 400, "begins_word": made.begins_word, "step": number}
+        corrupted = made.corrupt(tokens, masking, draws, **known)
         batch = objectives.batch(tokens, corrupted, run.causal, pairs)
         sums = made._gradients(number, batch, made.objective.counts(batch))
         found.append((sums, made.optimizer.gradients.clone()))
