@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from mlm import brown, files, status
 from mlm.errors import InputError
-from mlm.layout import RESULTS
 from mlm.files import file_sha256
+from mlm.layout import RESULTS
 from mlm.runs import RunFolder, find
 from mlm.study import untrained_digest
 from tests.mlm.places import TOPICS, copy_of, done, environment, mlm, refused, seal_sentences
