@@ -73,7 +73,7 @@ def splits(study: Study, name: str, drawn: Panel) -> Panel:
     for run, (label, n, rate, *shares, predicted) in zip(
         setup.planned(study, name).values(), drawn.rows, strict=True
     ):
-        asked, split = setup.corruption(run)
+        asked, split = measures.corruption(run)
         pairs = [_asked(split[kind], share) for kind, share in zip(measures.KINDS, shares, strict=True)]
         shown = pairs if setup.corrupts(run) else shares
         rows.append((label, n, _asked(asked, rate), *shown, predicted))

@@ -5,11 +5,9 @@ from typing import Any
 
 from analysis import runs
 from analysis.study import Study
-from mlm import config, measures, schedules
+from mlm import config
 
 UNITS = {"budget_tokens": "tokens", "learning_rate": "per step", "size": "pieces", "layers": "layers"}
-MOMENTS = 10_000
-"""Steps of a long run that a mean over its schedule is taken from, evenly spaced."""
 
 
 def shared(study: Study, name: str) -> dict[str, Any]:
@@ -50,15 +48,6 @@ def planned(study: Study, name: str) -> dict[str, config.Run]:
 def corrupts(run: config.Run) -> bool:
     """Whether the objective has tokens corrupted at all."""
     return run.objective not in ("causal", *config.RELATIONS)
-
-
-def corruption(run: config.Run) -> tuple[float, dict[str, float]]:
-    """The rate, and what stands at the selected tokens as shares of them, asked for over the whole run."""
-    moments = min(run.steps, MOMENTS) if run.masking.change else 1
-    asked = [schedules.masking(run.masking, schedules.progress(k, moments)) for k in range(moments)]
-    rates = sum(one.rate for one in asked)
-    shares = {kind: sum(one.rate * getattr(one.split, kind) for one in asked) for kind in measures.KINDS}
-    return rates / moments, {kind: share / rates if rates else 0.0 for kind, share in shares.items()}
 
 
 def corpus(study: Study, name: str) -> runs.Corpus | None:

@@ -8,6 +8,8 @@ import fnmatch
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
+from mlm import config, schedules
+
 SPLITS = ("validation", "test")
 CORRUPTIONS = ("yardstick", "own")
 """`yardstick`: 15 %, all [MASK], the same for every arm; `own`: as the arm was trained."""
@@ -52,3 +54,16 @@ def flatten(prefix: str, result: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield from flatten(f"{prefix}.{name}", value)
         else:
             yield f"{prefix}.{name}", value
+
+
+MOMENTS = 10_000
+"""Of a run, at most, that a changing rate is averaged over."""
+
+
+def corruption(run: config.Run) -> tuple[float, dict[str, float]]:
+    """The rate, and what stands at the selected tokens as shares of them, asked for over the whole run."""
+    moments = min(run.steps, MOMENTS) if run.masking.change else 1
+    asked = [schedules.masking(run.masking, schedules.progress(k, moments)) for k in range(moments)]
+    rates = sum(one.rate for one in asked)
+    shares = {kind: sum(one.rate * getattr(one.split, kind) for one in asked) for kind in KINDS}
+    return rates / moments, {kind: share / rates if rates else 0.0 for kind, share in shares.items()}

@@ -10,7 +10,7 @@ from mlm import identity, layout, metrics, projection
 from mlm.files import read_json
 from mlm.layout import RESULTS
 from mlm.lineage import Artifact, Step
-from mlm.measures import KINDS
+from mlm.measures import KINDS, corruption
 from mlm.projection import Header, Projection, Table
 from mlm.runs import RunFolder
 
@@ -102,11 +102,11 @@ def _realised(runs: dict[tuple[str, int], RunFolder]) -> Table:
     ]
     rows = []
     for (arm, seed), run in runs.items():
-        drawn, masking = run.outcome()["realised"], run.config.masking
+        drawn, (rate_asked, split) = run.outcome()["realised"], corruption(run.config)
         rate = drawn["selected"] / max(drawn["eligible"], 1)
-        asked = [getattr(masking.split, kind) for kind in KINDS]
+        asked = [split[kind] for kind in KINDS]
         shares = [drawn[kind] / max(drawn["selected"], 1) for kind in KINDS]
-        rows.append([arm, seed, masking.rate, rate, *asked, *shares, drawn["selected"]])
+        rows.append([arm, seed, rate_asked, rate, *asked, *shares, drawn["selected"]])
     return Table(columns, rows)
 
 

@@ -18,14 +18,13 @@ from analysis import (
     panels,
     report_content,
     sentences,
-    setup,
     study,
     table,
     tidy,
 )
 from analysis.printed import Panel
 from analysis.quote import Quoter
-from mlm import config
+from mlm import config, measures
 from mlm.errors import InputError
 from mlm.files import read_json
 
@@ -182,7 +181,7 @@ def test_runs_that_do_not_say_predicted_all_that_they_selected(make: Make) -> No
 def test_what_a_changing_mask_asks_for_is_its_mean(change: dict[str, Any], rate: float, mask: float) -> None:
     masking = {"rate": 0.3, "change": change}
     run = config.Run.model_validate({"masking": masking, "budget_tokens": 400 * 4096})
-    found, shares = setup.corruption(run)
+    found, shares = measures.corruption(run)
     assert found == pytest.approx(rate, abs=1e-3)
     assert shares["mask"] == pytest.approx(mask, abs=1e-3)
     assert sum(shares.values()) == pytest.approx(1)
