@@ -71,14 +71,10 @@ PEERS = {
 
 def ours(run: "RunFolder", done: Done, *, once: bool = False) -> None:
     """What `python -m mlm train` does; `once` stops at the end of the run's budget."""
-    from mlm import shards
-    from mlm.train import Trainer
+    from mlm.single import trainer_of
 
-    run.compute()
-    encoder = run.encoder(trained=False).train()
-    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), run.tokenizer().begins_word, encoder,
-                      run.numerics.path)  # fmt: skip
-    learner = Learner(run.config.tokens_per_step, count(encoder), encoder)
+    trainer = trainer_of(run)
+    learner = Learner(run.config.tokens_per_step, count(trainer.encoder), trainer.encoder)
     for number in itertools.count():
         if number == run.config.steps and once:
             return

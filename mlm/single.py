@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -29,6 +29,9 @@ from mlm.files import is_locked, locked, write_atomically, write_json
 from mlm.progress import Progress
 from mlm.runs import RunFolder
 from mlm.tracking import Tracker
+
+if TYPE_CHECKING:
+    from mlm.train import Trainer
 
 
 def plan(experiment: str, arm: str, seed: int, scale: str, changes: list[str]) -> Path:
@@ -113,16 +116,14 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
     import torch
 
     from mlm import fill, outcome
-    from mlm.train import Interrupted, Options, Trainer
+    from mlm.train import Interrupted, Options
     from mlm.train import train as to_the_end
 
     tokenizer = run.tokenizer()
     prompts = corpus.load(run.corpus_file).prompts
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread"
     console.print(f"{run.name} ({run.path.name}) on {where} in {run.numerics.dtype}, torch {torch.__version__}")
-    encoder = run.encoder(trained=False).train()
-    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), tokenizer.begins_word, encoder,
-                      run.numerics.path)  # fmt: skip
+    trainer = trainer_of(run)
     progress = _Progress(console, run.config.budget_tokens)
 
     def report(record: dict[str, Any]) -> None:
@@ -150,16 +151,20 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
     return 0
 
 
+def trainer_of(run: RunFolder) -> "Trainer":
+    """Data, encoder and optimizer of a run before its first step, in the run's numerics."""
+    encoder = run.encoder(trained=False).train()
+    from mlm.train import Trainer
+
+    data, begins_word = shards.read(run.shards, run.vocabulary), run.tokenizer().begins_word
+    return Trainer(run.config, data, begins_word, encoder, run.numerics.path)
+
+
 def compile_steps(run: RunFolder, flag: Path) -> None:
     """Compile what the steps of a run need, unless it is there; runs of its shape then begin at once."""
     run.check_code()
-    run.compute()
-    from mlm.train import Trainer
-
-    tokenizer, begun = run.tokenizer(), time.monotonic()
-    encoder = run.encoder(trained=False).train()
-    trainer = Trainer(run.config, shards.read(run.shards, run.vocabulary), tokenizer.begins_word, encoder,
-                      run.numerics.path)  # fmt: skip
+    begun = time.monotonic()
+    trainer = trainer_of(run)
     steps = compiled.shapes(run.config)
     progress = Progress("compiling", len(steps), "shapes")
     for step in steps:
