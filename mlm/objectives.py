@@ -118,12 +118,33 @@ def outputs(
     return logits, encoder.relation(states[:, 0]) if pairs else None
 
 
+class _CrossEntropies(torch.autograd.Function):
+    """F.cross_entropy whose gradient the compiler makes in one pass over the logits, not in two."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        normaliser = logits.float().logsumexp(-1)
+        ctx.save_for_backward(logits, targets, normaliser)
+        return normaliser - logits.gather(-1, targets[:, None])[:, 0].float()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        logits, targets, normaliser = ctx.saved_tensors
+        share = (logits.float() - normaliser[:, None]).exp()
+        hit = torch.arange(logits.shape[1], device=logits.device) == targets[:, None]
+        return ((share - hit.float()) * gradient[:, None]).to(logits.dtype), None
+
+
 def cross_entropies(
     logits: Float[Tensor, "*places n_tokens"], targets: Int[Tensor, "*places"]
 ) -> Float[Tensor, "*places"]:
     """[…, n_tokens], […] -> […] float32 negative log-likelihoods in nats."""
-    flat = F.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), reduction="none")
-    return flat.view(targets.shape)
+    logits, flat = logits.flatten(0, -2), targets.flatten()
+    if torch.compiler.is_compiling():
+        losses: Tensor = _CrossEntropies.apply(logits, flat)  # type: ignore[no-untyped-call]
+    else:
+        losses = F.cross_entropy(logits.float(), flat, reduction="none")
+    return losses.view(targets.shape)
 
 
 @runtime_checkable
