@@ -12,6 +12,8 @@ The procedure of Devlin et al. 2018, with the request realised exactly in expect
 Ordinary is every token but the protected ones; special tokens are never selected and never drawn.
 """
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -94,30 +96,30 @@ def corrupt(
         mask_token: id of [MASK].
         protected: ids never selected and never drawn.
     """
-    eligible = torch.ones_like(tokens, dtype=torch.bool)
+    first = next(token for token in itertools.count() if token not in protected)
+    eligible = tokens >= first  # and so of all that are protected from 0 on
     for token in protected:
-        eligible &= tokens != token
+        if token > first:
+            eligible &= tokens != token
     selected = select(eligible, None if begins_word is None else begins_word[tokens], masking, uniform)
 
-    rows, length = tokens.shape
-    v = uniform((rows, length))
-    split = masking.split
-    masked = selected & (v < split.mask)
-    # At a random share of 0, rounding in the sum must not leave a sliver for it.
-    same = selected & ~masked & ((v < split.mask + split.same) | (split.random == 0))
-    random = selected & ~masked & ~same
+    split, v = masking.split, uniform((tokens.shape[0], tokens.shape[1]))
+    kind = (v >= split.mask).view(torch.int8) + KIND_NUMBERS["mask"]
+    if split.random > 0:  # at a share of 0, rounding in the sum must not leave a sliver for it
+        kind += (v >= split.mask + split.same).view(torch.int8)
+    kind *= selected.view(torch.int8)
 
-    inputs = torch.where(masked, mask_token, tokens)
-    where = random.nonzero(as_tuple=True)
+    inputs = torch.where(kind == KIND_NUMBERS["mask"], mask_token, tokens)
+    where = (kind == KIND_NUMBERS["random"]).nonzero(as_tuple=True)
     if len(where[0]):
         ordinary = _ordinary(n_tokens, tuple(protected), tokens.device)
         index = (uniform((len(where[0]),)) * len(ordinary)).long().clamp_(max=len(ordinary) - 1)
         inputs[where] = ordinary[index]
-    kind = masked.to(torch.int8) + 2 * same.to(torch.int8) + 3 * random.to(torch.int8)
     predicted = selected if masking.predicted == 1 else select_tokens(selected, masking.predicted, uniform)
     return Corrupted(inputs, selected, predicted, kind)
 
 
+@functools.lru_cache(maxsize=16)
 def _ordinary(n_tokens: int, protected: tuple[int, ...], device: torch.device) -> Int[Tensor, "ordinary"]:
     keep = torch.ones(n_tokens, dtype=torch.bool)
     keep[[token for token in protected if 0 <= token < n_tokens]] = False

