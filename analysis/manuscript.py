@@ -15,6 +15,7 @@ WORDS: dict[str, dict[Any, str]] = {
     "encoder.positions": {
         "rotary": "rotary positions [@su2021roformer]",
         "learned": "learned absolute positions",
+        "sinusoidal": "sinusoidal positions [@vaswani2017attention]",
     },
     "encoder.norm": {"rms": "RMSNorm without gain [@zhang2019rmsnorm]", "layer": "layer normalisation"},
     "encoder.norm_place": {"pre": "before", "post": "behind"},

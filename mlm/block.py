@@ -209,7 +209,7 @@ class Block(nn.Module):
             key = rotate(key, cosine, sine)
             query = rotate(query, cosine, sine) if at is None else rotate(query, cosine[at], sine[at])
         query, key, value = (part.transpose(1, 2) for part in (query, key, value))
-        mixed = _attention(query, key, value, scale, dropout, seen)
+        mixed = attention(query, key, value, scale, dropout, seen)
         return mixed.transpose(1, 2).reshape(rows, -1, width)
 
 
@@ -249,8 +249,8 @@ class _Attend(torch.autograd.Function):
         return *(part.view(*stack, *part.shape[1:]) for part in (of_query, of_key, of_value)), None
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, scale: float,
-               dropout: Dropout, seen: Tensor | None) -> Tensor:  # fmt: skip
+def attention(query: Tensor, key: Tensor, value: Tensor, scale: float,
+              dropout: Dropout, seen: Tensor | None) -> Tensor:  # fmt: skip
     """softmax(q kᵀ · scale) v over [rows, heads, positions, head width]."""
     if query.is_cuda and dropout.uniform is None:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)

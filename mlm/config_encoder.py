@@ -47,9 +47,11 @@ class Encoder(Strict):
     width: Count
     heads: Count
     feedforward_width: Count
-    positions: Literal["learned", "rotary"]
+    positions: Literal["learned", "sinusoidal", "rotary"]
     max_positions: Count = 512
     query_key_norm: bool
+    embedding_norm: bool = True
+    """Whether the embeddings are normalised before the first block."""
     norm: Literal["layer", "rms"]
     norm_place: Literal["pre", "post"]
     activation: Literal["gelu", "relu_squared"]
@@ -80,6 +82,8 @@ class Encoder(Strict):
     def _fits(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not divisible by {self.heads} heads; change one")
+        if self.positions == "sinusoidal" and self.width % 2:
+            raise ValueError(f"sinusoidal positions need an even width; it is {self.width}")
         if self.positions == "rotary" and (self.width // self.heads) % 2:
             raise ValueError(
                 f"rotary positions need an even head width; width / heads is {self.width // self.heads}"

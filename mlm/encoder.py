@@ -6,6 +6,7 @@ Zhang & Sennrich 2019; ReLU², So et al. 2021). Weights are kept in float32 and 
 """
 
 import functools
+import math
 from typing import Any
 
 import torch
@@ -44,6 +45,15 @@ def allowed(pattern: Pattern, length: int, device: torch.device) -> Bool[Tensor,
     return seen
 
 
+def sinusoidal_table(length: int, width: int) -> Float[Tensor, "length width"]:
+    """[length, width] sines, then cosines, of position · 10000^(-2i / width).
+
+    Vaswani et al. 2017, section 3.5; as large as embeddings are at first, where the paper enlarges the embeddings.
+    """
+    cosine, sine = rotary_table(length, width)
+    return torch.cat([sine, cosine], -1) * (INITIAL_DEVIATION * math.sqrt(2))
+
+
 class Encoder(nn.Module):
     """Transformer encoder with a prediction head tied to its embedding.
 
@@ -65,7 +75,7 @@ class Encoder(nn.Module):
             self.segment = nn.Parameter(torch.empty(2, width))
             self.pooler = Linear(width, width, bias=True)
             self.relation_head = Linear(width, 2, bias=True)
-        self.embedding_norm = Norm(options.norm, width)
+        self.embedding_norm = Norm(options.norm, width) if options.embedding_norm else nn.Identity()
         self.blocks = nn.ModuleList(Block(options) for _ in range(options.layers))
         self.final_norm = Norm(options.norm, width) if options.norm_place == "pre" else nn.Identity()
         if options.head_transform:
@@ -73,6 +83,9 @@ class Encoder(nn.Module):
             self.head_norm = Norm(options.norm, width)
         if options.biases:
             self.head_bias = nn.Parameter(torch.zeros(n_tokens))
+        if options.positions == "sinusoidal":
+            table = sinusoidal_table(options.max_positions, width)
+            self.register_buffer("position", table, persistent=False)
         if options.positions == "rotary":
             cosine, sine = rotary_table(options.max_positions, width // options.heads)
             self.register_buffer("cosine", cosine, persistent=False)
@@ -114,10 +127,10 @@ class Encoder(nn.Module):
         if self.options.segments:
             x = x + (self.segment[0] if segments is None else F.embedding(segments, self.segment))
         rotary = None
-        if self.options.positions == "learned":
-            x = x + self.position[: tokens.shape[1]]
-        else:
+        if self.options.positions == "rotary":
             rotary = (self.cosine, self.sine)
+        else:
+            x = x + self.position[: tokens.shape[1]]
         x = dropout(self.embedding_norm(x)).to(self.dtype)
         seen, seen_at = self._seen(tokens, at, visible)
         states = [x]

@@ -118,7 +118,7 @@ def outputs(
     return logits, encoder.relation(states[:, 0]) if pairs else None
 
 
-class _CrossEntropies(torch.autograd.Function):
+class CrossEntropies(torch.autograd.Function):
     """F.cross_entropy whose gradient the compiler makes in one pass over the logits, not in two."""
 
     @staticmethod
@@ -141,7 +141,7 @@ def cross_entropies(
     """[…, n_tokens], […] -> […] float32 negative log-likelihoods in nats."""
     logits, flat = logits.flatten(0, -2), targets.flatten()
     if torch.compiler.is_compiling():
-        losses: Tensor = _CrossEntropies.apply(logits, flat)  # type: ignore[no-untyped-call]
+        losses: Tensor = CrossEntropies.apply(logits, flat)  # type: ignore[no-untyped-call]
     else:
         losses = F.cross_entropy(logits.float(), flat, reduction="none")
     return losses.view(targets.shape)

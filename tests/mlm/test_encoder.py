@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from mlm import config, flops
-from mlm.block import Dropout, relu_squared, rms_norm, rotary_table, rotate
-from mlm.encoder import Encoder
+from mlm.block import Dropout, attention, relu_squared, rms_norm, rotary_table, rotate
+from mlm.encoder import Encoder, sinusoidal_table
 from mlm.objectives import cross_entropies, target_positions
 from mlm.randomness import Purpose, generator, uniform
 
@@ -21,6 +22,7 @@ VARIANTS = {
     "bert": {"preset": "bert", "dropout": 0.0},
     "bert-pre": {"preset": "bert", "dropout": 0.0, "norm_place": "pre"},
     "modern-learned": {"preset": "modern", "positions": "learned", "query_key_norm": False},
+    "sinusoidal": {"preset": "modern", "positions": "sinusoidal", "embedding_norm": False},
     "one-layer": {"preset": "modern", "layers": 1},
 }
 
@@ -231,6 +233,39 @@ def test_rotation_and_its_gradient_are_those_of_the_formula() -> None:
     expected = torch.cat([first * cosine - second * sine, first * sine + second * cosine], -1)
     torch.testing.assert_close(rotate(x, cosine, sine), expected)
     assert gradcheck(lambda x: rotate(x, cosine, sine), (x,))
+
+
+def test_sinusoidal_positions_are_those_of_the_formula() -> None:
+    table = sinusoidal_table(9, 12)
+    for position in range(9):
+        for i in range(6):
+            angle = position / 10000 ** (2 * i / 12)
+            assert float(table[position, i]) == pytest.approx(0.02 * math.sqrt(2) * math.sin(angle), abs=1e-7)
+            assert float(table[position, i + 6]) == pytest.approx(
+                0.02 * math.sqrt(2) * math.cos(angle), abs=1e-7
+            )
+    # As large as the embeddings that they are added to.
+    assert float(sinusoidal_table(512, 128).square().mean().sqrt()) == pytest.approx(0.02, rel=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("queries", [5, 2])
+def test_attention_and_its_gradient_are_those_of_the_formula(queries: int, masked: bool) -> None:
+    draws = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(2, 3, places, 4, dtype=torch.float64, generator=draws).requires_grad_()
+        for places in (queries, 5, 5)
+    )
+    seen = torch.rand(2, 1, queries, 5, generator=draws) < 0.7 if masked else None
+    if seen is not None:
+        seen[..., 0] = True
+
+    def ours(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        return attention(query, key, value, 0.7, Dropout(0.0, None), seen)
+
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=0.7)
+    torch.testing.assert_close(ours(query, key, value), expected)
+    assert gradcheck(ours, (query, key, value))
 
 
 def test_relu_squared_and_its_gradient_are_those_of_the_formula() -> None:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm.objectives import cross_entropies, mean_loss, target_positions
+from mlm.objectives import CrossEntropies, cross_entropies, mean_loss, target_positions
 
 
 def problem(seed: int, rows: int, length: int, share: float):
@@ -97,6 +97,18 @@ def test_every_target_of_the_batch_weighs_the_same() -> None:
     each = cross_entropies(logits, tokens)
     expected = (each[0, :4].sum() + each[1, 0]) / 5
     torch.testing.assert_close(ours(logits, tokens, selected), expected)
+
+
+def test_the_compilers_cross_entropies_are_pytorchs_and_so_is_their_gradient() -> None:
+    logits, tokens, _ = problem(4, 6, 5, 0.0)
+    flat, targets = logits.detach().flatten(0, 1).requires_grad_(), tokens.flatten()
+    weights = torch.rand(len(targets), generator=torch.Generator().manual_seed(0))
+    expected = F.cross_entropy(flat, targets, reduction="none")
+    found = CrossEntropies.apply(flat, targets)
+    torch.testing.assert_close(found, expected)
+    (theirs,) = torch.autograd.grad((expected * weights).sum(), flat)
+    (mine,) = torch.autograd.grad((found * weights).sum(), flat)
+    torch.testing.assert_close(mine, theirs)
 
 
 def test_nats_of_a_uniform_guess() -> None:
