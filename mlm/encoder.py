@@ -48,7 +48,7 @@ def allowed(pattern: Pattern, length: int, device: torch.device) -> Bool[Tensor,
 def sinusoidal_table(length: int, width: int) -> Float[Tensor, "length width"]:
     """[length, width] sines, then cosines, of position · 10000^(-2i / width).
 
-    Vaswani et al. 2017, section 3.5; as large as embeddings are at first, where the paper enlarges the embeddings.
+    Vaswani et al. 2017, section 3.5; as large as embeddings at first, where the paper enlarges those.
     """
     cosine, sine = rotary_table(length, width)
     return torch.cat([sine, cosine], -1) * (INITIAL_DEVIATION * math.sqrt(2))
