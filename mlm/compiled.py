@@ -4,10 +4,13 @@ torch.compile fuses what lies between the matrix products. Compiling takes a min
 results/data/compiled, and is done by a job of its own before the runs of a study, which then find it.
 """
 
+import functools
 import importlib.util
 import os
 import shutil
+import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from mlm.randomness import Uniform
 
 CACHE = RESULTS / "data" / "compiled"
+FOLDER_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def missing(cuda: bool) -> str | None:
@@ -62,9 +66,32 @@ def shapes(run: config.Run) -> list[int]:
     return list(first.values())
 
 
-def keep_in(folder: Path) -> None:
-    """Let this process's compiled code be kept in, and found in, a folder."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.absolute()))
+@functools.cache
+def keep_in(root: Path, code: str) -> None:
+    """Let this process's compiled code be kept in, and found in, a folder's part for this state of our code.
+
+    Args:
+        root: the folder, unless the environment variable TORCHINDUCTOR_CACHE_DIR names another.
+        code: digest of the training code.
+    """
+    root = Path(os.environ.get(FOLDER_VARIABLE, root)).absolute()
+    folder = root if root.name == code else root / code  # inherited from a process of this code's, or not
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        os.environ.pop(FOLDER_VARIABLE, None)  # torch's own choice, in the folder for temporary files
+        print(
+            f"warning: {folder}: compiled steps cannot be kept there ({error.strerror}); every run compiles "
+            f"its own, for about a minute. Make it writable, or name another folder in {FOLDER_VARIABLE}",
+            file=sys.stderr,
+        )
+        return
+    os.environ[FOLDER_VARIABLE] = str(folder)
+    # Torch keeps nothing of a graph with gradients of the user's own, for fear of finding it again when
+    # they have changed. Here the folder would be another.
+    os.environ["TORCHINDUCTOR_AUTOGRAD_CACHE_ALLOW_CUSTOM_AUTOGRAD"] = "1"
 
 
 def sums(objective: "Objective") -> "Callable[[Encoder, Batch, Uniform | None], dict[str, Tensor]]":

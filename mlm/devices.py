@@ -79,8 +79,6 @@ def prepare(numerics: config.Numerics) -> "tuple[torch.device, torch.dtype]":
     """Set up this process for computing, before torch is first imported."""
     if numerics.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if numerics.path == "compiled":
-        compiled.keep_in(compiled.CACHE)
     _keep_memory()
     import torch
 
