@@ -22,6 +22,11 @@ SHOWN = {
     "curves.svg": "learning curves",
     "contrasts.svg": "contrasts",
     "layers.svg": "layers",
+    "arms.svg": "arms",
+    "dose.svg": "by dose",
+    "over.svg": "while training",
+    "matrix.svg": "trained and judged",
+    "leaving.svg": "leaving the plateau",
     "table.csv": "tables",
     "report.html": "report",
     "comparison.html": "curves to explore",
@@ -36,6 +41,15 @@ def shown(path, category, name=None):
         return path
     caption = f"analysis/captions/{Path(name).stem}.rst"
     return report(path, caption, category=category, labels={"result": SHOWN[name]})
+
+
+def own_figures(name, experiment):
+    """(kind with its ending, path) of the figures that an experiment asks for."""
+    fixed = outputs.files("figures", scale, name)
+    for one in experiment.figures:
+        for path in outputs.files("figures", scale, name, [one.stem]):
+            if path not in fixed:
+                yield one.kind + Path(path).suffix, path
 
 
 rule all:
@@ -114,10 +128,9 @@ rule sentences:
         "results/data/probes/{probe}/sentences.jsonl",
     priority: 1
     params:
-        train=study.scale.measures.probe and study.scale.measures.probe.train_sentences,
-        test=study.scale.measures.probe and study.scale.measures.probe.test_sentences,
+        words=lambda w, output: plan.preparing[output[0]],
     shell:
-        "python -m mlm sentences {output:q} --train-sentences {params.train} --test-sentences {params.test}"
+        "python -m mlm sentences {output:q} {params.words}"
 
 
 rule task:
@@ -137,7 +150,7 @@ rule pairs:
     priority: 1
     params:
         corpus=lambda w: str(plan.of_vocabulary[w.vocabulary].corpus),
-        words=plan.pairs(),
+        words=lambda w, output: plan.preparing[output[0]],
     shell:
         "python -m mlm grammar {params.corpus:q} {output:q} --vocabulary {input.vocabulary:q} {params.words}"
 
@@ -174,36 +187,50 @@ rule train:
 
 
 # Snakemake deletes a rule's outputs before it runs, but those to update: what is taken already is kept.
-rule measure:
-    input:
-        "results/runs/{run}/trained",
-        lambda w: plan.data(plan.measures, study.runs[w.run]),
-    output:
-        [update(f"results/runs/{{run}}/{one.file}") for one in plan.measures],
-    resources:
-        gpu=int(study.numerics.device == "cuda"),
-    params:
-        words=lambda w: plan.words(plan.measures, study.runs[w.run]),
-    shell:
-        "python -m mlm measure results/runs/{wildcards.run} --keep {params.words}"
+for number, (measures, runs) in enumerate(plan.sets(plan.measured), 1):
+
+    rule:
+        name:
+            f"measure_{number}"
+        input:
+            "results/runs/{run}/trained",
+            lambda w: plan.data(plan.measured[w.run], study.runs[w.run]),
+        output:
+            [update(f"results/runs/{{run}}/{one.file}") for one in measures],
+        wildcard_constraints:
+            run=runs,
+        resources:
+            gpu=int(study.numerics.device == "cuda"),
+        params:
+            words=lambda w: plan.words(plan.measured[w.run], study.runs[w.run]),
+        shell:
+            "python -m mlm measure results/runs/{wildcards.run} --keep {params.words}"
 
 
-if plan.untrained_measures:
+for number, (measures, encoders) in enumerate(plan.sets(plan.measured_untrained), 1):
 
-    rule measure_untrained:
+    rule:
+        name:
+            f"measure_untrained_{number}"
         input:
             lambda w: plan.of_untrained[w.untrained].data.shards / "shards.json",
-            lambda w: plan.data(plan.untrained_measures, plan.of_untrained[w.untrained]),
+            lambda w: plan.data(
+                plan.measured_untrained[w.untrained], plan.of_untrained[w.untrained]
+            ),
         output:
             [
                 update(f"results/untrained/{{untrained}}/{one.file}")
-                for one in plan.untrained_measures
+                for one in measures
             ],
+        wildcard_constraints:
+            untrained=encoders,
         resources:
             gpu=int(study.numerics.device == "cuda"),
         params:
             words=lambda w: plan.words(
-                plan.untrained_measures, plan.of_untrained[w.untrained], w.untrained
+                plan.measured_untrained[w.untrained],
+                plan.of_untrained[w.untrained],
+                w.untrained,
             ),
         shell:
             "python -m mlm measure {wildcards.untrained} --untrained --keep {params.words}"
@@ -211,7 +238,7 @@ if plan.untrained_measures:
 
 rule collect:
     input:
-        lambda w: plan.measured(w.experiment),
+        lambda w: plan.collected(w.experiment),
     output:
         outputs.files("collect", scale, "{experiment}"),
     params:
@@ -249,20 +276,22 @@ rule table:
         f"python -m analysis table {scale} {{wildcards.experiment:q}}"
 
 
-rule figures:
-    input:
-        rules.collect.output,
-        rules.contrasts.output,
-    output:
-        [
-            shown(path, "{experiment}")
-            for path in outputs.files("figures", scale, "{experiment}")
-        ],
-    params:
-        study=lambda w: plan.stated(w.experiment),
-        code=code_hash(outputs.modules("figures"), ("matplotlib",)),
-    shell:
-        f"python -m analysis figures {scale} {{wildcards.experiment:q}}"
+# Each experiment asks for figures of its own, and a rule states its outputs once.
+for name, experiment in study.experiments.items():
+
+    rule:
+        name:
+            f"figures_{name}"
+        input:
+            [outputs.files(c, scale, name) for c in ("collect", "contrasts")],
+        output:
+            [shown(path, name) for path in outputs.files("figures", scale, name)],
+            [shown(path, name, kind) for kind, path in own_figures(name, experiment)],
+        params:
+            study=plan.stated(name),
+            code=code_hash(outputs.modules("figures"), ("matplotlib",)),
+        shell:
+            f"python -m analysis figures {scale} {name}"
 
 
 rule wandb:
@@ -270,7 +299,7 @@ rule wandb:
         rules.collect.output,
         rules.contrasts.output,
         rules.table.output,
-        rules.figures.output,
+        outputs.files("figures", scale, "{experiment}"),
     output:
         plan.tracked("{experiment}"),
     shell:
@@ -336,7 +365,7 @@ rule report_page:
     input:
         rules.collect.output,
         rules.contrasts.output,
-        rules.figures.output,
+        outputs.files("figures", scale, "{experiment}"),
         outputs.report_sources(),
     output:
         [

@@ -74,7 +74,7 @@ def _add(study: Study, cell: Cell, tables: _Tables) -> None:
         tables.codes.setdefault(record.code, []).append(cell.digest)
         tables.curves += [(*label, *row) for row in _curves(runs.metrics(record))]
         tables.seconds += [(*label, key, value) for key, value in _machine(record)]
-        for name, file in study.measure_files.items():
+        for name, file in study.experiment(cell.experiment).measure_files.items():
             measure = runs.measured(runs.folder(cell.digest), file, name, record.status)
             complete &= measure is not None
             if measure is not None:
@@ -125,7 +125,7 @@ def _add_untrained(study: Study, cell: Cell, tables: _Tables) -> None:
     """Measures of the encoder before its first step, as `untrained.…` of the cell."""
     place = layout.RESULTS / "untrained" / cell.untrained
     label = (cell.experiment, cell.arm, cell.seed)
-    for name, file in study.untrained_files.items():
+    for name, file in study.experiment(cell.experiment).untrained_files.items():
         measure = runs.measured(place, file, name, None)
         if measure is None:
             tables.partial = True

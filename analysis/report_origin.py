@@ -69,7 +69,7 @@ def provenance(study: Study, name: str, collected: tidy.Collected) -> Iterator[F
     hashes = [fact for record in records for fact in _inputs(record.digest)]
     for what in sorted({what for what, _ in hashes}):
         yield f"SHA-256 of the {what}", _together(value for key, value in hashes if key == what)
-    yield "measured as", _together(study.measure_files.values())
+    yield "measured as", _together(study.experiment(name).measure_files.values())
     for table in ("results.csv", "curves.csv", "contrasts.json"):
         yield f"SHA-256 of {table}", file_sha256(layout.tables(study.scale, name) / table)
     yield "computed on", _together(record.device for record in records)

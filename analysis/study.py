@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mlm import layout
 from mlm.errors import Damaged, InputError
 from mlm.experiment import Family
+from mlm.figures import Figures
 from mlm.files import read_json
 
 
@@ -41,7 +42,15 @@ class Experiment(_Record):
     arms: tuple[str, ...]
     measures: dict[str, tuple[str, ...]]
     """Arm -> every value that is measured of its runs; `name.*` where a plug-in names them."""
+    measure_files: dict[str, str]
+    """Measure -> file name inside a run's folder."""
+    untrained_files: dict[str, str]
+    """The same, of those that are taken of the encoder before its first step."""
     contrasts: tuple[Contrast, ...]
+    figures: Figures = []
+    """Those made for its question."""
+    cost: str = ""
+    """As it was reckoned beforehand."""
 
 
 class Cell(_Record):
@@ -60,10 +69,6 @@ class Study(_Record):
     scale: str
     evidence: bool
     """False: a smoke run, whose outputs are marked as no evidence."""
-    measure_files: dict[str, str]
-    """Measure -> file name inside a run's folder."""
-    untrained_files: dict[str, str]
-    """The same, of those that are taken of the encoder before its first step."""
     experiments: dict[str, Experiment]
     index: tuple[Cell, ...]
 

@@ -4,10 +4,13 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mlm import measures, reach
+from mlm import measures, reach, schedules
 from mlm.config import Run
 from mlm.experiment import Equivalence, Experiment, Measures
 from mlm.files import read_json
+
+OF_THE_RUNS_TEXT = ("validation.", "test.", "train.", "reach.", "radius.", "corruption.")
+"""Beginnings of measures that are taken on windows of the run's own text, in its own pieces."""
 
 
 def sentences(where: str, run: Run, shards: Path) -> Iterator[str]:
@@ -25,9 +28,48 @@ def sentences(where: str, run: Run, shards: Path) -> Iterator[str]:
 
 def reachable(path: Path, resolved: Mapping[str, Run], stated: Measures) -> Iterator[str]:
     """Arms in which no held-out loss can be reached, where that is measured."""
+    if stated.reach is None:
+        return
     for arm, run in resolved.items():
-        if stated.reach and (problem := reach.problem(run)):
-            yield f"{path}: arms.{arm}: for measures.reach of the scale, {problem}; or leave `reach` out"
+        if problem := reach.problem(run) or reach.out_of_range(run, stated.reach):
+            yield f"{path}: arms.{arm}: for measures.reach, {problem}; or leave `reach` out"
+
+
+def corruptible(path: Path, resolved: Mapping[str, Run], stated: Measures) -> Iterator[str]:
+    """Arms that corrupt nothing, and corruptions called as an arm is, where every arm's is measured."""
+    if stated.corruptions is None:
+        return
+    for arm, run in resolved.items():
+        if run.causal or run.objective == run.relation:
+            yield (
+                f"{path}: arms.{arm}: objective {run.objective} corrupts nothing that it predicts, and "
+                "measures.corruptions asks for the loss under every arm's corruption; make it an experiment of "
+                "its own, or leave `corruptions` out"
+            )
+        other = stated.corruptions.arms.get(arm)
+        if other is not None and other != schedules.masking(run.masking, 1.0):
+            yield (
+                f"{path}: arms.{arm}: measures.corruptions.arms has another corruption of this name; rename "
+                "that one, the arm's is there by itself"
+            )
+
+
+def within_windows(path: Path, resolved: Mapping[str, Run], stated: Measures) -> Iterator[str]:
+    """Arms whose windows are too short for a distance of the radius, or that predict no tokens."""
+    if stated.radius is None:
+        return
+    longest = max(stated.radius.distances)
+    for arm, run in resolved.items():
+        if run.objective == run.relation:
+            yield (
+                f"{path}: arms.{arm}: objective {run.objective} predicts no tokens, which measures.radius asks "
+                "for; make it an experiment of its own, or leave `radius` out"
+            )
+        if longest >= run.sequence_length:
+            yield (
+                f"{path}: arms.{arm}: measures.radius.distances: {longest} is no distance in a window of "
+                f"sequence_length {run.sequence_length}; give only shorter ones, or leave `radius` out"
+            )
 
 
 def over_training(where: str, runs: Iterable[Run], stated: Measures) -> Iterator[str]:
@@ -37,6 +79,40 @@ def over_training(where: str, runs: Iterable[Run], stated: Measures) -> Iterator
             f"{where}.over_training: no run keeps weights on the way; give `checkpoints_at` in `run:` or to an "
             "arm, or leave this out"
         )
+
+
+def varies(path: Path, experiment: Experiment, resolved: Mapping[str, Run]) -> Iterator[str]:
+    """Arms that differ in more than the experiment says that its question is about."""
+    if experiment.varies is None:
+        return
+    every = {arm: _flat(run.model_dump(exclude={"seed"})) for arm, run in resolved.items()}
+    baseline = every.get(experiment.baseline)
+    if baseline is None:
+        return
+    keys = {key for flat in every.values() for key in flat}
+    for asked in experiment.varies:
+        if not any(_under(key, asked) for key in keys):
+            yield f"{path}: varies: no key of a run is called {asked!r}; write it as in `base:`, with points"
+    for arm, flat in every.items():
+        other = sorted(key for key in keys if flat.get(key) != baseline.get(key))
+        if more := [key for key in other if not any(_under(key, asked) for asked in experiment.varies)]:
+            yield (
+                f"{path}: arms.{arm}: differs from {experiment.baseline} in {more[0]} "
+                f"({flat.get(more[0])!r} and {baseline.get(more[0])!r}), which `varies:` does not name; "
+                "take the change back, or say there that the arms differ in it"
+            )
+
+
+def _flat(content: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """{'masking': {'rate': .3}} -> {'masking.rate': .3}"""
+    flat: dict[str, object] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _under(key: str, asked: str) -> bool:
+    return key == asked or key.startswith(f"{asked}.") or asked.startswith(f"{key}.")
 
 
 def duplicates(path: Path, resolved: Mapping[str, Run]) -> Iterator[str]:
@@ -74,6 +150,8 @@ def contrasts(
         if contrast.arm == against:
             yield f"{key}: compares {against} with itself; name another arm"
         measure = contrast.measure or experiment.primary_measure
+        if problem := _incomparable(measure, resolved.get(contrast.arm), resolved.get(against)):
+            yield f"{key}: {problem}"
         source = f"{key}.measure" if contrast.measure else f"{path}: primary_measure"
         for arm in (contrast.arm, against):
             if arm in known and (problem := _measure(measure, known[arm])):
@@ -81,6 +159,21 @@ def contrasts(
                     yield f"{source}: {problem}"
                 told.add((source, measure))
                 break
+
+
+def _incomparable(measure: str, one: Run | None, other: Run | None) -> str | None:
+    """Why two arms' values of a measure are of different things."""
+    if one is None or other is None or not measure.startswith(OF_THE_RUNS_TEXT):
+        return None
+    pieces = {(run.corpus, run.tokenizer or str(run.vocabulary)) for run in (one, other)}
+    if len(pieces) > 1:
+        return f"{measure} is counted in pieces of different vocabularies; compare what does not depend on them"
+    if one.sequence_length != other.sequence_length:
+        return (
+            f"{measure} is evaluated at {one.sequence_length} and at {other.sequence_length} tokens; give both "
+            "arms one sequence_length, and `lengths:` for what they are trained on"
+        )
+    return None
 
 
 def _measure(name: str, known: Sequence[str]) -> str | None:

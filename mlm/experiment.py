@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mlm import config, measures
+from mlm.fields import whole
+from mlm.figures import Figures
 from mlm.yaml_file import Strict
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
@@ -85,8 +87,14 @@ class Experiment(Strict):
     """A number n, meaning 0 … n - 1, or a list."""
     match: Match = "tokens"
     """What the arms' budgets have in common; an arm may say otherwise."""
+    varies: Annotated[list[str], Field(min_length=1)] | None = None
+    """Keys of a run in which arms may differ, `masking.split` for instance; in any, unless told."""
+    measures: dict[str, Any] = {}
+    """How the runs are measured where that is not as the scale says, key by key; null leaves one out."""
     primary_measure: str
     contrasts: Contrasts
+    figures: Figures = []
+    """Those made for its question, beside the ones that every experiment has."""
 
 
 class Evaluation(Strict):
@@ -110,18 +118,52 @@ class Pairs(Strict):
     """A .jsonl file of BLiMP or a folder of them, in the grammar's place."""
 
 
-class Reach(Strict):
-    """Held-out losses on the yardstick whose cost in tokens, operations and seconds is asked for."""
+Levels = Annotated[list[config.Positive], Field(min_length=1)]
 
-    loss_nats: Annotated[list[config.Positive], Field(min_length=1)]
+
+class Reach(Strict):
+    """Held-out losses whose cost in tokens, operations and seconds is asked for."""
+
+    loss_nats: Levels | None = None
+    """On the yardstick."""
+    below_unigram_nats: Levels | None = None
+    """Under the run's own corruption: so far below the entropy of the training text's token frequencies."""
 
     @model_validator(mode="after")
     def _different(self) -> Self:
-        if len({measures.reach(level) for level in self.loss_nats}) < len(self.loss_nats):
-            raise ValueError(
-                f"loss_nats: {self.loss_nats} have the same name twice (six digits count); give each once"
-            )
+        if self.loss_nats is None and self.below_unigram_nats is None:
+            raise ValueError("no loss is given; give `loss_nats` or `below_unigram_nats`, or leave `reach` out")
+        for key, called in (("loss_nats", measures.reach), ("below_unigram_nats", measures.below_unigram)):
+            levels = getattr(self, key) or []
+            if len({called(level) for level in levels}) < len(levels):
+                raise ValueError(f"{key}: {levels} have the same name twice (six digits count); give each once")
         return self
+
+
+class Corruptions(Strict):
+    """The loss under the corruption of every arm of the experiment."""
+
+    sequences: config.Count = 256
+    """Windows of the test split."""
+    arms: dict[Name, config.Masking] = {}
+    """Name -> corruption. The planner adds every arm's; others may be stated, as further yardsticks."""
+
+
+def _distances(given: list[int]) -> list[int]:
+    if twice := [distance for number, distance in enumerate(given) if distance in given[:number]]:
+        raise ValueError(f"{twice[0]} is there twice; give each distance once")
+    return given
+
+
+class Radius(Strict):
+    """The loss at one target a window when all text beyond a distance of it is resampled."""
+
+    distances: Annotated[list[config.Count], Field(min_length=1), AfterValidator(_distances)] = [
+        1, 2, 4, 8, 16, 32,
+    ]  # fmt: skip
+    """In tokens; what lies so far from the target is still its own text."""
+    sequences: Annotated[int, BeforeValidator(whole), Field(ge=2)] = 256
+    """Windows of the test split."""
 
 
 class Finetuning(Strict):
@@ -166,9 +208,11 @@ class Measures(Strict):
     """Sentence probes, by the names of their files in experiments/probes."""
     finetune: Finetune | None = None
     reach: Reach | None = None
+    corruptions: Corruptions | None = None
+    radius: Radius | None = None
     plugins: dict[MeasureName, config.PluginPath] = {}
     """Probes of the user's own, by name; their values are called `name.…`."""
-    over_training: list[Literal["probe", "pairs", "tasks", "plugins"]] = []
+    over_training: list[Literal["probe", "pairs", "tasks", "radius", "plugins"]] = []
     """Measures that are also taken of the weights that a run keeps (`checkpoints_at`)."""
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """What a study measures: from the scale's `measures:` to names of values, files and data. Loads no torch."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ CODE: dict[str, tuple[str, ...]] = {
     "tasks": ("mlm.sentence_probe", "mlm.probe", "mlm.tasks"),
     "finetune": ("mlm.finetune", "mlm.sentence_probe", "mlm.tasks"),
     "reach": ("mlm.reach",),
+    "corruptions": ("mlm.corruptions",),
+    "radius": ("mlm.radius",),
     "plugins": ("mlm.probe", "mlm.likelihood", "mlm.sentence_probe"),  # what they are likely to call
 }
 """Kinds of measures, each with the modules that decide its numbers beside the run's own."""
@@ -44,6 +46,8 @@ class Measured:
     """Whether it is also taken of the weights that a run keeps on the way."""
     kinds: tuple[str, ...] = ()
     """Of `pairs`: the kinds of pairs that there are."""
+    preparing: str = ""
+    """What the command that prepares the file is told beside its folder."""
 
     @property
     def of_untrained(self) -> bool:
@@ -58,8 +62,9 @@ class Measured:
         data = self.data(vocabulary)
         given = {"data": data, **self.settings} if data and self.settings else data or self.settings
         setting = yaml.safe_dump(given, default_flow_style=True, width=2**16).splitlines()[0]
-        said = ["--take", f"{self.name}={folder}/{self.file}", "--with", f"{self.name}={setting}"]
-        return shlex.join(said + (["--over-training", self.name] if self.over_training else []))
+        name = f"{self.name}@{Path(self.file).stem.rpartition('-')[2]}"  # a run may have it of two experiments
+        said = ["--take", f"{name}={folder}/{self.file}", "--with", f"{name}={setting}"]
+        return shlex.join(said + (["--over-training", name] if self.over_training else []))
 
 
 def kind(name: str) -> str:
@@ -79,21 +84,37 @@ def of(stated: Measures, where: str) -> list[Measured]:
         try:
             if name == "pairs" and stated.pairs:
                 kinds = _kinds(stated.pairs)
-            prepared = _prepared(name, stated)
+            prepared, preparing = _prepared(name, stated)
             code: list[Any] = [identity.code_hash(CODE[kind(name)], ("torch", "numpy"))]
             if kind(name) == "plugins":
                 plugins.load(settings, "probe", name.partition(".")[2])
                 code.append(plugins.source_digest(settings))
+            if name == "corruptions" and stated.corruptions:
+                paths = {masking.strategy for masking in stated.corruptions.arms.values()} - {None}
+                code += [{path: plugins.source_digest(path)} for path in sorted(map(str, paths))]
         except InputError as error:
             key = "pairs.file" if name == "pairs" else kind(name)
             problems += [f"{where}.{key}: {problem}" for problem in error.problems]
             continue
         over = kind(name) in stated.over_training
         file = f"{name}-{identity.digest([settings, code, prepared, over])}.json"
-        found.append(Measured(name, file, settings, prepared, over, kinds))
+        found.append(Measured(name, file, settings, prepared, over, kinds, preparing))
     if problems:
         raise InputError(*problems)
     return found
+
+
+def with_arms(stated: Measures, runs: Mapping[str, Run]) -> Measures:
+    """The measures with the corruption of every arm, as it is at the end of a run, where they are asked for.
+
+    Args:
+        runs: arm -> run.
+    """
+    if stated.corruptions is None:
+        return stated
+    own = {arm: schedules.masking(run.masking, 1.0) for arm, run in runs.items()}
+    filled = stated.corruptions.model_copy(update={"arms": {**own, **stated.corruptions.arms}})
+    return stated.model_copy(update={"corruptions": filled})
 
 
 def _asked(stated: Measures) -> Iterator[tuple[str, Any]]:
@@ -110,20 +131,29 @@ def _asked(stated: Measures) -> Iterator[tuple[str, Any]]:
         settings = stated.finetune.model_dump(exclude={"tasks"})
         yield from ((f"finetune.{task}", settings) for task in stated.finetune.tasks)
     if stated.reach:
-        yield "reach", stated.reach.loss_nats
+        yield "reach", stated.reach.model_dump(exclude_none=True)
+    if stated.corruptions:
+        yield "corruptions", stated.corruptions.model_dump()
+    if stated.radius:
+        yield "radius", stated.radius.model_dump()
     yield from ((f"plugins.{name}", path) for name, path in stated.plugins.items())
 
 
-def _prepared(name: str, stated: Measures) -> str | None:
+def _prepared(name: str, stated: Measures) -> tuple[str | None, str]:
+    """The file that a measure reads, and how it is prepared."""
     data = RESULTS / "data"
     if stated.probe and name == "probe":
-        return str(data / "probes" / f"brown-{brown.identity_of(stated.probe)}" / "sentences.jsonl")
-    if stated.pairs and name == "pairs":
-        return str(data / "pairs" / f"{{vocabulary}}-{_identity_of_pairs(stated.pairs)}" / "pairs.jsonl")
+        size = stated.probe
+        words = ["--train-sentences", str(size.train_sentences), "--test-sentences", str(size.test_sentences)]
+        return str(data / "probes" / f"brown-{brown.identity_of(size)}" / "sentences.jsonl"), shlex.join(words)
+    if (pairs := stated.pairs) and name == "pairs":
+        words = ["--file", pairs.file] if pairs.file else ["--per-kind", str(pairs.per_kind)]
+        folder = data / "pairs" / f"{{vocabulary}}-{_identity_of_pairs(pairs)}"
+        return str(folder / "pairs.jsonl"), shlex.join(words)
     if kind(name) in ("tasks", "finetune"):
         task = name.partition(".")[2]
-        return str(data / "tasks" / f"{task}-{tasks.identity_of(task)}" / "sentences.jsonl")
-    return None
+        return str(data / "tasks" / f"{task}-{tasks.identity_of(task)}" / "sentences.jsonl"), ""
+    return None, ""
 
 
 def _kinds(pairs: Pairs) -> tuple[str, ...]:
@@ -162,7 +192,14 @@ def names(run: Run, stated: Measures, kinds: Iterable[str]) -> list[str]:
         found += [f"finetune.{task}.accuracy" for task in stated.finetune.tasks]
     if stated.reach:
         what = ("tokens", "flops", "censored")
-        found += [f"{measures.reach(level)}.{one}" for level in stated.reach.loss_nats for one in what]
+        levels, below = stated.reach.loss_nats or (), stated.reach.below_unigram_nats or ()
+        found += [f"{measures.reach(level)}.{one}" for level in levels for one in what]
+        found += [f"{measures.below_unigram(n)}.{one}" for n in below for one in (*what, *measures.OBSERVED)]
+    if stated.corruptions:
+        arms = stated.corruptions.arms
+        found += [f"{measures.under(arm)}.{one}" for arm in arms for one in measures.QUANTITIES]
+    if stated.radius:
+        found += [f"{measures.radius(one)}.loss_nats" for one in (*stated.radius.distances, None)]
     return found + [f"{name}.*" for name in stated.plugins]
 
 

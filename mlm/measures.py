@@ -18,9 +18,15 @@ QUANTITIES = ("loss_nats", "accuracy")
 COSTS = ("tokens", "flops", "seconds", "censored")
 """Of reaching a loss; censored is 1 where it was not seen to be reached. Seconds, which differ between
 machines, are kept apart."""
+OBSERVED = ("begun", "observed_tokens")
+"""Beside the costs of coming so far below the unigram entropy: whether a run was past that when first
+evaluated, and how many tokens it was looked at for."""
 BESIDE = ("untrained", "reference", "count")
 """What the names of values begin with that belong to no arm."""
-RESERVED = (*SPLITS, *BESIDE, "train", "training", "realised", "probe", "pairs", "finetune", "reach")
+RESERVED = (
+    *SPLITS, *BESIDE, "train", "training", "realised", "probe", "pairs", "finetune", "reach", "corruption",
+    "radius",
+)  # fmt: skip
 """First words of names, which a probe of the user's own cannot have."""
 
 
@@ -31,6 +37,33 @@ def reach(loss_nats: float) -> str:
     'reach.4.4'
     """
     return f"reach.{loss_nats:g}"
+
+
+def below_unigram(nats: float) -> str:
+    """What the cost of a loss is called that lies so far below the unigram entropy.
+
+    >>> below_unigram(0.5)
+    'reach.unigram-0.5'
+    """
+    return f"reach.unigram-{nats:g}"
+
+
+def under(arm: str) -> str:
+    """What the loss under an arm's corruption is called; the arm is all between the first and the last point.
+
+    >>> under("rate-0.4"), f"{under('rate-0.4')}.loss_nats".partition(".")[2].rpartition(".")[0]
+    ('corruption.rate-0.4', 'rate-0.4')
+    """
+    return f"corruption.{arm}"
+
+
+def radius(distance: int | None) -> str:
+    """What the loss is called where the text beyond a distance is resampled; None where none is.
+
+    >>> radius(8), radius(None)
+    ('radius.8', 'radius.all')
+    """
+    return f"radius.{'all' if distance is None else distance}"
 
 
 def known(name: str, names: Iterable[str]) -> bool:
@@ -44,7 +77,7 @@ def known(name: str, names: Iterable[str]) -> bool:
 
 def better(measure: str) -> Literal["higher", "lower"]:
     """Which way is good."""
-    return "lower" if measure.rsplit(".", 1)[-1] in ("loss_nats", *COSTS) else "higher"
+    return "lower" if measure.rsplit(".", 1)[-1] in ("loss_nats", *COSTS, *OBSERVED) else "higher"
 
 
 def flatten(prefix: str, result: dict[str, Any]) -> Iterator[tuple[str, float]]:

@@ -74,10 +74,39 @@ def finetune(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, An
 
 
 def reach(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
-    """What it took to reach the held-out losses that it is told."""
-    from mlm import reach
+    """What it took to reach the held-out losses that it is told; a list of them is on the yardstick."""
+    from mlm import reach, yaml_file
+    from mlm.experiment import Reach
 
-    return reach.measure(run.config, metrics.read(run.path / "metrics.jsonl"), wanted.setting)
+    told = {"loss_nats": wanted.setting} if isinstance(wanted.setting, list) else wanted.setting
+    asked = yaml_file.validated(Reach, told, f"--with {wanted.name}")
+    entropy = 0.0
+    if asked.below_unigram_nats:
+        training = shards.read(run.shards, run.vocabulary)["train"].tokens
+        entropy = reach.unigram_entropy(training, encoder.n_tokens)
+    return reach.measure(
+        run.config, metrics.read(run.path / "metrics.jsonl"), list(reach.levels(asked, entropy))
+    )
+
+
+def corruptions(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """The test split under the corruptions that it is told, by the names of their arms."""
+    from mlm import corruptions, yaml_file
+    from mlm.experiment import Corruptions
+
+    asked = yaml_file.validated(Corruptions, wanted.setting, f"--with {wanted.name}")
+    data, begins_word = shards.read(run.shards, run.vocabulary)["test"], run.tokenizer().begins_word
+    return {"values": corruptions.measure(encoder, run.config, data, begins_word, asked)}
+
+
+def radius(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """The test split with the text beyond the distances that it is told resampled."""
+    from mlm import radius, yaml_file
+    from mlm.experiment import Radius
+
+    asked = yaml_file.validated(Radius, wanted.setting, f"--with {wanted.name}")
+    data = shards.read(run.shards, run.vocabulary)["test"]
+    return {"values": radius.measure(encoder, run.config, data, asked)}
 
 
 def plugin(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
@@ -95,13 +124,18 @@ TAKEN_BY: "dict[str, Callable[[RunFolder, Encoder, Wanted], dict[str, Any]]]" = 
     "tasks": task,
     "finetune": finetune,
     "reach": reach,
+    "corruptions": corruptions,
+    "radius": radius,
     "plugins": plugin,
 }
 """Measures by their keys in the scale file."""
 
 
 def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str]) -> list[Wanted]:
-    """From `--take NAME=FILE`, `--with NAME=YAML` and `--over-training NAME`."""
+    """From `--take NAME=FILE`, `--with NAME=YAML` and `--over-training NAME`.
+
+    A measure that is taken twice, told differently, is called NAME@ANYTHING in all three.
+    """
     from mlm import yaml_file
 
     outputs = dict(_named("--take", one) for one in take)
@@ -111,7 +145,7 @@ def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str
     if not outputs:
         raise InputError("--take: no measure is asked for; give --take NAME=FILE")
     for name in outputs:
-        if measured.kind(name) not in TAKEN_BY:
+        if measured.kind(_plain(name)) not in TAKEN_BY:
             raise InputError(f"--take {name}: no such measure; there are: {', '.join(TAKEN_BY)}")
         if name not in settings:
             raise InputError(f"--with {name}=…: missing; it says what --take {name} reads")
@@ -120,7 +154,15 @@ def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str
             raise InputError(
                 f"{option} {stray[0]}: goes with --take {stray[0]}=FILE; give it, or leave both out"
             )
-    return [Wanted(name, settings[name], Path(file), name in over_training) for name, file in outputs.items()]
+    return [
+        Wanted(_plain(name), settings[name], Path(file), name in over_training)
+        for name, file in outputs.items()
+    ]
+
+
+def _plain(name: str) -> str:
+    """`reach` of `reach@other`."""
+    return name.partition("@")[0]
 
 
 def _named(option: str, given: str) -> tuple[str, str]:

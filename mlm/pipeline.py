@@ -36,11 +36,14 @@ class Plan:
                 raise InputError(f"--config {unknown[0]}: unknown key; known keys: {', '.join(KNOWN)}")
             self.study = load_study(str(settings.get("scale") or "laptop"))
             tracking.environment(self.study.scale_name, os.environ)
+            for name, problems in self.study.left_out.items():
+                print(
+                    f"note: {name} cannot be run at scale {self.study.scale_name}: {problems[0]}",
+                    file=sys.stderr,
+                )
             self._lock = _say_alive()
         runs = self.study.runs.values()
         data = [run.data for run in runs]
-        self.measures = self.study.measures
-        self.untrained_measures = [one for one in self.measures if one.of_untrained]
         self.corpora = {d.corpus.name: d.corpus_file.stem for d in data}
         self.of_vocabulary: dict[str, Data] = {d.vocabulary.parent.name: d for d in data}
         self.of_shards: dict[str, Data] = {d.shards.name: d for d in data}
@@ -49,6 +52,20 @@ class Plan:
         self.of_untrained: dict[str, PlannedRun] = {
             cell.untrained: self.study.runs[cell.digest] for cell in self.study.cells
         }
+        self.measured = self.study.measured
+        """Run -> its measures."""
+        self.measured_untrained: dict[str, list[Measured]] = {}
+        for cell in self.study.cells:
+            of_untrained = {one.file: one for one in self.measured[cell.digest] if one.of_untrained}
+            of_untrained |= {one.file: one for one in self.measured_untrained.get(cell.untrained, [])}
+            self.measured_untrained[cell.untrained] = [of_untrained[file] for file in sorted(of_untrained)]
+        self.preparing = {
+            path: one.preparing
+            for run in runs
+            for one in self.measured[run.digest]
+            if (path := one.data(run.data.vocabulary.parent.name))
+        }
+        """File that measures read -> what the command that prepares it is told."""
 
     def write(self, here: bool = True) -> None:
         """Write the study's index and its runs' configurations, before the first job.
@@ -73,12 +90,19 @@ class Plan:
             return shlex.join(["--tokenizer", run.tokenizer])
         return shlex.join(["--kind", run.vocabulary.kind, "--size", str(run.vocabulary.size)])
 
-    def pairs(self) -> str:
-        """What `python -m mlm grammar` is told of the minimal pairs."""
-        asked = self.study.scale.measures.pairs
-        if asked is None:
-            return ""
-        return shlex.join(["--file", asked.file] if asked.file else ["--per-kind", str(asked.per_kind)])
+    def sets(self, of: Mapping[str, list[Measured]]) -> list[tuple[list[Measured], str]]:
+        """The different sets of measures, each with the pattern of the folders that it is taken of.
+
+        A rule of Snakemake states its outputs once, so each set has one of its own.
+
+        Args:
+            of: folder's name -> its measures.
+        """
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for name, measures in of.items():
+            if measures:
+                alike.setdefault(tuple(one.file for one in measures), []).append(name)
+        return [(of[names[0]], "|".join(names)) for names in alike.values()]
 
     def data(self, measures: list[Measured], run: PlannedRun) -> list[str]:
         """The prepared files that measures of a run read."""
@@ -90,14 +114,15 @@ class Plan:
         folder = RESULTS / "untrained" / untrained if untrained else run.folder
         return " ".join(one.words(str(folder), run.data.vocabulary.parent.name) for one in measures)
 
-    def measured(self, experiment: str) -> list[str]:
+    def collected(self, experiment: str) -> list[str]:
         """Every file that an experiment's results are collected from."""
         found: dict[Path, None] = {}
         for cell in self.study.cells:
             if cell.experiment == experiment:
                 folder, untrained = RESULTS / "runs" / cell.digest, RESULTS / "untrained" / cell.untrained
-                files = [folder / one.file for one in self.measures]
-                files += [untrained / one.file for one in self.untrained_measures]
+                stated = self.study.measures[experiment]
+                files = [folder / one.file for one in stated]
+                files += [untrained / one.file for one in stated if one.of_untrained]
                 found |= dict.fromkeys((folder / "trained", *files))
         return [str(path) for path in found]
 

@@ -25,7 +25,7 @@ from mlm import (
 )
 from mlm.config import Numerics, Run, Vocabulary
 from mlm.errors import InputError
-from mlm.experiment import NAME_PATTERN, Experiment, Scale
+from mlm.experiment import NAME_PATTERN, Experiment, Measures, Scale
 from mlm.files import read_json
 from mlm.layers import Layers, place, resolve
 from mlm.layout import EXPERIMENTS, RESULTS
@@ -33,7 +33,7 @@ from mlm.measured import Measured
 from mlm.study import Cell, Data, PlannedRun, Study, training_code, untrained_digest
 
 DATA_RULES = ("corpus", "vocabulary", "shards", "sentences", "pairs", "task")
-RUN_RULES = ("compile", "train", "measure", "measure_untrained")
+RUN_RULES = ("compile", "train")
 ANALYSIS_RULES = (
     "collect",
     "contrasts",
@@ -46,7 +46,7 @@ ANALYSIS_RULES = (
     "comparison",
 )
 RESERVED = frozenset(("all", *DATA_RULES, *RUN_RULES, *ANALYSIS_RULES))
-"""Names of the Snakefile's rules, which an experiment cannot have."""
+"""Names of the Snakefile's rules, which an experiment cannot have; nor may it begin with `measure`"""
 
 
 def available() -> list[str]:
@@ -58,6 +58,8 @@ def load_study(
     scale_name: str, experiments: Sequence[str] | None = None, overrides: Mapping[str, Any] | None = None
 ) -> Study:
     """Read, check and expand a scale and its experiments (all that exist, unless told).
+
+    Of those that the scale does not name, what cannot be run at this scale is left out, and said why.
 
     Raises:
         InputError: every problem found, each with file, key and remedy.
@@ -71,21 +73,21 @@ def load_study(
         if name not in available():
             found.append(f"{scale_file}: experiments: no file {EXPERIMENTS / name}.yaml; "
                          f"there are: {', '.join(available())}")  # fmt: skip
-    taken: list[Measured] = []
-    try:
-        taken = measured.of(scale.measures, f"{scale_file}: measures")
-    except InputError as error:
-        found.extend(error.problems)
     numerics = _numerics(scale, scale_name)
     read: dict[str, Experiment] = {}
+    left_out: dict[str, list[str]] = {}
     runs: dict[str, PlannedRun] = {}
     cells: list[Cell] = []
-    planner = _Planner(scale_file, scale, numerics, dict(overrides or {}), measured.kinds_of_pairs(taken))
+    planner = _Planner(scale_file, scale, numerics, dict(overrides or {}))
+    try:
+        planner.taken(scale.measures, f"{scale_file}: measures")
+    except InputError as error:
+        raise InputError(*found, *error.problems) from None
     for name in experiments if experiments is not None else available():
         path = EXPERIMENTS / f"{name}.yaml"
         try:
-            if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED:
-                rules = ", ".join(sorted(RESERVED))
+            if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED or name.startswith("measure"):
+                rules = ", ".join(sorted((*RESERVED, "measure…")))
                 raise InputError(f"{path}: name: use letters, digits and `._+-`, and none of {rules}")
             text = yaml_file.read(path, f"there are: {', '.join(available())}")
             try:
@@ -94,7 +96,10 @@ def load_study(
                 raise InputError(*error.problems, *planner.problems_of_arms(path, text)) from None
             planned = planner.expand(name, path, experiment)
         except InputError as error:
-            found.extend(problem for problem in error.problems if problem not in found)
+            if experiments is None and name not in scale.experiments:
+                left_out[name] = list(error.problems)
+            else:
+                found.extend(problem for problem in error.problems if problem not in found)
             continue
         read[name] = experiment
         for cell, run in planned:
@@ -105,7 +110,9 @@ def load_study(
         found += checks.over_training(f"{scale_file}: measures", of, scale.measures)
     if found:
         raise InputError(*found)
-    return Study(scale_name, scale, numerics, read, runs, cells, taken)
+    stated = {name: planner.stated[name] for name in read}
+    taken = {name: planner.taken(one, "") for name, one in stated.items()}
+    return Study(scale_name, scale, numerics, read, runs, cells, stated, taken, left_out)
 
 
 def _numerics(scale: Scale, scale_name: str) -> Numerics:
@@ -129,18 +136,24 @@ class _Planner:
     scale: Scale
     numerics: Numerics
     overrides: dict[str, Any]
-    kinds_of_pairs: Sequence[str]
+    stated: dict[str, Measures] = field(default_factory=dict)
+    """How each experiment is measured."""
+    _taken: dict[str, list[Measured]] = field(default_factory=dict)
     _data: dict[tuple[str, Vocabulary, str | None], Data] = field(default_factory=dict)
 
     def expand(self, name: str, path: Path, experiment: Experiment) -> list[tuple[Cell, PlannedRun]]:
         """Every arm × seed of an experiment as planned runs; all problems of the file at once."""
         resolved, found = self._arms(path, experiment.base, experiment.arms, experiment)
+        merged = yaml_file.merge(self.scale.measures.model_dump(exclude_unset=True), experiment.measures)
+        stated = yaml_file.validated(Measures, merged, f"{path}: measures")
+        stated = self.stated[name] = measured.with_arms(stated, resolved)
         if not self.overrides:  # a change on the command line may make arms alike, and shorten runs to try them
             found += checks.duplicates(path, resolved)
-            found += checks.reachable(path, resolved, self.scale.measures)
-        known = {
-            arm: measured.names(run, self.scale.measures, self.kinds_of_pairs) for arm, run in resolved.items()
-        }
+            for check in (checks.reachable, checks.corruptible, checks.within_windows):
+                found += check(path, resolved, stated)
+            found += checks.varies(path, experiment, resolved)
+        kinds = measured.kinds_of_pairs(self.taken(stated, f"{path}: measures"))
+        known = {arm: measured.names(run, stated, kinds) for arm, run in resolved.items()}
         found += checks.contrasts(path, experiment, resolved, known)
         if found:
             raise InputError(*found)
@@ -153,6 +166,13 @@ class _Planner:
                 final = replace(draft, digest=identity.digest(draft.record()))
                 planned.append((Cell(name, arm, seed, final.digest, untrained_digest(final.record())), final))
         return planned
+
+    def taken(self, stated: Measures, where: str) -> list[Measured]:
+        """The measures that are asked for, as files; those asked for alike are looked up once."""
+        key = stated.model_dump_json()
+        if key not in self._taken:
+            self._taken[key] = measured.of(stated, where)
+        return self._taken[key]
 
     def _seeds(self, experiment: Experiment) -> list[int]:
         seeds = experiment.seeds

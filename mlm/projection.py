@@ -116,9 +116,10 @@ def of_run(run: RunFolder, upload_weights: bool = False) -> Projection:
 def measures(run: RunFolder) -> list[Path]:
     """The measures that exist of a run, as the studies that ask for it name them."""
     found: dict[Path, None] = {}
-    for scale in sorted({scale for scale, *_ in run.labels}):
+    for scale, experiment, *_ in sorted(run.labels):
         if study_file(scale).exists():
-            names = read_json(study_file(scale), "run the pipeline again")["measure_files"].values()
+            stated = read_json(study_file(scale), "run the pipeline again")["experiments"].get(experiment, {})
+            names = stated.get("measure_files", {}).values()
             found |= dict.fromkeys(path for name in names if (path := run.path / name).exists())
     return list(found)
 

@@ -5,14 +5,56 @@ the budget, the same loss comes sooner the smaller the budget is (Hägele et al.
 """
 
 import itertools
-from collections.abc import Iterable
-from typing import Any
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
-from mlm import measures
-from mlm.config import Run
+import numpy as np
+from numpy.typing import NDArray
+
+from mlm import hugging_face, measures
+from mlm.config import N_SPECIAL, Run
+from mlm.experiment import Reach
 
 RECORDED = {"tokens": "tokens", "flops": "flops", "seconds": "train_seconds"}
 """Cost -> the key that metrics.jsonl has for it."""
+PART = 2**24  # tokens counted at a time: bincount widens them
+
+
+class Level(NamedTuple):
+    """A held-out loss to come down to."""
+
+    name: str
+    """What its cost is called: `reach.4.4`, `reach.unigram-0.5`."""
+    nats: float
+    corruption: Literal["yardstick", "own"]
+    """What the loss is taken under."""
+
+
+def levels(asked: Reach, unigram_entropy: float) -> Iterator[Level]:
+    """The losses that are asked for.
+
+    Those below the unigram entropy (nats) are of the run's own text and corruption: runs made of unrelated
+    stretches are trained and judged on their own kind.
+    """
+    for nats in asked.loss_nats or ():
+        yield Level(measures.reach(nats), nats, "yardstick")
+    for nats in asked.below_unigram_nats or ():
+        yield Level(measures.below_unigram(nats), unigram_entropy - nats, "own")
+
+
+def unigram_entropy(tokens: NDArray[Any], n_tokens: int) -> float:
+    """Entropy in nats of the frequencies of a text's ordinary tokens: the loss of one who knows no context.
+
+    >>> unigram_entropy(np.array([5, 5, 6, 7, 3]), n_tokens=8) / math.log(2)
+    1.5
+    """
+    counts = np.zeros(n_tokens, np.int64)
+    for begin in range(0, len(tokens), PART):
+        counts += np.bincount(tokens[begin : begin + PART], minlength=n_tokens)
+    ordinary = counts[N_SPECIAL:]
+    shares = ordinary[ordinary > 0] / ordinary.sum()
+    return float(-(shares * np.log(shares)).sum())
 
 
 def trunk_tokens(run: Run) -> int:
@@ -20,10 +62,11 @@ def trunk_tokens(run: Run) -> int:
     return run.budget_tokens - run.optimizer.decay_tokens
 
 
-def trunk(run: Run, records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The evaluations on the yardstick before the learning rate decays, in order."""
+def trunk(run: Run, records: Iterable[dict[str, Any]], corruption: str = "yardstick") -> list[dict[str, Any]]:
+    """The evaluations under a corruption before the learning rate decays, in order."""
     end = trunk_tokens(run)
-    return [r for r in records if r["event"] == "evaluation" and r["yardstick"] and r["tokens"] <= end]
+    evaluations = (r for r in records if r["event"] == "evaluation" and r["tokens"] <= end)
+    return [r for r in evaluations if "loss_nats" in r[corruption]]
 
 
 def problem(run: Run) -> str | None:
@@ -39,10 +82,27 @@ def problem(run: Run) -> str | None:
     )
 
 
-def cost(evaluations: list[dict[str, Any]], level: float) -> dict[str, float]:
+def out_of_range(run: Run, asked: Reach) -> str | None:
+    """Why a loss below the unigram entropy is none that a run could have."""
+    below = asked.below_unigram_nats
+    if not below:
+        return None
+    if run.objective == run.relation:
+        return f"objective {run.objective} predicts no tokens and has no such loss of its own"
+    pieces = (hugging_face.vocabulary_size(run.tokenizer) if run.tokenizer else run.vocabulary.size) - N_SPECIAL
+    if max(below) >= math.log(pieces):
+        return (
+            f"{max(below):g} nats below the unigram entropy is below 0: that of {pieces} ordinary pieces is at "
+            f"most {math.log(pieces):.2f}; ask for less"
+        )
+    return None
+
+
+def cost(evaluations: list[dict[str, Any]], level: float, corruption: str = "yardstick") -> dict[str, float]:
     """Cost at the first moment at which the loss is at `level` nats; nothing if that was not seen.
 
-    Linear between the two evaluations around it. At the first evaluation nobody knows since when.
+    Linear between the two evaluations around it. At the first evaluation nobody knows since when: what is
+    past the level there is censored on the left, and not reached again when it rises and falls.
 
     >>> at = lambda n, loss: {"tokens": n, "flops": 6 * n, "train_seconds": n / 8,
     ...                       "yardstick": {"loss_nats": loss}}
@@ -52,7 +112,7 @@ def cost(evaluations: list[dict[str, Any]], level: float) -> dict[str, float]:
     ({}, {})
     """
     for before, after in itertools.pairwise(evaluations):
-        high, low = before["yardstick"]["loss_nats"], after["yardstick"]["loss_nats"]
+        high, low = before[corruption]["loss_nats"], after[corruption]["loss_nats"]
         if high <= level:
             break
         if low <= level:
@@ -61,23 +121,30 @@ def cost(evaluations: list[dict[str, Any]], level: float) -> dict[str, float]:
     return {}
 
 
-def measure(run: Run, records: Iterable[dict[str, Any]], levels: list[float]) -> dict[str, Any]:
+def measure(run: Run, records: Iterable[dict[str, Any]], levels: Sequence[Level]) -> dict[str, Any]:
     """The measure `reach` of a finished run.
 
     Args:
         records: of metrics.jsonl.
-        levels: losses in nats.
+        levels: as of `levels`.
 
     Returns:
-        `values`, reach.LEVEL.tokens and .flops where the level was seen to be reached, and .censored, 1
-        where it was not: never, or before the first evaluation; `seconds`, which differ between machines.
+        `values`, LEVEL.tokens and .flops where the level was seen to be reached, and .censored, 1 where it was
+        not: never, or before the first evaluation; `seconds`, which differ between machines. Of the levels
+        below the unigram entropy, for survival analysis, also .begun, 1 where the loss was past the level when
+        first evaluated (censored on the left), and .observed_tokens, those of the last evaluation counted
+        (where a run that is censored and has not begun is censored on the right).
     """
-    evaluations = trunk(run, records)
+    records = list(records)
     values: dict[str, float] = {}
     seconds: dict[str, float] = {}
-    for level in levels:
-        name, found = measures.reach(level), cost(evaluations, level)
+    for name, nats, corruption in levels:
+        evaluations = trunk(run, records, corruption)
+        found = cost(evaluations, nats, corruption)
         values |= {f"{name}.{key}": value for key, value in found.items() if key != "seconds"}
         values[f"{name}.censored"] = float(not found)
+        if corruption == "own" and evaluations:
+            values[f"{name}.begun"] = float(evaluations[0]["own"]["loss_nats"] <= nats)
+            values[f"{name}.observed_tokens"] = float(evaluations[-1]["tokens"])
         seconds |= {f"{name}.seconds": found["seconds"]} if found else {}
     return {"values": values, "seconds": seconds}

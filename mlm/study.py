@@ -8,7 +8,7 @@ from typing import Any
 
 from mlm import compiled, identity, measured
 from mlm.config import Numerics, Run
-from mlm.experiment import Experiment, Scale
+from mlm.experiment import Experiment, Measures, Scale
 from mlm.files import read_json, write_json
 from mlm.layout import RESULTS, study_file
 from mlm.measured import Measured
@@ -114,11 +114,24 @@ class Study:
     experiments: dict[str, Experiment]
     runs: dict[str, PlannedRun]
     cells: list[Cell]
-    measures: list[Measured]
+    stated: dict[str, Measures]
+    """What is measured, by experiment."""
+    measures: dict[str, list[Measured]]
+    """The same, as files."""
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    """Experiments that the scale does not name and cannot run, with what is wrong with them there."""
 
     @property
     def folder(self) -> Path:
         return RESULTS / self.scale_name
+
+    @functools.cached_property
+    def measured(self) -> dict[str, list[Measured]]:
+        """Run -> its measures: those of every experiment that has it."""
+        found: dict[str, dict[str, Measured]] = {digest: {} for digest in self.runs}
+        for cell in self.cells:
+            found[cell.digest] |= {one.file: one for one in self.measures[cell.experiment]}
+        return {digest: [files[name] for name in sorted(files)] for digest, files in found.items()}
 
     def contrast_rows(self, name: str) -> list[dict[str, Any]]:
         """An experiment's contrasts with baseline and measure filled in, for the analysis."""
@@ -136,9 +149,9 @@ class Study:
     def names(self, experiment: str) -> dict[str, list[str]]:
         """Arm -> every value that is measured of its runs."""
         first = {cell.arm: cell for cell in reversed(self.cells) if cell.experiment == experiment}
-        kinds = measured.kinds_of_pairs(self.measures)
+        kinds = measured.kinds_of_pairs(self.measures[experiment])
         return {
-            arm: measured.names(self.runs[first[arm].digest].config, self.scale.measures, kinds)
+            arm: measured.names(self.runs[first[arm].digest].config, self.stated[experiment], kinds)
             for arm in self.experiments[experiment].arms
         }
 
@@ -148,8 +161,6 @@ class Study:
             "scale": self.scale_name,
             "evidence": self.scale.evidence,
             "numerics": self.numerics.model_dump(),
-            "measure_files": {one.name: one.file for one in self.measures},
-            "untrained_files": {one.name: one.file for one in self.measures if one.of_untrained},
             "experiments": {
                 name: {
                     **e.model_dump(
@@ -157,6 +168,8 @@ class Study:
                     ),
                     "arms": list(e.arms),
                     "measures": self.names(name),
+                    "measure_files": {one.name: one.file for one in self.measures[name]},
+                    "untrained_files": {one.name: one.file for one in self.measures[name] if one.of_untrained},
                     "contrasts": self.contrast_rows(name),
                 }
                 for name, e in self.experiments.items()

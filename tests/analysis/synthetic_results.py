@@ -156,14 +156,14 @@ class Synthetic:
             "measures": {
                 arm: measured.names(self._config(arm, 0), self.measures, grammar.KINDS) for arm in self.effects
             },
+            "measure_files": self.files,
+            "untrained_files": {name: file for name, file in self.files.items() if name in UNTRAINED},
             "contrasts": contrasts(self.effects),
         }
         study = {
             "scale": self.scale,
             "evidence": self.evidence,
             "numerics": {"device": "cpu", "dtype": "bfloat16", "path": "eager", "deterministic": False},
-            "measure_files": self.files,
-            "untrained_files": {name: file for name, file in self.files.items() if name in UNTRAINED},
             "experiments": {EXPERIMENT: experiment},
             "index": index,
         }

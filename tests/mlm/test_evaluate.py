@@ -125,7 +125,15 @@ def test_yardstick_masks_are_those_of_every_arm(
 
 
 EVERYTHING = Measures.model_validate(
-    {"evaluation": {}, "probe": {}, "pairs": {}, "tasks": ["trec"], "reach": {"loss_nats": [4.4]}}
+    {
+        "evaluation": {},
+        "probe": {},
+        "pairs": {},
+        "tasks": ["trec"],
+        "reach": {"loss_nats": [4.4], "below_unigram_nats": [0.5]},
+        "corruptions": {"arms": {"80-10-10": {}}},
+        "radius": {},
+    }
 )
 
 

@@ -2,11 +2,13 @@
 
 import copy
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mlm import grammar, identity, measured, runs
 from mlm.experiment import Measures
@@ -63,7 +65,9 @@ ASKED = {
     "pairs": "pairs.jsonl",
     "tasks.trec": "task.jsonl",
     "finetune.trec": "{data: task.jsonl, restarts: 1, epochs: 1}",
-    "reach": "[5.9, 1.0]",
+    "reach": "{loss_nats: [5.9, 1.0], below_unigram_nats: [0.1]}",
+    "corruptions": "{sequences: 16, arms: {80-10-10: {}, rate.4: {rate: .4, split: {mask: 1}}}}",
+    "radius": "{distances: [1, 8], sequences: 16}",
     "plugins.mine": "my_measuring_lab:depth",
 }
 
@@ -81,7 +85,8 @@ def test_every_measure_at_once_has_the_names_that_were_planned(kept: Path, typed
     done(typed(kept, "measure", run_of(kept), *told(*ASKED)))
     stated = Measures.model_validate(
         {"evaluation": {}, "probe": {}, "pairs": {"file": str(kept / "pairs.jsonl")}, "tasks": ["trec"],
-         "finetune": {"tasks": ["trec"]}, "reach": {"loss_nats": [5.9, 1.0]}, "plugins": {"mine": "a:b"}}
+         "finetune": {"tasks": ["trec"]}, "plugins": {"mine": "a:b"},
+         **{name: yaml.safe_load(ASKED[name]) for name in ("reach", "corruptions", "radius")}}
     )  # fmt: skip
     run = RunFolder.open(kept / "results" / "runs" / run_of(kept))
     values: dict[str, float] = {}
@@ -90,30 +95,51 @@ def test_every_measure_at_once_has_the_names_that_were_planned(kept: Path, typed
         assert (found["run"], found["measure"], found["status"]) == (run_of(kept), name, "finished")
         values |= found["values"]
     kinds = [pair.kind for pair in PAIRS]
-    names = set(measured.names(run.config, stated, kinds)) - {"reach.1.tokens", "reach.1.flops", "mine.*"}
+    unreached = [name for name in ("reach.1", "reach.unigram-0.1") if values[f"{name}.censored"]]
+    missing = {f"{name}.{what}" for name in unreached for what in ("tokens", "flops")}
+    names = set(measured.names(run.config, stated, kinds)) - {*missing, "mine.*"}
     assert set(values) - {"mine.layers", "mine.first"} == names
-    assert values["reach.1.censored"] == 1
+    assert "reach.1" in unreached and values["reach.unigram-0.1.observed_tokens"] > 0
     assert values["mine.layers"] == 2
 
 
 def test_over_training_the_kept_weights_are_measured_too(kept: Path, typed: Typed) -> None:
-    words = told("pairs", "plugins.mine", "reach", folder="over")
-    done(
-        typed(
-            kept, "measure", run_of(kept), *words, "--over-training", "pairs", "--over-training", "plugins.mine"
-        )
-    )
+    words = told("pairs", "plugins.mine", "reach", "radius", folder="over")
+    over = [word for name in ("pairs", "plugins.mine", "radius") for word in ("--over-training", name)]
+    done(typed(kept, "measure", run_of(kept), *words, *over))
     found = content(kept, "plugins.mine", "over")
     (moment,) = found["over_training"]
     assert (moment["step"], moment["tokens"]) == (10, KEPT)
     assert moment["values"]["mine.first"] != found["values"]["mine.first"]
     assert set(moment["values"]) == set(found["values"])
     assert "over_training" not in content(kept, "reach", "over")
+    far = content(kept, "radius", "over")
+    (earlier,) = far["over_training"]
+    assert set(earlier["values"]) == set(far["values"]) and earlier["values"] != far["values"]
     by_hand = ("pairs", run_of(kept), "pairs.jsonl", "--output", "hand.json", "--at", "10")
     done(typed(kept, *by_hand))
     assert json.loads((kept / "hand.json").read_text())["step"] == 10
     (other,) = content(kept, "pairs", "over")["over_training"]
     assert json.loads((kept / "hand.json").read_text())["values"] == other["values"]
+
+
+def test_experiments_that_share_a_run_may_measure_it_differently(kept: Path, typed: Typed) -> None:
+    """Each under every corruption of its own arms, say; one command takes both, each as it is planned."""
+    stated = [
+        {"corruptions": {"arms": {arm: {"rate": rate}}, "sequences": 16},
+         "radius": {"distances": [distance], "sequences": 16}, "over_training": over}
+        for arm, rate, distance, over in (("low", 0.1, 1, ["radius"]), ("high", 0.4, 8, []))
+    ]  # fmt: skip
+    planned = [measured.of(Measures.model_validate(one), "here") for one in stated]
+    words = " ".join(one.words("shared", "v") for measures in planned for one in measures)
+    done(typed(kept, "measure", run_of(kept), "--keep", *shlex.split(words)))
+    for measures, told in zip(planned, stated, strict=True):
+        run = RunFolder.open(kept / "results" / "runs" / run_of(kept))
+        names = measured.names(run.config, Measures.model_validate(told), ())
+        found = {one.name: content(kept, Path(one.file).stem, "shared") for one in measures}
+        assert [name for one in found.values() for name in one["values"]] == names
+        assert all(one["measure"] == name for name, one in found.items())
+        assert [name for name, one in found.items() if "over_training" in one] == told["over_training"]
 
 
 def test_the_untrained_encoder_is_measured_the_same_way(kept: Path, typed: Typed) -> None:
@@ -204,6 +230,11 @@ def test_what_was_taken_of_the_same_weights_is_kept(kept: Path, typed: Typed) ->
         ([*told("pairs"), "--at", "10", "--untrained"], "--at and --untrained"),
         (["--take", "finetune.trec=x", "--with", "finetune.trec={data: task.jsonl, epoch: 1}"],
          "--with finetune.trec: epoch: unknown key"),
+        (["--take", "reach=x", "--with", "reach={}"], "--with reach: no loss is given; give `loss_nats` or"),
+        (["--take", "radius=x", "--with", "radius={distance: [4]}"],
+         "--with radius: distance: unknown key; did you mean `distances`"),
+        (["--take", "corruptions=x", "--with", "corruptions={arms: {a: {rat: .1}}}"],
+         "--with corruptions: arms.a.rat: unknown key"),
         (["--take", "plugins.mine=x", "--with", "plugins.mine=my_measuring_lab:dept"], "has no `dept`"),
         (["--take", "pairs=x", "--with", "pairs=nowhere.jsonl"], "nowhere.jsonl: no such file"),
     ],

@@ -105,9 +105,7 @@ def test_a_loss_that_no_evaluation_could_see_is_refused_with_its_arm(trial: Tria
     late = setting("arms/bert", {"encoder": {"preset": "bert"}, "optimizer": {"decay_tokens": 4096}})
     assert trial(experiment=late).cells
     said = refusal(trial, scale=asked, experiment=late)
-    assert (
-        f"{TRIAL_FILE}arms.bert: for measures.reach of the scale, the first evaluation comes after 2048" in said
-    )
+    assert f"{TRIAL_FILE}arms.bert: for measures.reach, the first evaluation comes after 2048" in said
     assert "arms.100-0-0" not in said and "decays from 1024 on" in said
 
 
@@ -168,7 +166,7 @@ def test_blimp_by_path_has_its_own_kinds_and_its_content_is_in_the_name(
     assert "pairs.islands.accuracy" in after.names("trial")["bert"]
 
     def files(found: study.Study) -> dict[str, str]:
-        return {one.name: one.file for one in found.measures}
+        return {one.name: one.file for one in found.measures["trial"]}
 
     assert files(before)["pairs"] != files(after)["pairs"]
     assert files(before)["probe"] == files(after)["probe"]
@@ -185,10 +183,10 @@ def test_blimp_by_path_has_its_own_kinds_and_its_content_is_in_the_name(
 
 
 def test_the_index_says_what_is_measured_of_each_arm(trial: Trial) -> None:
-    record = trial(setting("measures/pairs", {"per_kind": 20})).record()
+    record = trial(setting("measures/pairs", {"per_kind": 20})).record()["experiments"]["trial"]
     assert set(record["measure_files"]) == {"evaluation", "probe", "pairs"}
     assert set(record["untrained_files"]) == {"probe", "pairs"}
-    of = record["experiments"]["trial"]["measures"]
+    of = record["measures"]
     assert "test.own.random.accuracy" in of["80-10-10"]
     assert "test.own.random.accuracy" not in of["100-0-0"]
     json.dumps(record)
@@ -306,7 +304,7 @@ def test_another_source_is_another_run_and_another_measure(trial: Trial, tmp_pat
     for name, body in (("lab_two", "progress ** 2"), ("lab_three", "progress ** 3")):
         lab(tmp_path, name, body)
         one = trial(setting("measures/plugins", {"depth": f"{name}:depth"}))
-        files = {measure.name: measure.file for measure in one.measures}
+        files = {measure.name: measure.file for measure in one.measures["trial"]}
         found[name] = files
     assert found["lab_two"]["plugins.depth"] != found["lab_three"]["plugins.depth"]
     assert found["lab_two"]["probe"] == found["lab_three"]["probe"]

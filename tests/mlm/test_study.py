@@ -144,7 +144,7 @@ def test_names_measures_contrasts_and_words_are_in_no_digest(trial: Callable[...
 
     after = trial(measure, rename)
     assert sorted(digests(after).values()) == before
-    first = [{one.name: one.file for one in found.measures} for found in (after, trial())]
+    first = [{one.name: one.file for one in found.measures["trial"]} for found in (after, trial())]
     assert not set(first[0].values()) & set(first[1].values())
 
 
@@ -211,7 +211,7 @@ def test_rewording_code_changes_no_hash_and_changing_it_does(tmp_path: Path) -> 
         "# A comment.\n" + reworded.replace("rows, length = tokens.shape", "(rows, length) = tokens.shape")
     )
     assert code(tmp_path) == before
-    masking.write_text(text.replace("v < split.mask)", "v <= split.mask)"))
+    masking.write_text(text.replace("v >= split.mask)", "v > split.mask)"))
     assert code(tmp_path) != before
     masking.write_text(text)
     for name, matters in (
@@ -439,7 +439,7 @@ def test_an_experiment_has_a_plain_name_that_no_rule_has(trial: Callable[..., st
     trial()
     Path(f"experiments/{name}.yaml").write_text(Path("experiments/trial.yaml").read_text())
     with pytest.raises(InputError, match="name: use letters"):
-        load_study("test")
+        load_study("test", [name])
 
 
 def test_the_layer_that_set_a_value_is_named(trial: Callable[..., study.Study]) -> None:
@@ -461,11 +461,58 @@ def test_the_layer_that_set_a_value_is_named(trial: Callable[..., study.Study]) 
 
 def test_problems_of_several_files_come_together(trial: Callable[..., study.Study]) -> None:
     found = refusal(
-        trial, experiment=setting("baseline", "a"), other={**EXPERIMENT, "title": 3}, third={"title": "t"}
+        trial,
+        scale=setting("experiments", ["trial", "other", "third"]),
+        experiment=setting("baseline", "a"),
+        other={**EXPERIMENT, "title": 3},
+        third={"title": "t"},
     )
     assert TRIAL_FILE + "baseline" in found
     assert "experiments/other.yaml: title" in found
     assert "experiments/third.yaml: question: missing" in found
+
+
+def test_what_the_scale_does_not_name_stops_nothing(trial: Callable[..., study.Study]) -> None:
+    found = trial(other={**EXPERIMENT, "primary_measure": "finetune.trec.accuracy"}, third={"title": "t"})
+    assert list(found.experiments) == ["trial"]
+    assert found.left_out["other"][0].startswith(
+        "experiments/other.yaml: primary_measure: no measure is called"
+    )
+    assert "experiments/third.yaml: question: missing" in found.left_out["third"][0]
+    with pytest.raises(InputError, match="primary_measure"):
+        load_study("test", ["other"])
+
+
+def test_an_experiment_is_measured_as_it_says(trial: Callable[..., study.Study]) -> None:
+    """Its own measures are those of the scale, changed; a run that two experiments share has both's."""
+    own = {"probe": None, "evaluation": {"sequences": 9}, "pairs": {"per_kind": 20}}
+    found = trial(other={**EXPERIMENT, "measures": own, "primary_measure": "test.own.loss_nats"})
+    files = {name: {one.name: one.file for one in taken} for name, taken in found.measures.items()}
+    assert set(files["trial"]) == {"evaluation", "probe"}
+    assert set(files["other"]) == {"evaluation", "pairs"}
+    assert files["trial"]["evaluation"] != files["other"]["evaluation"]
+    for taken in found.measured.values():  # every run is shared
+        assert {one.file for one in taken} == {*files["trial"].values(), *files["other"].values()}
+    assert found.record()["experiments"]["other"]["measure_files"] == files["other"]
+    wrong = refusal(trial, experiment=setting("measures", {"probe": {"train_sentences": 3}}))
+    assert wrong.startswith(TRIAL_FILE + "measures: probe.train_sentences")
+
+
+def test_arms_may_differ_in_what_the_question_is_about_alone(trial: Callable[..., study.Study]) -> None:
+    trial(experiment=setting("varies", ["masking.split", "encoder"]))
+    said = refusal(trial, experiment=setting("varies", ["masking.split"]))
+    assert "arms.bert: differs from 80-10-10 in encoder." in said
+    assert "which `varies:` does not name" in said
+    said = refusal(trial, experiment=setting("varies", ["masking.splits", "encoder", "masking.split"]))
+    assert "varies: no key of a run is called 'masking.splits'" in said
+
+
+def test_losses_on_different_windows_are_not_compared(trial: Callable[..., study.Study]) -> None:
+    def longer(content: dict[str, Any]) -> None:
+        content["arms"]["bert"]["sequence_length"] = 8
+        content["contrasts"]["secondary"] = [{"arm": "bert", "measure": "test.yardstick.loss_nats"}]
+
+    assert "is evaluated at 8 and at" in refusal(trial, experiment=longer)
 
 
 @pytest.mark.parametrize(
@@ -556,7 +603,7 @@ def test_the_projects_own_files_are_valid(monkeypatch: pytest.MonkeyPatch, tmp_p
     split = load_study("laptop", ["split"])
     assert len({c.arm for c in split.cells}) == 7
     assert len(split.cells) == len(split.runs) == 56
-    assert {run.config.tokens_per_step * run.config.steps for run in split.runs.values()} == {2_506_752}
+    assert {run.config.tokens_per_step * run.config.steps for run in split.runs.values()} == {3_002_368}
     rows = split.contrast_rows("split")
     assert [r["arm"] for r in rows if r["family"] == "primary"] == ["100-0-0"]
     assert {r["against"] for r in rows} == {"80-10-10"}

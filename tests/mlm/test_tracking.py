@@ -62,7 +62,9 @@ def published(place: Path, modern: RunFolder, tmp_path_factory: pytest.TempPathF
     (folder / "trained").unlink()
     home = {"HOME": str(mine / "home"), "WANDB_MODE": "offline"}
     done(mlm(mine, "train", str(folder.relative_to(mine)), **home))
-    name = json.loads((mine / "results" / "test" / "study.json").read_text())["measure_files"]["evaluation"]
+    name = json.loads((mine / "results" / "test" / "study.json").read_text())["experiments"]["trial"][
+        "measure_files"
+    ]["evaluation"]
     done(mlm(mine, "evaluate", folder.name, "--output", f"results/runs/{folder.name}/{name}", **home))
     for _ in range(2):
         words = ("sync", "--scale", "test", "--experiment", "trial", "--as-configured", "results/told.json")
