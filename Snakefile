@@ -60,8 +60,18 @@ rule all:
         [plan.tracked(name) for name in study.scale.experiments],
 
 
-# One target an experiment, by its name: tables and figures without the paper.
+# One target an experiment, by its name: tables and figures without the paper. Its trials of learning rates
+# have one too: `split-tune`.
 for name in study.experiments:
+    if study.experiments[name].contrasts is None:
+
+        rule:
+            name:
+                name
+            input:
+                outputs.files("tune", scale, name),
+
+        continue
 
     rule:
         name:
@@ -246,6 +256,18 @@ rule collect:
         code=code_hash(outputs.modules("collect")),
     shell:
         f"python -m analysis collect {scale} {{wildcards.experiment:q}}"
+
+
+rule tune:
+    input:
+        rules.collect.output,
+    output:
+        outputs.files("tune", scale, "{experiment}"),
+    params:
+        study=lambda w: plan.stated(w.experiment),
+        code=code_hash(outputs.modules("tune")),
+    shell:
+        f"python -m analysis tune {scale} {{wildcards.experiment:q}}"
 
 
 rule contrasts:

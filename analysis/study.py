@@ -47,6 +47,8 @@ class Experiment(_Record):
     untrained_files: dict[str, str]
     """The same, of those that are taken of the encoder before its first step."""
     contrasts: tuple[Contrast, ...]
+    tried: dict[str, tuple[str, float]] = {}
+    """Of trials of learning rates: arm -> the arm that is tried, and its rate."""
     figures: Figures = []
     """Those made for its question."""
     cost: str = ""

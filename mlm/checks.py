@@ -137,7 +137,7 @@ def contrasts(
         yield f"{path}: baseline: no arm is called {experiment.baseline!r}; there are: {arms}"
     seen: dict[tuple[str, ...], str] = {}
     told: set[tuple[str, str]] = set()
-    for _, where, contrast in experiment.contrasts.stated():
+    for _, where, contrast in experiment.contrasts.stated() if experiment.contrasts else ():
         claim = "equivalence" if isinstance(contrast, Equivalence) else "difference"
         compared = (claim, contrast.arm, str(contrast.against), str(contrast.measure))
         if (first := seen.setdefault(compared, where)) != where:

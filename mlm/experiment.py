@@ -69,6 +69,15 @@ class Contrasts(Strict):
                 yield family, family, members
 
 
+class Tune(Strict):
+    """Learning rates at which every arm is tried, on seeds that none of its contrasts uses."""
+
+    learning_rates: Annotated[list[config.Positive], Field(min_length=3)]
+    seeds: Annotated[list[int], BeforeValidator(_seeds)]
+    measure: str = "validation.own.loss_nats"
+    """What a rate is chosen by; within an arm, so it may be of the arm's own corruption."""
+
+
 Match = Literal["tokens", "flops"]
 
 
@@ -93,8 +102,47 @@ class Experiment(Strict):
     """How the runs are measured where that is not as the scale says, key by key; null leaves one out."""
     primary_measure: str
     contrasts: Contrasts
+    tune: Tune | None = None
+    """What `snakemake NAME-tune` tries."""
     figures: Figures = []
     """Those made for its question, beside the ones that every experiment has."""
+
+
+TUNE = "-tune"
+"""What the name of an experiment's trials ends with."""
+
+
+class Trials(Experiment):
+    """An experiment's arms at several learning rates; nothing is tested."""
+
+    contrasts: None = None  # type: ignore[assignment]
+    tried: dict[Name, tuple[Name, float]]
+    """Arm here -> the experiment's arm, and the learning rate."""
+
+
+def trials(experiment: Experiment, tune: Tune) -> Trials:
+    """The arms × learning rates of an experiment's `tune:`."""
+    tried = {f"{arm}.lr-{rate:g}": (arm, rate) for arm in experiment.arms for rate in tune.learning_rates}
+    own = {name: experiment.arms[arm] | _at(experiment.arms[arm], rate) for name, (arm, rate) in tried.items()}
+    kept = experiment.model_dump(exclude={"contrasts", "figures", "tune", "varies", "match"})
+    return Trials.model_validate(
+        kept
+        | {
+            "title": f"{experiment.title} Learning rates",
+            "arms": own,
+            "baseline": next(name for name, (arm, _) in tried.items() if arm == experiment.baseline),
+            "seeds": tune.seeds,
+            "match": experiment.match,
+            "measures": experiment.measures
+            | dict.fromkeys(("probe", "pairs", "tasks", "finetune", "corruptions")),
+            "primary_measure": tune.measure,
+            "tried": tried,
+        }
+    )
+
+
+def _at(arm: dict[str, Any], rate: float) -> dict[str, Any]:
+    return {"optimizer": {**arm.get("optimizer", {}), "learning_rate": rate}}
 
 
 class Evaluation(Strict):

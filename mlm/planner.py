@@ -25,7 +25,7 @@ from mlm import (
 )
 from mlm.config import Numerics, Run, Vocabulary
 from mlm.errors import InputError
-from mlm.experiment import NAME_PATTERN, Experiment, Measures, Scale
+from mlm.experiment import NAME_PATTERN, TUNE, Experiment, Measures, Scale, Trials, Tune, trials
 from mlm.files import read_json
 from mlm.layers import Layers, place, resolve
 from mlm.layout import EXPERIMENTS, RESULTS
@@ -36,6 +36,7 @@ DATA_RULES = ("corpus", "vocabulary", "shards", "sentences", "pairs", "task")
 RUN_RULES = ("compile", "train")
 ANALYSIS_RULES = (
     "collect",
+    "tune",
     "contrasts",
     "table",
     "figures",
@@ -102,6 +103,12 @@ def load_study(
                 found.extend(problem for problem in error.problems if problem not in found)
             continue
         read[name] = experiment
+        if experiment.tune:
+            try:
+                read[name + TUNE], more = planner.tune(name, path, experiment, experiment.tune)
+                planned += more
+            except InputError as error:
+                found.extend(problem for problem in error.problems if problem not in found)
         for cell, run in planned:
             cells.append(cell)
             runs[run.digest] = run
@@ -166,6 +173,20 @@ class _Planner:
                 final = replace(draft, digest=identity.digest(draft.record()))
                 planned.append((Cell(name, arm, seed, final.digest, untrained_digest(final.record())), final))
         return planned
+
+    def tune(
+        self, name: str, path: Path, experiment: Experiment, tune: Tune
+    ) -> tuple[Trials, list[tuple[Cell, PlannedRun]]]:
+        """The trials of an experiment's learning rates, as an experiment, and its runs."""
+        if (same := EXPERIMENTS / f"{name}{TUNE}.yaml").exists():
+            raise InputError(f"{same}: has the name of the trials of {path}; rename one")
+        if both := sorted({*tune.seeds} & {*self._seeds(experiment)}):
+            raise InputError(
+                f"{path}: tune.seeds: {both[0]} is a seed of the contrasts too, and rates are to be chosen on "
+                "seeds that none of them uses; take others"
+            )
+        made = trials(experiment, tune)
+        return made, self.expand(name + TUNE, path, made)
 
     def taken(self, stated: Measures, where: str) -> list[Measured]:
         """The measures that are asked for, as files; those asked for alike are looked up once."""

@@ -143,7 +143,7 @@ class Study:
                 "against": contrast.against or experiment.baseline,
                 "measure": contrast.measure or experiment.primary_measure,
             }
-            for family, _, contrast in experiment.contrasts.stated()
+            for family, _, contrast in (experiment.contrasts.stated() if experiment.contrasts else ())
         ]
 
     def names(self, experiment: str) -> dict[str, list[str]]:
@@ -171,6 +171,7 @@ class Study:
                     "measure_files": {one.name: one.file for one in self.measures[name]},
                     "untrained_files": {one.name: one.file for one in self.measures[name] if one.of_untrained},
                     "contrasts": self.contrast_rows(name),
+                    "tried": getattr(e, "tried", {}),
                 }
                 for name, e in self.experiments.items()
             },

@@ -507,6 +507,30 @@ def test_arms_may_differ_in_what_the_question_is_about_alone(trial: Callable[...
     assert "varies: no key of a run is called 'masking.splits'" in said
 
 
+TRIALS = {"learning_rates": [1e-3, 2e-3, 4e-3], "seeds": [7, 8, 9]}
+
+
+def test_learning_rates_are_tried_on_seeds_of_their_own(trial: Callable[..., study.Study]) -> None:
+    before = trial()
+    found = trial(experiment=setting("tune", TRIALS))
+    assert digests(found).items() >= digests(before).items()  # the experiment's runs are as they were
+    cells = [cell for cell in found.cells if cell.experiment == "trial-tune"]
+    assert len(cells) == len(EXPERIMENT["arms"]) * 3 * 3
+    for cell in cells:
+        arm, rate = found.record()["experiments"]["trial-tune"]["tried"][cell.arm]
+        assert cell.arm == f"{arm}.lr-{rate:g}"
+        tried = found.runs[cell.digest].config
+        own = found.runs[digests(before)[arm, 0]].config
+        assert cell.seed == tried.seed
+        assert tried.optimizer == own.optimizer.model_copy(update={"learning_rate": rate})
+        assert tried.model_copy(update={"seed": 0, "optimizer": own.optimizer}) == own
+    assert found.contrast_rows("trial-tune") == []
+    used = setting("tune", {**TRIALS, "seeds": [1, 7]})
+    assert "tune.seeds: 1 is a seed of the contrasts too" in refusal(trial, experiment=used)
+    few = setting("tune", {**TRIALS, "learning_rates": [1e-3]})
+    assert TRIAL_FILE + "tune.learning_rates" in refusal(trial, experiment=few)
+
+
 def test_losses_on_different_windows_are_not_compared(trial: Callable[..., study.Study]) -> None:
     def longer(content: dict[str, Any]) -> None:
         content["arms"]["bert"]["sequence_length"] = 8
