@@ -71,6 +71,8 @@ class Study(_Record):
     scale: str
     evidence: bool
     """False: a smoke run, whose outputs are marked as no evidence."""
+    named: tuple[str, ...] = ()
+    """Experiments that the scale runs unless told otherwise."""
     experiments: dict[str, Experiment]
     index: tuple[Cell, ...]
 

@@ -37,18 +37,27 @@ class RunStatus:
 
 
 def study(scale: str) -> list[RunStatus]:
-    """Every run of a scale's index, in its order, each run once."""
+    """Every run of the experiments that a scale names, and of others that were begun; each run once."""
     path = study_file(scale)
     if not path.exists():
         raise InputError(f"{path}: no study of this scale has begun; `snakemake --cores all` begins one")
     remedy = "delete it and run the pipeline again"
-    named: dict[str, str] = {}
+    content = read_json(path, remedy)
+    found: dict[str, RunStatus] = {}
+    of: dict[str, set[str]] = {}
     try:
-        for cell in read_json(path, remedy)["index"]:
-            named.setdefault(cell["digest"], f"{cell['experiment']}/{cell['arm']}/seed-{cell['seed']}")
+        named = content["named"]
+        for cell in sorted(content["index"], key=lambda cell: cell["experiment"] not in named):
+            name = f"{cell['experiment']}/{cell['arm']}/seed-{cell['seed']}"
+            found.setdefault(cell["digest"], of_folder(RESULTS / "runs" / cell["digest"], name))
+            of.setdefault(cell["experiment"], set()).add(cell["digest"])
     except (KeyError, TypeError):
         raise Damaged(f"{path}: damaged, not the index of a study; {remedy}") from None
-    return [of_folder(RESULTS / "runs" / digest, name) for digest, name in named.items()]
+    asked = {digest for name in named for digest in of.get(name, ())}
+    for digests in of.values():
+        if any(found[digest].state != "waiting" for digest in digests - asked):
+            asked = asked | digests
+    return [run for digest, run in found.items() if digest in asked]
 
 
 def of_folder(folder: Path, name: str) -> RunStatus:

@@ -161,6 +161,7 @@ class Study:
             "scale": self.scale_name,
             "evidence": self.scale.evidence,
             "numerics": self.numerics.model_dump(),
+            "named": [name for name in self.scale.experiments if name in self.experiments],
             "experiments": {
                 name: {
                     **e.model_dump(

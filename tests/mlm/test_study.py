@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm import config, devices, identity, layers, single, study, yaml_file
+from mlm import config, devices, identity, layers, single, status, study, yaml_file
 from mlm.errors import Damaged, InputError
 from mlm.planner import load_study
 from tests.mlm.places import EXPERIMENT, ROOT, done, environment, write_yaml
@@ -483,6 +483,20 @@ def test_what_the_scale_does_not_name_stops_nothing(trial: Callable[..., study.S
         load_study("test", ["other"])
 
 
+def test_the_status_is_of_what_the_scale_names_and_of_what_was_begun(trial: Callable[..., study.Study]) -> None:
+    arms = {"80-10-10": {}, "often": {"masking": {"rate": 0.5}}}
+    other = {**EXPERIMENT, "arms": arms, "contrasts": {"primary": {"arm": "often"}}}
+    found = trial(other=other)
+    found.write()
+    own = {cell.digest for cell in found.cells if cell.experiment == "trial"}
+    more = {cell.digest for cell in found.cells if cell.experiment == "other"} - own
+    assert {run.folder.name for run in status.study("test")} == own
+    begun = found.runs[min(more)].folder
+    (begun / "checkpoints").mkdir()
+    (begun / "checkpoints" / "0.checkpoint").touch()
+    assert {run.folder.name for run in status.study("test")} == own | more
+
+
 def test_an_experiment_is_measured_as_it_says(trial: Callable[..., study.Study]) -> None:
     """Its own measures are those of the scale, changed; a run that two experiments share has both's."""
     own = {"probe": None, "evaluation": {"sequences": 9}, "pairs": {"per_kind": 20}}
@@ -494,6 +508,14 @@ def test_an_experiment_is_measured_as_it_says(trial: Callable[..., study.Study])
     for taken in found.measured.values():  # every run is shared
         assert {one.file for one in taken} == {*files["trial"].values(), *files["other"].values()}
     assert found.record()["experiments"]["other"]["measure_files"] == files["other"]
+    on_the_way = setting("measures/over_training", ["probe"])
+    kept = setting("base/checkpoints_at", {"first": 64, "number": 2})
+    found = trial(
+        scale=on_the_way,
+        experiment=kept,
+        other={**EXPERIMENT, "measures": own, "primary_measure": "test.own.loss_nats"},
+    )
+    assert (found.stated["trial"].over_training, found.stated["other"].over_training) == (["probe"], [])
     wrong = refusal(trial, experiment=setting("measures", {"probe": {"train_sentences": 3}}))
     assert wrong.startswith(TRIAL_FILE + "measures: probe.train_sentences")
 
@@ -625,8 +647,9 @@ def test_the_projects_own_files_are_valid(monkeypatch: pytest.MonkeyPatch, tmp_p
         found = load_study(scale.stem)
         assert found.cells
     split = load_study("laptop", ["split"])
-    assert len({c.arm for c in split.cells}) == 7
-    assert len(split.cells) == len(split.runs) == 56
+    assert len({c.arm for c in split.cells if c.experiment == "split"}) == 7
+    own = [cell for cell in split.cells if cell.experiment == "split"]
+    assert len({cell.digest for cell in own}) == len(own) == 56
     assert {run.config.tokens_per_step * run.config.steps for run in split.runs.values()} == {3_002_368}
     rows = split.contrast_rows("split")
     assert [r["arm"] for r in rows if r["family"] == "primary"] == ["100-0-0"]
