@@ -1,7 +1,7 @@
 """The commands of the analysis: python -m analysis COMMAND SCALE [EXPERIMENT]."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -35,6 +35,17 @@ def collect(scale: Scale, experiment: Experiment) -> None:
 
 
 @app.command()
+def tune(scale: Scale, experiment: Experiment) -> None:
+    """Which of the learning rates that were tried suits each arm; wants collect of NAME-tune."""
+    from analysis import study
+    from analysis import tune as room
+
+    for line in room.write(study.load(scale), experiment):
+        typer.echo(line)
+    _said("tune", scale, experiment)
+
+
+@app.command()
 def contrasts(scale: Scale, experiment: Experiment) -> None:
     """Paired differences with intervals, p values, Holm's correction and verdicts."""
     from analysis import contrasts as room
@@ -56,12 +67,13 @@ def table(scale: Scale, experiment: Experiment) -> None:
 
 @app.command()
 def figures(scale: Scale, experiment: Experiment) -> None:
-    """Learning curves, contrasts and layers as SVG, PDF and PNG; wants collect and contrasts."""
+    """The figures of an experiment as SVG, PDF and PNG; wants collect and contrasts."""
     from analysis import figures as room
     from analysis import study
 
-    room.write(study.load(scale), experiment)
-    _said("figures", scale, experiment)
+    planned = study.load(scale)
+    room.write(planned, experiment)
+    _said("figures", scale, experiment, [one.stem for one in planned.experiment(experiment).figures])
 
 
 @app.command()
@@ -107,8 +119,8 @@ def report(scale: Scale, experiment: Experiment) -> None:
     _said("report", scale, experiment)
 
 
-def _said(command: str, scale: str, experiment: str = "") -> None:
-    for path in outputs.files(command, scale, experiment):
+def _said(command: str, scale: str, experiment: str = "", own: Sequence[str] = ()) -> None:
+    for path in outputs.files(command, scale, experiment, own):
         typer.echo(path)
 
 

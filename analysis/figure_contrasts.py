@@ -1,8 +1,11 @@
 """Forest of the stated contrasts: every pair, the mean, its interval and what follows."""
 
+import textwrap
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from analysis import labels, style
 from analysis.contrasts import Result
@@ -25,7 +28,7 @@ def draw(results: list[Result]) -> Figure:
     names = list(dict.fromkeys(result.measure for result in results))
     groups = [[r for r in results if r.measure == name] for name in names]
     sizes = [len(group) + len({r.family for r in group}) for group in groups]
-    top, bottom, between = 0.66, 0.45, 0.95
+    top, bottom, between = 0.66, 0.55, 1.05
     height = top + bottom + ROW * sum(sizes) + between * (len(groups) - 1)
     figure = Figure(figsize=(style.WIDTH, height))
     y = height - top
@@ -37,12 +40,13 @@ def draw(results: list[Result]) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, measure: str, results: list[Result], size: int) -> None:
+def _panel(axes: Axes, measure: str, results: list[Result], rows: int) -> None:
     low, high = _limits(results)
     axes.set_xlim(low, high)
-    axes.set_ylim(size - 0.5, -0.5)
+    axes.set_ylim(rows - 0.5, -0.5)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
     place, family = 0, ""
+    size = min(7.2, 180 / max(len(_difference(result)) for result in results))
     _aside(axes, HEADING, -1.5, "Differences between arms, paired by seed", ha="left", size=8.5, weight="bold")
     for title, x in (
         ("difference [95 % interval]", DIFFERENCE),
@@ -57,19 +61,33 @@ def _panel(axes: Axes, measure: str, results: list[Result], size: int) -> None:
             family = result.family
             _aside(axes, HEADING, place, HEADINGS[family], ha="left", weight="bold", size=7.5)
             place += 1
-        _row(axes, result, place, low, high)
+        _row(axes, result, place, low, high, several=len(_against(results)) > 1, size=size)
         place += 1
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
-    against = list(dict.fromkeys(labels.arm(r.against) for r in results))
-    base = f" minus {against[0]}" if len(against) == 1 else ""
-    axes.set_xlabel(f"arm{base}: {labels.measure(measure)}")
+    against = _against(results)
+    base = f" minus {against[0]}" if len(against) == 1 else " minus the one below it"
+    axes.set_xlabel(textwrap.fill(f"arm{base}: {labels.measure(measure)}", 52, break_on_hyphens=False))
+    if max(abs(low), abs(high)) >= 1e4:
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def _row(axes: Axes, result: Result, y: int, low: float, high: float) -> None:
-    versus = labels.arm(result.arm)
-    _aside(axes, -0.03, y, versus, ha="right", size=7.8)
+def _against(results: list[Result]) -> list[str]:
+    return list(dict.fromkeys(labels.arm(r.against) for r in results))
+
+
+def _difference(result: Result) -> str:
+    digits = labels.digits(result.measure)
+    ends = f"[{labels.number(result.low, digits)}, {labels.number(result.high, digits)}]"
+    return f"{labels.number(result.difference, digits)} {ends}"
+
+
+def _row(axes: Axes, result: Result, y: int, low: float, high: float, *, several: bool, size: float) -> None:
+    versus = "\n".join([labels.arm(result.arm), *([f"− {labels.arm(result.against)}"] if several else [])])
+    longest = max(map(len, versus.splitlines()))
+    _aside(axes, -0.03, y, versus, ha="right", size=min(6.8 if several else 7.8, 120 / longest))
     if result.margin is not None:
         box = Rectangle(
             (-result.margin, y - 0.42), 2 * result.margin, 0.84, color="#dfe8f1", linewidth=0, zorder=0
@@ -102,11 +120,7 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float) -> None:
             markeredgecolor=style.INK,
             zorder=4,
         )
-        digits = labels.digits(result.measure)
-        interval = f"[{labels.number(result.low, digits)}, {labels.number(result.high, digits)}]"
-        _aside(
-            axes, DIFFERENCE, y, f"{labels.number(result.difference, digits)} {interval}", ha="right", size=7.2
-        )
+        _aside(axes, DIFFERENCE, y, _difference(result), ha="right", size=size)
     _aside(axes, HOLM, y, labels.number(result.p_holm, 4), ha="right", size=7.2)
     pairs = str(result.n) if result.n == result.planned else f"{result.n}/{result.planned}"
     _aside(axes, PAIRS, y, pairs, ha="right", size=7.2)

@@ -1,53 +1,80 @@
 """Learning curves: held-out loss on the common yardstick over training tokens, by arm."""
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from collections.abc import Mapping, Sequence
 
-from analysis import labels, style, summary, tidy
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from analysis import figure_notes, labels, style, summary, tidy
 from analysis.study import Experiment
 
 MEASURE = tidy.YARDSTICK
+MILLION, TERA = 1e6, 1e12
+Grown = tuple[Sequence[float], Sequence[float]]
+FEW = 16
+"""Moments up to which each has a mark of its own."""
 
 
-def draw(experiment: Experiment, collected: tidy.Collected) -> Figure:
-    """Mean over seeds and pointwise 95 % t interval, for every arm that has values."""
+def draw(
+    experiment: Experiment, collected: tidy.Collected, measure: str = MEASURE, *,
+    arms: Sequence[str] | None = None, spent: Mapping[str, Grown] | None = None, log: bool = False,
+) -> Figure:  # fmt: skip
+    """Mean over seeds and pointwise 95 % t interval of a measure, for every arm that has values.
+
+    Args:
+        measure: of curves.csv.
+        arms: those to draw; all unless told.
+        spent: arm -> tokens, ascending, and operations until then, for an x axis of operations.
+        log: whether the x axis is logarithmic; a moment at zero is left out then.
+    """
     figure = Figure(figsize=(style.WIDTH, 3.5))
-    axes = figure.add_axes((0.085, 0.155, 0.755, 0.775))
+    drawn = [arm for arm in experiment.arms if arms is None or arm in arms]
+    axes = figure.add_axes((0.085, 0.155, 0.9 - style.room(map(labels.arm, drawn)), 0.775))
     c = collected.curves
-    rows = c[(c["measure"] == MEASURE) & c["value"].notna()]
-    ends, last, lost = [], 0.0, []
+    rows = c[(c["measure"] == measure) & c["value"].notna()]
+    unit, title = (
+        (TERA, "training operations (teraFLOPs)") if spent else (MILLION, "training tokens (millions)")
+    )
+    ends, last = [], 0.0
     for index, arm in enumerate(experiment.arms):
-        colour, dash, _ = style.line(index)
-        points = []
-        gone = collected.diverged(arm)
-        if gone:
-            lost.append(f"{labels.arm(arm)}: {len(gone)}")
+        if arm not in drawn:
+            continue
+        colour, dash, marker = style.line(index)
         # A run that diverged would bend the mean where it drops out.
-        kept = rows[(rows["arm"] == arm) & ~rows["seed"].isin(gone)]
+        kept = rows[(rows["arm"] == arm) & ~rows["seed"].isin(collected.diverged(arm))]
+        points = []
         for tokens, group in kept.groupby("tokens", sort=True):
+            at = int(str(tokens))
             found = summary.estimate(group["value"].to_numpy(dtype=float))
-            if found is not None:
-                points.append((float(str(tokens)) / 1e6, found))
+            if found is not None and (at or not log):
+                points.append(((float(np.interp(at, *spent[arm])) if spent else at) / unit, found))
         if not points:
             continue
-        x = [at for at, _ in points]
+        places = [at for at, _ in points]
         front = 4 if arm == experiment.baseline else 3
-        axes.plot(x, [e.mean for _, e in points], color=colour, linestyle=dash, zorder=front)
+        mark = marker if len(points) <= FEW else ""
+        axes.plot(places, [e.mean for _, e in points], color=colour, linestyle=dash, marker=mark,
+                  markersize=3.5, zorder=front)  # fmt: skip
         banded = [(at, e) for at, e in points if e.n > 1]
         axes.fill_between(
             [at for at, _ in banded], [e.low for _, e in banded], [e.high for _, e in banded],
             color=colour, alpha=0.18, linewidth=0, zorder=2,
         )  # fmt: skip
-        ends.append((x[-1], points[-1][1].mean, labels.arm(arm), colour))
-        last = max(last, x[-1])
+        ends.append((places[-1], points[-1][1].mean, labels.arm(arm), colour))
+        last = max(last, places[-1])
     axes.grid(axis="y")
-    axes.set_xlim(0, last * 1.005 or 1)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel("training tokens (millions)")
-    axes.set_title("Held-out loss with every target shown as [MASK] (nats)", color=style.INK)
+    if log and ends:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_xlim(0, last * 1.005 or 1)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlabel(title)
+    words = labels.measure(measure)
+    axes.set_title(words[0].upper() + words[1:], color=style.INK)
     style.label_ends(axes, ends)
-    if lost:
-        figure.text(
-            0.012, 0.012, f"Runs that diverged, not drawn: {'; '.join(lost)}", fontsize=6.5, color=style.MUTED
-        )
+    figure_notes.write(figure, figure_notes.lost(collected, drawn))
     return figure

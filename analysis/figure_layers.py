@@ -12,7 +12,8 @@ from analysis.study import Experiment
 def draw(experiment: Experiment, collected: tidy.Collected) -> Figure:
     """Mean over seeds with 95 % t interval; the untrained encoder and the lookups as references."""
     figure = Figure(figsize=(style.WIDTH, 3.7))
-    axes = figure.add_axes((0.075, 0.075, 0.71, 0.855))
+    beside = [*map(labels.arm, experiment.arms), "lookup by first piece"]
+    axes = figure.add_axes((0.075, 0.075, 0.91 - style.room(beside), 0.855))
     layers = collected.layers()
     names = [*(f"probe.layer_{layer}.accuracy" for layer in layers), "probe.accuracy"]
     places = [*map(float, range(len(layers))), len(layers) + 0.35]  # all together stands apart: it is no layer

@@ -1,21 +1,46 @@
-"""The figures of an experiment: learning curves, contrasts, layers."""
+"""The figures of an experiment: those that every one has, and those made for its question."""
 
-from analysis import contrasts, figure_contrasts, figure_curves, figure_layers, marks, style, tidy
+from matplotlib.figure import Figure
+
+from analysis import (
+    contrasts,
+    figure_arms,
+    figure_contrasts,
+    figure_curves,
+    figure_dose,
+    figure_layers,
+    figure_leaving,
+    figure_matrix,
+    figure_over,
+    marks,
+    style,
+    tidy,
+)
 from analysis.study import Study
 from mlm import layout
 
+OWN = {
+    "arms": figure_arms.draw,
+    "dose": figure_dose.draw,
+    "over": figure_over.draw,
+    "matrix": figure_matrix.draw,
+    "leaving": figure_leaving.draw,
+}
+"""What an experiment's file may ask for; see `mlm.figures`."""
+
 
 def write(study: Study, name: str) -> None:
-    """Write curves, contrasts and layers as SVG, PDF and PNG, from the tables of `collect` and `contrasts`."""
+    """Write an experiment's figures as SVG, PDF and PNG, from the tables of `collect` and `contrasts`."""
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     results = contrasts.load(study.scale, name)
     place, seen = layout.figures(study.scale, name), marks.of(study, collected)
     with style.applied():
-        made = {
+        made: dict[str, Figure] = {
             "curves": figure_curves.draw(experiment, collected),
             "contrasts": figure_contrasts.draw(results),
             "layers": figure_layers.draw(experiment, collected),
         }
+        made |= {one.stem: OWN[one.kind](study, name, collected, one) for one in experiment.figures}
         for stem, figure in made.items():
             style.mark(figure, seen)
             style.save(figure, place, stem)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from mlm import measures
 
@@ -18,7 +19,18 @@ COSTS = {
     "flops": "training FLOPs to reach",
     "seconds": "training seconds to reach",
     "censored": "share of runs that are not seen to come down to",
+    "begun": "share of runs that begin past",
+    "observed_tokens": "training tokens over which runs were looked at for",
 }
+KEYS = {
+    "masking.rate": "mask rate",
+    "masking.predicted": "predicted share",
+    "masking.split": "split",
+    "attention.group": "visible tokens",
+    "vocabulary.size": "pieces",
+}
+"""Configuration keys whose last word alone would not do."""
+NAMES = {"mlm": "MLM", "bpe": "BPE", "nsp": "NSP", "sop": "SOP", "mlm+nsp": "MLM + NSP", "mlm+sop": "MLM + SOP"}
 
 
 SPLIT = re.compile(r"\d+-\d+-\d+")
@@ -51,24 +63,71 @@ def measure(name: str) -> str:
     "test loss under the arm's own corruption, random tokens (nats)"
     >>> measure("pairs.agreement_plain.accuracy"), measure("reach.4.4.tokens")
     ('minimal pairs accuracy, agreement plain', 'training tokens to reach 4.4 nats')
+    >>> measure("reach.unigram-0.5.tokens")
+    'training tokens to reach 0.5 nats below unigram entropy'
+    >>> measure("corruption.80-10-10.loss_nats")
+    'held-out loss under the corruption of 80/10/10 (nats)'
+    >>> measure("radius.8.loss_nats")
+    'held-out loss, text beyond 8 tokens resampled (nats)'
     """
     if name in TRAINING:
         return TRAINING[name]
     parts = name.split(".")
     first, *inner, last = parts
     if first == "reach":
-        return f"{COSTS[last]} {'.'.join(inner)} nats"
+        return f"{COSTS[last]} {level('.'.join(inner))}"
+    unit = " (nats)" if last == "loss_nats" else ""
+    if first == "corruption":
+        of = ".".join(inner)
+        return f"held-out {'loss' if unit else last} under the corruption of {arm(of)}{unit}"
+    if first == "radius":
+        away = "no text resampled" if inner == ["all"] else f"text beyond {inner[0]} tokens resampled"
+        return f"held-out loss, {away}{unit}"
     if first not in measures.SPLITS:
         words = {"probe": "part-of-speech", "pairs": "minimal pairs"}.get(first, first.replace("_", " "))
         words += {"loss_nats": " loss of good sentences"}.get(last, f" {last.replace('_', ' ')}")
         words = words.replace("ambiguous accuracy", "accuracy on ambiguous words")
         inside = [part.replace("layer_", "layer ").replace("_", " ") for part in inner]
-        return ", ".join([words, *inside]) + (" (nats)" if last == "loss_nats" else "")
+        return ", ".join([words, *inside]) + unit
     split, corruption, *kind, quantity = parts
     words = f"{split} {'loss' if quantity == 'loss_nats' else 'accuracy'}"
-    words += " on the [MASK]-only yardstick" if corruption == "yardstick" else " under the arm's own corruption"
+    words += " on the common yardstick" if corruption == "yardstick" else " under the arm's own corruption"
     words += f", {OF[kind[0]]}" if kind else ""
-    return words + (" (nats)" if quantity == "loss_nats" else "")
+    return words + unit
+
+
+def level(name: str) -> str:
+    """A loss whose cost is asked for.
+
+    >>> level("4.4"), level("unigram-0.5")
+    ('4.4 nats', '0.5 nats below unigram entropy')
+    """
+    below = " below unigram entropy" if name.startswith("unigram-") else ""
+    return f"{name.removeprefix('unigram-')} nats{below}"
+
+
+def key(name: str) -> str:
+    """A key of the configuration in words.
+
+    >>> key("masking.rate"), key("optimizer.learning_rate")
+    ('mask rate', 'learning rate')
+    """
+    return KEYS.get(name, name.rpartition(".")[2].replace("_", " "))
+
+
+def setting(name: str, value: Any) -> str:
+    """What a configuration says under a key, for somebody who does not see the key.
+
+    >>> setting("masking.split", {"mask": 0.8, "same": 0.1, "random": 0.1}), setting("objective", "mlm")
+    ('80/10/10', 'MLM')
+    >>> setting("encoder.query_key_norm", False), setting("optimizer.learning_rate", 0.003)
+    ('no query key norm', 'learning rate 0.003')
+    """
+    if isinstance(value, dict):
+        return "/".join(f"{100 * share:g}" for share in value.values())
+    if value is None or isinstance(value, bool):
+        return key(name) if value else f"no {key(name)}"
+    return NAMES.get(value, value) if isinstance(value, str) else f"{key(name)} {value:g}"
 
 
 def task(name: str) -> str:
@@ -82,7 +141,7 @@ def task(name: str) -> str:
 
 def digits(name: str) -> int:
     """Decimals that a mean of the measure is shown with; a difference has one more."""
-    if name.startswith("reach.") and not name.endswith(".censored"):
+    if name.startswith("reach.") and not name.endswith((".censored", ".begun")):
         return 0
     return 6 if name == "train.learning_rate" else 3
 

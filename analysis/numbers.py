@@ -7,24 +7,37 @@ differs between them by arm. No seconds: those differ from machine to machine.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
-from analysis import contrasts, labels, outputs, reached, references, runs, setup, summary, tidy
+from analysis import (
+    contrasts,
+    labels,
+    leaving,
+    numbers_study,
+    outputs,
+    reached,
+    references,
+    runs,
+    setup,
+    summary,
+    tidy,
+)
 from analysis.contrasts import Result
+from analysis.entries import Entry, new_entry
 from analysis.study import Study
 from mlm import measures
 from mlm.errors import Damaged
 from mlm.files import read_json, write_json
 
-Entry = dict[str, Any]
 T, SIGN_FLIP = "95 % Student t", "95 % sign-flip, unadjusted"
 
 
 def write(study: Study, experiments: Iterable[str]) -> None:
     """Write numbers.json over experiments whose results and contrasts have been made."""
     found: dict[str, Entry] = {}
-    for name in experiments:
+    told = list(experiments)
+    for name in told:
         found |= dict(of(study, name))
+    found |= dict(numbers_study.of_all(study, told))
     write_json(outputs.numbers_file(study.scale), found)
 
 
@@ -48,11 +61,19 @@ def of(study: Study, name: str) -> Iterator[tuple[str, Entry]]:
     commits = _commits(study, name)
     for key, value, unit in setup.numbers(study, name):
         whole = isinstance(value, int)
-        yield f"{name}.setup.{key}", _entry(value, 0 if whole else None, unit, collected.code, commits)
+        yield f"{name}.setup.{key}", new_entry(value, 0 if whole else None, unit, collected.code, commits)
     for state, count in collected.runs.items():
-        yield f"{name}.runs.{state}", _entry(count, 0, "runs", collected.code, commits)
+        yield f"{name}.runs.{state}", new_entry(count, 0, "runs", collected.code, commits)
+    for arm, key, value, unit in setup.own_numbers(study, name):
+        digits = 0 if isinstance(value, int) else None
+        yield f"{name}.{arm}.setup.{key}", new_entry(value, digits, unit, collected.code, commits)
+    yield from numbers_study.cost(name, collected, commits)
     for arm in experiment.arms:
         yield from _of_arm(name, arm, collected, commits)
+    for figure in experiment.figures:
+        if figure.kind == "leaving":
+            lines = leaving.lines(study, name, collected, figure)
+            yield from numbers_study.of_leaving(f"{name}.{figure.stem}", lines, collected, commits)
     for result in contrasts.load(study.scale, name):
         yield from _of_contrast(result, collected.code, commits)
     yield from _references(name, collected, commits)
@@ -61,7 +82,7 @@ def of(study: Study, name: str) -> Iterator[tuple[str, Entry]]:
 def _of_arm(
     name: str, arm: str, collected: tidy.Collected, commits: Mapping[str, str | None]
 ) -> Iterator[tuple[str, Entry]]:
-    yield f"{name}.{arm}.diverged", _entry(len(collected.diverged(arm)), 0, "runs", collected.code, commits)
+    yield f"{name}.{arm}.diverged", new_entry(len(collected.diverged(arm)), 0, "runs", collected.code, commits)
     measured = dict.fromkeys(collected.results[collected.results["arm"] == arm]["measure"])
     for measure in measured:
         if measure.split(".")[0] in (*measures.BESIDE, "training"):
@@ -69,8 +90,8 @@ def _of_arm(
         found = summary.estimate(collected.array(arm, measure))
         digests = list(collected.digests(arm, measure).values())
         counted = measure.startswith("realised.")
-        entry = _entry(found.mean if found else None, 1 if counted else labels.digits(measure), _unit(measure),
-                       collected.code, commits, digests)  # fmt: skip
+        value, digits = found.mean if found else None, 1 if counted else labels.digits(measure)
+        entry = new_entry(value, digits, _unit(measure), collected.code, commits, digests)
         if found is not None:
             bounded = found.n > 1
             entry |= {
@@ -87,7 +108,7 @@ def _of_contrast(
     result: Result, code: str | None, commits: Mapping[str, str | None]
 ) -> Iterator[tuple[str, Entry]]:
     digits = labels.digits(result.measure)
-    base = _entry(None, digits, _unit(result.measure), code, commits, result.runs) | {"n": result.n}
+    base = new_entry(None, digits, _unit(result.measure), code, commits, result.runs) | {"n": result.n}
     ends = (
         {"low": result.low, "high": result.high, "interval": SIGN_FLIP}
         if result.bounded
@@ -116,7 +137,7 @@ def _references(
                 r = collected.results
                 mine = (r["measure"] == measure) & r["value"].notna() & (r["arm"].eq(arm) | (arm == ""))
                 digests = sorted(set(r[mine]["run"]))
-                entry = _entry(
+                entry = new_entry(
                     found.mean, labels.digits(measure), _unit(measure), collected.code, commits, digests
                 )
                 yield f"{_of(name, arm)}.{measure}.mean", entry | ends | {"n": found.n, "interval": T}
@@ -124,13 +145,13 @@ def _references(
             for arm, took in references.training(collected, measure).items():
                 unit = _unit(measure) if measure != "training.steps" else "steps"
                 used = collected.digests(arm, measure).values() if arm else None
-                yield f"{_of(name, arm)}.{measure}", _entry(took, 0, unit, collected.code, commits, used)
+                yield f"{_of(name, arm)}.{measure}", new_entry(took, 0, unit, collected.code, commits, used)
         elif measure.startswith(("reference.", "count.")):
             value = references.shared(collected, measure)
             if value is not None:
                 counted = not measure.startswith("reference.")
                 unit = measure.split(".")[-1] if counted else "share"
-                entry = _entry(
+                entry = new_entry(
                     int(value) if counted else value, 0 if counted else 3, unit, collected.code, commits
                 )
                 yield f"{name}.{measure}", entry
@@ -139,26 +160,6 @@ def _references(
 def _of(name: str, arm: str) -> str:
     """What ids begin with: of an experiment, or of one of its arms."""
     return f"{name}.{arm}" if arm else name
-
-
-def _entry(
-    value: float | None, digits: int | None, unit: str, code: str | None, commits: Mapping[str, str | None],
-    digests: Iterable[str] | None = None,
-) -> Entry:  # fmt: skip
-    mine = sorted(digests if digests is not None else commits)
-    made_from = {commits.get(digest) for digest in mine} - {None}
-    return {
-        "value": value,
-        "low": None,
-        "high": None,
-        "n": None,
-        "digits": digits,
-        "unit": unit,
-        "interval": None,
-        "runs": mine,
-        "code": code,
-        "git_commit": made_from.pop() if len(made_from) == 1 else None,
-    }
 
 
 def _commits(study: Study, name: str) -> dict[str, str | None]:

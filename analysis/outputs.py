@@ -5,20 +5,21 @@
 """
 
 import ast
+from collections.abc import Iterable
 from pathlib import Path
 
+from mlm.figures import EVERY, KINDS
 from mlm.layout import RESULTS, figures, tables
 
 PAPER = Path("paper")
 PROBE_FILE = Path("experiments/probes/brown.yaml")
 ROOT = Path(__file__).parent.parent
 
-COMMANDS = ("collect", "contrasts", "table", "figures", "numbers", "paper", "comparison", "report")
+COMMANDS = ("collect", "tune", "contrasts", "table", "figures", "numbers", "paper", "comparison", "report")
 ROOMS = {"report": "report_page"}
 """Commands whose module is not called like them: `analysis.report` is what sends a report to W&B."""
-FIGURES = ("curves", "contrasts", "layers")
 FORMATS = ("svg", "pdf", "png")
-PAPER_SOURCES = ("paper.md", "paper.lua", "paper.typ.tpl", "refs.bib", "published.yaml")
+PAPER_SOURCES = ("paper.md", "experiment.md", "paper.lua", "paper.typ.tpl", "refs.bib", "published.yaml")
 """Files under paper/ that decide the paper beside the numbers."""
 COMPARISON = Path("analysis/templates/comparison")
 COMPARISON_SOURCES = ("page.html.j2", "page.css", "choice.js", "arms.js", "chart.js", "tables.js", "page.js")
@@ -47,20 +48,24 @@ def report(scale: str, experiment: str) -> Path:
     return RESULTS / scale / "reports" / f"{experiment}.html"
 
 
-def files(command: str, scale: str, experiment: str = "") -> list[str]:
+def files(command: str, scale: str, experiment: str = "", own: Iterable[str] = ()) -> list[str]:
     """Everything a command writes, as paths from the root of the study.
 
     Args:
         command: one of `COMMANDS`.
         scale: name of the scale, a folder under results/.
         experiment: name of the experiment; `numbers`, `paper` and `comparison` are the scale's and need none.
+        own: names of the figures made for the experiment's question.
     """
     there = tables(scale, experiment)
     found = {
         "collect": [there / name for name in ("results.csv", "curves.csv", "collected.json", "seconds.csv")],
+        "tune": [there / "rates.csv"],
         "contrasts": [there / "contrasts.csv", there / "contrasts.json"],
         "table": [there / f"table.{kind}" for kind in ("csv", "md", "tex")],
-        "figures": [figures(scale, experiment) / f"{name}.{kind}" for name in FIGURES for kind in FORMATS],
+        "figures": [
+            figures(scale, experiment) / f"{name}.{kind}" for name in (*EVERY, *own) for kind in FORMATS
+        ],
         "numbers": [numbers_file(scale)],
         "paper": [paper(scale) / f"paper.{kind}" for kind in ("pdf", "md", "typ")],
         "comparison": [comparison(scale)],
@@ -86,7 +91,8 @@ def modules(command: str) -> tuple[str, ...]:
 
 def sources() -> list[str]:
     """Files of the repository, code apart, that decide the paper: make them inputs of its rule."""
-    return [*((PAPER / name).as_posix() for name in PAPER_SOURCES), PROBE_FILE.as_posix()]
+    remarks = sorted(path.as_posix() for path in (PAPER / "experiments").glob("*.md"))
+    return [*((PAPER / name).as_posix() for name in PAPER_SOURCES), *remarks, PROBE_FILE.as_posix()]
 
 
 def comparison_sources() -> list[str]:
@@ -96,7 +102,7 @@ def comparison_sources() -> list[str]:
 
 def report_sources() -> list[str]:
     """Files of the repository, code apart, that decide a report page."""
-    captions = [f"analysis/captions/{name}.rst" for name in FIGURES]
+    captions = sorted(f"analysis/captions/{name}.rst" for name in (*EVERY, *KINDS))
     return [*captions, *(f"analysis/templates/{name}" for name in REPORT_SOURCES)]
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis import labels, panels_training, tidy
+from analysis import labels, leaving, panels_training, tidy
 from analysis.printed import DASH, INTERVAL, Panel, Table
 from analysis.study import Study
 from mlm import measures
@@ -29,8 +29,33 @@ def panels(
     if table.tasks():
         found.append(_tasks(table))
     if any(name.startswith("test.") for name in stated):
-        found += [_held_out(table, "loss_nats", "Loss in nats"), _held_out(table, "accuracy", "Accuracy")]
+        held_out = (("loss_nats", "Loss in nats"), ("accuracy", "Accuracy"))
+        found += [_held_out(table, what, words) for what, words in held_out if f"test.own.{what}" in stated]
+    for figure in study.experiment(name).figures:
+        if figure.kind == "leaving":
+            found.append(
+                _leaving(figure.stem, labels.level(figure.level), leaving.lines(study, name, collected, figure))
+            )
     return [*found, *panels_training.panels(table)]
+
+
+def _leaving(stem: str, level: str, lines: list[leaving.Line]) -> Panel:
+    rows = [
+        (
+            line.words, labels.number(line.learning_rate, None), labels.number(cell.candidates, None),
+            f"{cell.left} of {cell.runs}", labels.number(cell.median, 0),
+        )
+        for line in lines
+        for cell in line.cells()
+    ]  # fmt: skip
+    return Panel(
+        stem,
+        f"Tokens until the loss under a run's own corruption is {level}, by learning rate and by the tokens "
+        "that a position sees (a causal one on average): how many runs are seen to come there, and the "
+        "Kaplan-Meier median, which there is where half of them do.",
+        ("runs", "learning rate", "visible tokens", "left", "median tokens"),
+        tuple(rows),
+    )
 
 
 def _features(table: Table) -> Panel:

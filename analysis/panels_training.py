@@ -24,7 +24,7 @@ def _reach(table: Table, levels: list[str]) -> Panel:
     timed = table.times is not None
     columns: list[str] = []
     for level in levels:
-        nats = f"{level.removeprefix('reach.')} nats"
+        nats = labels.level(level.removeprefix("reach."))
         columns += [f"{nats}: tokens", "teraFLOPs", *(["seconds"] if timed else []), "reached"]
     rows = []
     for arm in table.arms:
@@ -36,7 +36,7 @@ def _reach(table: Table, levels: list[str]) -> Panel:
         rows.append((*table.head(arm), *cells))
     return Panel(
         "reach",
-        "What it took to come down to a held-out loss on the yardstick, before the decay of the learning rate "
+        "What it took to come down to a held-out loss, before the decay of the learning rate "
         f"({INTERVAL}; {OF_TERA}). Reached: how many of the finished runs did; the means are over these. A run "
         "that was at the loss when it was first evaluated did so from the start, and has no cost. Where some "
         "runs have none, nothing is tested.",

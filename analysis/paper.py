@@ -1,4 +1,4 @@
-"""paper/paper.md and the results -> results/<scale>/paper/: Markdown, Typst source and PDF.
+"""paper/*.md and the results -> results/<scale>/paper/: Markdown, Typst source and PDF.
 
 Jinja2 fills in the text, pandoc makes Typst of it, Typst the PDF: wheels alone, no TeX, and the same
 bytes from the same results.
@@ -47,6 +47,7 @@ def write(study: Study, experiments: Sequence[str] | None = None) -> None:
 def render(study: Study, experiments: Sequence[str], quote: Quoter) -> str:
     """The Markdown of the paper, all numbers filled in."""
     environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(outputs.PAPER),
         undefined=jinja2.StrictUndefined,
         autoescape=False,  # noqa: S701 - Markdown, not HTML
         keep_trailing_newline=True,
@@ -62,19 +63,18 @@ def render(study: Study, experiments: Sequence[str], quote: Quoter) -> str:
     )
     names = manuscript.vocabulary(study, experiments, quote)
     try:
-        return environment.from_string(SOURCE.read_text(encoding="utf-8")).render(names)
+        return environment.get_template(SOURCE.name).render(names)
     except jinja2.TemplateSyntaxError as error:
-        raise InputError(f"{SOURCE}, line {error.lineno}: {error.message}") from None
+        raise InputError(f"{error.filename}, line {error.lineno}: {error.message}") from None
     except (InputError, jinja2.UndefinedError) as error:
         _blame(error)
 
 
 def _blame(error: Exception) -> NoReturn:
     """Name the line of the source that asked for what does not exist."""
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "<template>"
-    ]
-    where = f"{SOURCE}, line {lines[-1]}" if lines else str(SOURCE)
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f"{frame.filename}, line {frame.lineno}" for frame in frames if frame.filename.endswith(".md")]
+    where = lines[-1] if lines else str(SOURCE)
     found = error.problems if isinstance(error, InputError) else (str(error),)
     raise InputError(*(f"{where}: {problem}" for problem in found)) from None
 

@@ -39,7 +39,11 @@ def of(collected: tidy.Collected, arm: str, measure: str) -> Reached | None:
         return None
     censored = collected.values(arm, told)
     censored = censored[censored.index.isin(collected.finished(arm))]
-    level, begun = float(told.removeprefix("reach.").rpartition(".")[0]), 0
+    stated = told.removesuffix("censored")
+    if "unigram-" in stated:  # the entropy is the vocabulary's, so the run says itself where it began
+        begun = int(collected.values(arm, f"{stated}begun").reindex(censored.index).fillna(0).sum())
+        return Reached(len(censored), int((censored == 0).sum()) + begun, begun)
+    level, begun = float(stated.removeprefix("reach.").removesuffix(".")), 0
     for seed in censored.index[censored != 0]:
         c = collected.curves
         curve = c[(c["arm"] == arm) & (c["seed"] == seed) & (c["measure"] == tidy.YARDSTICK)]

@@ -27,6 +27,7 @@ from analysis.quote import Quoter
 from analysis.report_origin import Fact, Link
 from analysis.study import Study
 from mlm.experiment import FAMILIES
+from mlm.figures import EVERY
 
 Emphasis = Literal["", "strong", "em"]
 Sentence = tuple[tuple[Emphasis, str], ...]
@@ -96,6 +97,8 @@ class Content:
     tables: Mapping[str, Panel]
     """Measures, a row an arm: features, pairs, tasks, loss, accuracy, reach, budget, where they are."""
     arms: tuple[Arm, ...]
+    figures: tuple[str, ...]
+    """Names; those made for the experiment's question last."""
     curves: tuple[str, ...]
     """Measures that have values over training tokens."""
     size: tuple[Fact, ...]
@@ -133,6 +136,7 @@ def build(study: Study, name: str) -> Content:
         fills=tuple(report_fills.of(study, name)),
         tables=tables,
         arms=tuple(_arms(study, name, collected)),
+        figures=(*EVERY, *(one.stem for one in experiment.figures)),
         curves=tuple(dict.fromkeys(collected.curves.dropna(subset="value")["measure"])),
         size=tuple(report_origin.size(name, quote, setup.corpus(study, name))),
         settings=tuple(report_origin.settings(study, name)),

@@ -7,29 +7,30 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from analysis import outputs, report_content, report_svg, verdicts
+from analysis import figure_captions, outputs, report_content, report_svg, verdicts
 from analysis.report_content import Content
 from analysis.study import Study
 from mlm import layout
+from mlm.figures import EVERY
 from mlm.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
-CAPTIONS = Path(__file__).parent / "captions"
-"""What stands below a figure: plain text, for Snakemake's own report too."""
 
 
 def write(study: Study, name: str) -> None:
     """Write the page of an experiment, from the tables of `collect` and `contrasts` and the figures."""
     page = outputs.report(study.scale, name)
-    figures = {figure: layout.figures(study.scale, name) / f"{figure}.svg" for figure in outputs.FIGURES}
-    write_atomically(page, render(report_content.build(study, name), figures, page.parent))
+    captions = figure_captions.of(study.experiment(name))
+    figures = {figure: layout.figures(study.scale, name) / f"{figure}.svg" for figure in captions}
+    write_atomically(page, render(report_content.build(study, name), figures, captions, page.parent))
 
 
-def render(content: Content, figures: dict[str, Path], place: Path) -> str:
+def render(content: Content, figures: dict[str, Path], captions: dict[str, str], place: Path) -> str:
     """The page.
 
     Args:
-        figures: name -> SVG file.
+        figures: name -> SVG file; beside the fixed ones those made for the experiment's question, in order.
+        captions: name -> what stands below it.
         place: folder that the page's links start from.
     """
     environment = jinja2.Environment(
@@ -45,7 +46,8 @@ def render(content: Content, figures: dict[str, Path], place: Path) -> str:
         content=content,
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - this project's own file
         figures={name: Markup(report_svg.inline(path, name, colours)) for name, path in figures.items()},  # noqa: S704
-        captions={name: (CAPTIONS / f"{name}.rst").read_text(encoding="utf-8").strip() for name in figures},
+        captions=captions,
+        own=[name for name in figures if name not in EVERY],
         variables=colours,
         arms={arm.name: arm for arm in content.arms},
         meanings=verdicts.VERDICTS,

@@ -9,7 +9,7 @@ from typing import Any, Final
 import wandb_workspaces.expr as runs_where
 import wandb_workspaces.reports.v2.interface as wr  # what `reports.v2` exports, with its types
 
-from analysis import labels, outputs
+from analysis import labels
 from analysis.report_content import Content
 from mlm import identity
 
@@ -60,7 +60,7 @@ def blocks(content: Content) -> list[Any]:
             [wr.RunComparer(diff_only="split", layout=wr.Layout(w=WIDTH, h=14))],
         ),
         wr.H1("Figures, tables and fills"),
-        _grid(content, "analysis", analysis, _analysed()),
+        _grid(content, "analysis", analysis, _analysed(content)),
     ]
 
 
@@ -104,10 +104,10 @@ def _final(primary: str) -> list[Any]:
     return [*bars, scatter]
 
 
-def _analysed() -> list[Any]:
+def _analysed(content: Content) -> list[Any]:
     figures = wr.MediaBrowser(
         title="figures",
-        media_keys=[f"figures/{name}" for name in outputs.FIGURES],
+        media_keys=[f"figures/{name}" for name in content.figures],
         num_columns=1,
         layout=wr.Layout(w=WIDTH, h=16),
     )

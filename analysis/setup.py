@@ -40,6 +40,14 @@ def differing(study: Study, name: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def own_numbers(study: Study, name: str) -> Iterator[tuple[str, str, int | float, str]]:
+    """(arm, key, value, unit) of every number in which the arms differ."""
+    for arm, mine in differing(study, name).items():
+        for key, value in mine.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                yield arm, key, value, UNITS.get(key.split(".")[-1], "")
+
+
 def planned(study: Study, name: str) -> dict[str, config.Run]:
     """Arm -> what its runs are asked to do, but for the seed."""
     return {cell.arm: runs.planned(cell.digest) for cell in study.first_cells(name)}

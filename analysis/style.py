@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from mlm.files import write_atomically
 
 INK, MUTED, FAINT = "#1a1a1a", "#666666", "#d9d9d9"
+LETTER = 0.064  # inches that a letter of 7.5 points takes, most of the time
 WIDTH = 6.4  # inches: a text block's width, so that type is as large in print as it says
 
 Dash = str | tuple[float, tuple[float, ...]]
@@ -147,6 +148,11 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return placed
 
 
+def room(texts: Iterable[str]) -> float:
+    """Share of a figure's width that `label_ends` takes beside the axes, leaders included."""
+    return (0.33 + LETTER * max((len(text) for text in texts), default=0)) / WIDTH
+
+
 def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], *, size: float = 7.5) -> None:
     """Write labels to the right of the axes, joined to where their lines end, without overlap.
 
@@ -155,16 +161,19 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], *, siz
     """
     if not ends:
         return
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    limits = axes.get_xlim(), axes.get_ylim()
     figure = axes.get_figure(root=True)
     assert figure is not None
     inches = axes.get_position().height * figure.get_figheight()
-    gap = 1.25 * size / 72 / inches * (high - low)
-    places = spread([y for _, y, _, _ in ends], gap, low, high)
-    beside = axes.get_yaxis_transform()
-    for (x, y, text, colour), place in zip(ends, places, strict=True):
-        start = (x - left) / (right - left) + 0.008
+    within = axes.transData + axes.transAxes.inverted()
+    points = [within.transform((x, y)) for x, y, _, _ in ends]
+    places = spread([float(y) for _, y in points], 1.25 * size / 72 / inches, 0.0, 1.0)
+    for (x, y), (_, _, text, colour), place in zip(points, ends, places, strict=True):
+        start = float(x) + 0.008
         leader = ([start, max(start, 1.0) + 0.012, 1.040, 1.050], [y, y, place, place])
-        axes.plot(*leader, transform=beside, color=colour, linewidth=0.6, clip_on=False, solid_capstyle="butt")
-        axes.text(1.058, place, text, transform=beside, color=colour, fontsize=size, va="center")
-    axes.set_ylim(low, high)
+        axes.plot(
+            *leader, transform=axes.transAxes, color=colour, linewidth=0.6, clip_on=False, solid_capstyle="butt"
+        )
+        axes.text(1.058, place, text, transform=axes.transAxes, color=colour, fontsize=size, va="center")
+    axes.set_xlim(*limits[0])
+    axes.set_ylim(*limits[1])

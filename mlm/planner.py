@@ -15,6 +15,7 @@ from mlm import (
     checks,
     corpus,
     devices,
+    figures,
     hugging_face,
     hugging_face_tokenizer,
     identity,
@@ -164,6 +165,7 @@ class _Planner:
         kinds = measured.kinds_of_pairs(self.taken(stated, f"{path}: measures"))
         known = {arm: measured.names(run, stated, kinds) for arm, run in resolved.items()}
         found += checks.contrasts(path, experiment, resolved, known)
+        found += figures.problems(str(path), experiment.figures, experiment.primary_measure, resolved, known)
         if found:
             raise InputError(*found)
         code = training_code()

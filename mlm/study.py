@@ -165,7 +165,16 @@ class Study:
             "experiments": {
                 name: {
                     **e.model_dump(
-                        include={"title", "question", "claim", "reference", "baseline", "primary_measure"}
+                        include={
+                            "title",
+                            "question",
+                            "claim",
+                            "reference",
+                            "cost",
+                            "baseline",
+                            "primary_measure",
+                            "figures",
+                        }  # fmt: skip
                     ),
                     "arms": list(e.arms),
                     "measures": self.names(name),

@@ -2,6 +2,7 @@
 --   [@fig:x] [@tbl:x] [@sec:x] [@eq:x]   references; other keys are citations, which Typst resolves
 --   $$ … $$ {#eq:x}                      a numbered equation
 --   a table row of `\midrule`            a rule across the table
+--   a table row of `\heading` and words  a heading across the table
 --   # Title {.appendix}                  from here on, headings are lettered
 
 local KINDS = { fig = true, tbl = true, sec = true, eq = true }
@@ -59,6 +60,15 @@ local function cells(row)
   return "  " .. table.concat(found, ", ") .. ","
 end
 
+-- A row whose first cell begins with `\heading` is one cell over all columns.
+local function heading(row, columns)
+  local first = row.cells[1].contents[1]
+  local inlines = first and first.content
+  if not inlines or not inlines[1] or inlines[1].t ~= "Code" or inlines[1].text ~= "\\heading" then return nil end
+  local text = pandoc.Emph(pandoc.Inlines({ table.unpack(inlines, 3) }))
+  return "  table.cell(colspan: " .. columns .. ", align: left)[" .. typst(pandoc.Inlines({ text })) .. "],"
+end
+
 local function is_rule(row)
   return pandoc.utils.stringify(row.cells[1].contents) == "\\midrule"
 end
@@ -70,7 +80,7 @@ local function Table(tbl)
   lines[#lines + 1] = "  table.hline(),"
   for _, body in ipairs(tbl.bodies) do
     for _, row in ipairs(body.body) do
-      lines[#lines + 1] = is_rule(row) and "  table.hline()," or cells(row)
+      lines[#lines + 1] = is_rule(row) and "  table.hline()," or heading(row, #align) or cells(row)
     end
   end
   local label = tbl.identifier ~= "" and " <" .. tbl.identifier .. ">" or ""

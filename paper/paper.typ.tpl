@@ -71,7 +71,7 @@
 #{
   set par(first-line-indent: 0pt, justify: false)
   set align(center)
-  text(size: 1.6em, weight: "bold", hyphenate: false)[$title$]
+  text(size: 1.45em, weight: "bold", hyphenate: false)[$title$]
   v(0.7em)
   text(size: 0.95em)[$subtitle$]
   v(0.2em)

@@ -3,13 +3,14 @@
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
+import synthetic_experiments as more
 from matplotlib.figure import Figure
 from synthetic_results import EXPERIMENT, Synthetic
 
-from analysis import numbers, outputs, paper, published, study
+from analysis import collect, contrasts, multiplicity, numbers, outputs, paper, published, study
 from analysis.quote import Quoter, UnknownNumber
 from mlm.errors import InputError
 from mlm.files import read_json
@@ -94,6 +95,111 @@ def test_the_text_reads_whatever_is_there(ready: Make, options: dict[str, object
     assert "None" not in text and "nan" not in text.lower().split()
     if "missing" in options:
         paper.write(study.load(made.scale))
+
+
+MORE = {"rate": more.rate, "credit": lambda made: more.credit(made, lost=2.6), "corruptions": more.corruptions}
+
+
+@pytest.fixture
+def several(ready: Make, picture: bytes) -> Make:
+    """Other experiments beside `split`, or, told so, in its place."""
+
+    def build(names: Sequence[str], *, alone: bool = False) -> Synthetic:
+        made = ready(seeds=2, effects={"80-10-10": 0.0, "100-0-0": -0.03})
+        for name in names:
+            MORE[name](made)
+        path = made.results / made.scale / "study.json"
+        content = read_json(path, "")
+        if alone:
+            del content["experiments"][EXPERIMENT]
+            content["index"] = [cell for cell in content["index"] if cell["experiment"] != EXPERIMENT]
+            path.write_text(json.dumps(content))
+        planned = study.load(made.scale)
+        for name in names:
+            collect.collect(planned, name)
+            contrasts.write(planned, name)
+            own = [one.stem for one in planned.experiment(name).figures]
+            for figure in outputs.files("figures", made.scale, name, own):
+                (made.root / figure).parent.mkdir(parents=True, exist_ok=True)
+                (made.root / figure).write_bytes(picture)
+        numbers.write(planned, list(planned.experiments))
+        return made
+
+    return build
+
+
+def test_every_experiment_of_the_scale_has_its_part_and_no_other(several: Make) -> None:
+    made = several(["rate", "credit", "corruptions"])
+    planned = study.load(made.scale)
+    text = paper.render(planned, list(planned.experiments), Quoter(numbers.load(made.scale)))
+    for name, one in planned.experiments.items():
+        part = text.partition(f"{{#sec:{name}}}")[2].partition("\n## ")[0]
+        assert part.count(f"> {one.question}") == 1 and f"*{one.claim}*" in part
+        for label in ("arms", "contrasts"):
+            assert f"{{#tbl:{name}-{label}}}" in part
+        for figure in ("contrasts", *(own.stem for own in one.figures)):
+            assert f"{{#fig:{name}-{figure}}}" in part
+        assert re.search(r"The primary contrast, .* --- \*(supported|descriptive)\*", part)
+        assert re.search(r"\*\*Cost\.\*\* [\d,]+ of [\d,]+ runs finished", part)
+    assert "split.contrast.100-0-0" in text and "appendix C.2], beside this study" in text
+    assert "Here $r$ is 0.15, 0.3, 0.45 or 0.6." in " ".join(text.split())
+    quote = Quoter(numbers.load(made.scale))
+    assert f"{quote.est('credit.leaving.0.001.mlm.slope')} for MLM" in text
+    assert f"a difference of {quote.est('credit.leaving.0.004.mlm.minus.causal.slope')}" in text
+    told = [
+        r for name in planned.experiments for r in contrasts.load(made.scale, name) if r.family == "primary"
+    ]
+    held = [quote.entry(f"{r.id}.p_holm_primaries")["value"] for r in told]
+    adjusted = multiplicity.holm([1.0 if r.p is None else r.p for r in told])
+    assert held == [None if r.p is None else p for r, p in zip(told, adjusted, strict=True)]
+    assert "{#tbl:primaries}" in text
+    rest = paper.render(planned, ["rate"], Quoter(numbers.load(made.scale)))
+    assert (
+        "tbl:primaries" not in rest
+        and "sec:split" not in rest
+        and "sec:credit" not in rest
+        and "slope of log tokens" not in rest
+    )
+
+
+def test_a_scale_without_split_has_a_paper_too(several: Make) -> None:
+    made = several(["credit"], alone=True)
+    paper.write(study.load(made.scale))
+    text, source = ((made.root / name).read_bytes() for name in outputs.files("paper", made.scale)[1:])
+    assert b"split/" not in text.replace(b"/results/laptop/figures/credit", b"") and b"<<" not in text
+    assert b"#figure" in source and b"credit-leaving" in source
+
+
+def test_a_run_that_several_experiments_have_counts_once(several: Make) -> None:
+    made = several(["rate"], alone=True)
+    path = made.results / made.scale / "study.json"
+    content = read_json(path, "")
+    content["experiments"]["again"] = content["experiments"]["rate"]
+    content["index"] += [cell | {"experiment": "again"} for cell in content["index"]]
+    path.write_text(json.dumps(content))
+    planned = study.load(made.scale)
+    collect.collect(planned, "again")
+    contrasts.write(planned, "again")
+    numbers.write(planned, ["rate", "again"])
+    entries = numbers.load(made.scale)
+    assert entries["all.runs.finished"]["value"] == entries["rate.cost.shared"]["value"] == 64
+    runs = [read_json(file, "") for file in made.results.glob("runs/*/run.json")]
+    mine = {cell["digest"] for cell in content["index"]}
+    spent = sum(run["tokens"] for run in runs if run["digest"] in mine)
+    assert entries["again.cost.tokens"]["value"] == spent
+
+
+def test_a_part_may_go_without_remarks_and_its_errors_name_their_file(several: Make) -> None:
+    made = several(["rate"])
+    remarks = made.root / "paper" / "experiments" / "rate.md"
+    remarks.write_text("As [@fig:rate-dose] shows.\n<< num('rate.nothing') >>\n")
+    planned = study.load(made.scale)
+    with pytest.raises(
+        InputError, match=r"paper/experiments/rate.md, line 2: no number has the id 'rate.nothing'"
+    ):
+        paper.render(planned, ["rate"], Quoter(numbers.load(made.scale)))
+    remarks.write_text("As [@fig:rate-dose] shows.\n")
+    assert "As [@fig:rate-dose] shows." in paper.render(planned, ["rate"], Quoter(numbers.load(made.scale)))
 
 
 def test_an_unknown_number_stops_the_build_with_its_id_and_line(ready: Make) -> None:

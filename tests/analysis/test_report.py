@@ -34,6 +34,7 @@ from analysis import (
 )
 from analysis.__main__ import main
 from mlm import layout
+from mlm.figures import EVERY
 from tests.wandb_server import WandbServer
 
 Make = Callable[..., Synthetic]
@@ -128,7 +129,7 @@ def ready(analysed: Make) -> Make:
 
     def build(**options: Any) -> Synthetic:
         made = analysed(**options)
-        for name in outputs.FIGURES:
+        for name in EVERY:
             style.save(Figure(figsize=(2, 1)), layout.figures(made.scale, EXPERIMENT), name)
         return made
 
@@ -321,7 +322,7 @@ def test_runs_are_grouped_by_arm_in_the_colours_of_the_figures_and_none_is_mixed
         "laptop/split",
     ]
     (images,) = [p for p in analysis["panelBankSectionConfig"]["panels"] if p["viewType"] == "Media Browser"]
-    assert images["config"]["mediaKeys"] == [f"figures/{name}" for name in outputs.FIGURES]
+    assert images["config"]["mediaKeys"] == [f"figures/{name}" for name in EVERY]
     marked = [grid["runSets"][0]["id"] for grid in (curves, final, comparer, analysis)]
     marked += [
         p["__id__"] for g in (curves, final, comparer, analysis) for p in g["panelBankSectionConfig"]["panels"]
@@ -349,7 +350,7 @@ def test_the_page_needs_nothing_beside_it_and_is_the_same_bytes_twice(analysed: 
     pointed = [value[1:] for value in page.values("href") if value.startswith("#")]
     pointed += re.findall(r"url\(#([^)]+)\)", first.decode()) + page.values("aria-labelledby")
     assert pointed and set(pointed) <= set(ids)
-    assert sum(tag == "svg" for tag, _ in page.tags) == len(outputs.FIGURES)
+    assert sum(tag == "svg" for tag, _ in page.tags) == len(EVERY)
     named = set(re.findall(r"var\(--([\w-]+)\)", first.decode()))
     assert named <= set(re.findall(r"--([\w-]+):", first.decode()))
     beside = [value for value in page.values("href") if not value.startswith(("#", "https://"))]

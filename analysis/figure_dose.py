@@ -1,0 +1,94 @@
+"""A measure against a number of the configuration: a line for each value of other keys, seeds as points."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from analysis import figure_notes, labels, setup, style, summary, tidy
+from analysis.study import Study
+from mlm import figures
+
+Line = dict[float, str]
+"""Place on the x axis -> arm."""
+
+
+def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figure) -> Figure:
+    """Mean over seeds with 95 % t interval; lines in the order of the experiment file."""
+    measure = asked.measure or study.experiment(name).primary_measure
+    found = lines(study, name, asked)
+    figure = Figure(figsize=(style.WIDTH, 3.5))
+    axes = figure.add_axes((0.095, 0.155, 0.89 - style.room(found), 0.775))
+    if asked.log:
+        axes.set_xscale("log")
+    ends = []
+    for index, (text, line) in enumerate(found.items()):
+        ends += _line(
+            axes, collected, measure, line, style.line(index), text, asked, index - (len(found) - 1) / 2
+        )
+    places = sorted({x for line in found.values() for x in line})
+    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_major_formatter(FixedFormatter([f"{x:g}" for x in places]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.06, y=0.06)
+    axes.grid(axis="y")
+    axes.set_xlabel(labels.key(str(asked.x)))
+    words = labels.measure(measure)
+    axes.set_title(words[0].upper() + words[1:], color=style.INK)
+    style.label_ends(axes, ends)
+    figure_notes.write(
+        figure, figure_notes.lost(collected, [arm for line in found.values() for arm in line.values()])
+    )
+    return figure
+
+
+def lines(study: Study, name: str, asked: figures.Figure) -> dict[str, Line]:
+    """Words on the values of `by` -> the arms along the x axis."""
+    runs = setup.planned(study, name)
+    found: dict[str, Line] = {}
+    for arm in asked.arms or study.experiment(name).arms:
+        words = ", ".join(labels.setting(key, figures.setting(runs[arm], key)) for key in asked.by)
+        found.setdefault(words, {})[float(figures.setting(runs[arm], str(asked.x)))] = arm
+    return {words: dict(sorted(line.items())) for words, line in found.items()}
+
+
+def _line(
+    axes: Axes, collected: tidy.Collected, measure: str, line: Line, look: style.Look, text: str,
+    asked: figures.Figure, place: float,
+) -> list[tuple[float, float, str, str]]:  # fmt: skip
+    """Draw one line; where its label belongs, or nothing where it has no value."""
+    colour, dash, marker = look
+    means = []
+    # Lines stand a little aside from each other, so that their intervals can be told apart.
+    apart = 0.012 * place
+    width = max(line) - min(line) or 1.0
+    for x, arm in line.items():
+        at = x * (1 + 3 * apart) if asked.log else x + apart * width
+        values = collected.array(arm, measure)
+        estimate = summary.estimate(values)
+        if estimate is None:
+            continue
+        axes.plot(
+            [at] * len(values),
+            values,
+            "o",
+            color=colour,
+            markersize=2.4,
+            alpha=0.45,
+            markeredgewidth=0,
+            zorder=2,
+        )
+        if estimate.n > 1:
+            axes.plot([at] * 2, [estimate.low, estimate.high], color=colour, linewidth=1.2, zorder=3)
+        means.append((at, estimate.mean))
+    if not means:
+        return []
+    axes.plot(
+        *zip(*means, strict=True),
+        color=colour,
+        linestyle=dash,
+        linewidth=1.2,
+        marker=marker,
+        markersize=4.5,
+        zorder=4,
+    )
+    return [(*means[-1], text, colour)] if text else []

@@ -1,0 +1,67 @@
+"""Numbers that are of no arm and no contrast: of experiments together, what one took, slopes of its figures."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from analysis import contrasts, leaving, survival, tidy
+from analysis.entries import Entry, new_entry
+from analysis.multiplicity import holm
+from analysis.study import Study
+
+JACKKNIFE = "95 %, leaving out one seed at a time"
+
+
+def of_all(study: Study, names: Sequence[str]) -> Iterator[tuple[str, Entry]]:
+    """What the experiments come to together: runs, each once, and the primaries of all as one family."""
+    states: dict[str, str] = {}
+    for name in names:
+        r = tidy.load(study.scale, name).results
+        trained = r[~r["measure"].str.startswith("untrained.")]
+        states |= dict(zip(trained["run"], trained["status"], strict=True))
+    of = {name: {cell.digest for cell in study.cells(name)} for name in names}
+    digests = {digest for mine in of.values() for digest in mine}
+    finished = [digest for digest in digests if states.get(digest) == "finished"]
+    for key, runs_ in (("planned", digests), ("finished", finished)):
+        yield f"all.runs.{key}", new_entry(len(runs_), 0, "runs", None, {}, runs_)
+    for name, mine in of.items():
+        shared = mine & {digest for other, theirs in of.items() if other != name for digest in theirs}
+        yield f"{name}.cost.shared", new_entry(len(shared), 0, "runs", None, {}, shared)
+    primaries = [r for name in names for r in contrasts.load(study.scale, name) if r.family == "primary"]
+    # One that was not tested was stated all the same: it keeps its place among the others.
+    adjusted = holm([1.0 if r.p is None else r.p for r in primaries])
+    for result, p in zip(primaries, adjusted, strict=True):
+        value = None if result.p is None else p
+        yield f"{result.id}.p_holm_primaries", new_entry(value, 4, "p", None, {}, result.runs)
+
+
+def cost(
+    name: str, collected: tidy.Collected, commits: Mapping[str, str | None]
+) -> Iterator[tuple[str, Entry]]:
+    """Tokens and operations of all runs of an experiment."""
+    r = collected.results
+    for what, unit, of, digits in (("tokens", "tokens", 1.0, 0), ("flops", "petaFLOPs", 1e15, 2)):
+        spent = r[(r["measure"] == f"training.{what}") & r["value"].notna()].drop_duplicates("run")
+        total = float(spent["value"].sum()) / of
+        yield f"{name}.cost.{what}", new_entry(total, digits, unit, collected.code, commits, list(spent["run"]))
+
+
+def of_leaving(
+    key: str, lines: Sequence[leaving.Line], collected: tidy.Collected, commits: Mapping[str, str | None]
+) -> Iterator[tuple[str, Entry]]:
+    """Slopes of log tokens on log candidates, and what sets those of a panel's two lines apart."""
+
+    def told(found: survival.Slope | None, arms: Iterable[str]) -> Entry:
+        r = collected.results
+        digests = sorted(set(r[r["arm"].isin(list(arms)) & (r["status"] == "finished")]["run"]))
+        base = new_entry(found and found.value, 2, "", collected.code, commits, digests) | {
+            "interval": JACKKNIFE
+        }
+        if found is None or not math.isfinite(found.low):
+            return base
+        return base | {"low": found.low, "high": found.high, "n": found.n}
+
+    for line in lines:
+        yield f"{key}.{line.key}.slope", told(line.estimate(), line.arms)
+    for one, other in leaving.pairs(lines):
+        found = leaving.apart(one, other)
+        yield leaving.apart_key(key, one, other), told(found, (*one.arms, *other.arms))
