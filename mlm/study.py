@@ -21,6 +21,9 @@ TRAINING_CODE = (
 )  # fmt: skip
 """The modules that decide a run's bits; tracking, display and the command line do not."""
 
+SHOWN = ("title", "question", "claim", "reference", "cost", "baseline", "primary_measure", "figures")
+"""Keys of an experiment file that the analysis is told as they are."""
+
 
 def training_code() -> str:
     """Digest of the code that decides a run's bits, and of the packages it stands on."""
@@ -164,18 +167,7 @@ class Study:
             "named": [name for name in self.scale.experiments if name in self.experiments],
             "experiments": {
                 name: {
-                    **e.model_dump(
-                        include={
-                            "title",
-                            "question",
-                            "claim",
-                            "reference",
-                            "cost",
-                            "baseline",
-                            "primary_measure",
-                            "figures",
-                        }  # fmt: skip
-                    ),
+                    **e.model_dump(include=set(SHOWN)),
                     "arms": list(e.arms),
                     "measures": self.names(name),
                     "measure_files": {one.name: one.file for one in self.measures[name]},
