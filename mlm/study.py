@@ -167,7 +167,7 @@ class Study:
             "named": [name for name in self.scale.experiments if name in self.experiments],
             "experiments": {
                 name: {
-                    **e.model_dump(include=set(SHOWN)),
+                    **e.model_dump(include=set(SHOWN), exclude_unset=True),
                     "arms": list(e.arms),
                     "measures": self.names(name),
                     "measure_files": {one.name: one.file for one in self.measures[name]},

@@ -14,6 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.study import Study as Planned
 from mlm import config, devices, identity, layers, single, status, study, yaml_file
 from mlm.errors import Damaged, InputError
 from mlm.planner import load_study
@@ -646,6 +647,7 @@ def test_the_projects_own_files_are_valid(monkeypatch: pytest.MonkeyPatch, tmp_p
     for scale in sorted(Path("experiments/scales").glob("*.yaml")):
         found = load_study(scale.stem)
         assert found.cells
+        Planned.model_validate(json.loads(json.dumps(found.record())))  # what the analysis reads
     split = load_study("laptop", ["split"])
     assert len({c.arm for c in split.cells if c.experiment == "split"}) == 7
     own = [cell for cell in split.cells if cell.experiment == "split"]
