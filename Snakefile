@@ -1,5 +1,6 @@
 # From text to paper, in the order of the data. `snakemake --cores all` runs the experiments that
 # the scale names, `snakemake --cores all split` one of them, `--config scale=smoke` the quick version.
+import re
 import sys
 from pathlib import Path
 
@@ -84,12 +85,22 @@ for name in study.experiments:
             plan.tracked(name),
 
 
+# What cannot be run at this scale says why when it is asked for.
+for name in study.left_out:
+
+    rule:
+        name:
+            name
+        input:
+            lambda w, name=name: plan.refuse(name),
+
+
 wildcard_constraints:
     run="[0-9a-f]{16}",
     untrained="[0-9a-f]{16}",
     shape="[0-9a-f]{16}",
     identity="[0-9a-f]{16}",
-    experiment="|".join(study.experiments),
+    experiment="|".join(map(re.escape, study.experiments)),
 
 
 onstart:
@@ -197,14 +208,14 @@ rule train:
 
 
 # Snakemake deletes a rule's outputs before it runs, but those to update: what is taken already is kept.
-for number, (measures, runs) in enumerate(plan.sets(plan.measured), 1):
+for number, (measures, runs) in enumerate(plan.measured, 1):
 
     rule:
         name:
             f"measure_{number}"
         input:
             "results/runs/{run}/trained",
-            lambda w: plan.data(plan.measured[w.run], study.runs[w.run]),
+            lambda w, measures=measures: plan.data(measures, study.runs[w.run]),
         output:
             [update(f"results/runs/{{run}}/{one.file}") for one in measures],
         wildcard_constraints:
@@ -212,20 +223,20 @@ for number, (measures, runs) in enumerate(plan.sets(plan.measured), 1):
         resources:
             gpu=int(study.numerics.device == "cuda"),
         params:
-            words=lambda w: plan.words(plan.measured[w.run], study.runs[w.run]),
+            words=lambda w, measures=measures: plan.words(measures, study.runs[w.run]),
         shell:
             "python -m mlm measure results/runs/{wildcards.run} --keep {params.words}"
 
 
-for number, (measures, encoders) in enumerate(plan.sets(plan.measured_untrained), 1):
+for number, (measures, encoders) in enumerate(plan.measured_untrained, 1):
 
     rule:
         name:
             f"measure_untrained_{number}"
         input:
             lambda w: plan.of_untrained[w.untrained].data.shards / "shards.json",
-            lambda w: plan.data(
-                plan.measured_untrained[w.untrained], plan.of_untrained[w.untrained]
+            lambda w, measures=measures: plan.data(
+                measures, plan.of_untrained[w.untrained]
             ),
         output:
             [
@@ -237,10 +248,8 @@ for number, (measures, encoders) in enumerate(plan.sets(plan.measured_untrained)
         resources:
             gpu=int(study.numerics.device == "cuda"),
         params:
-            words=lambda w: plan.words(
-                plan.measured_untrained[w.untrained],
-                plan.of_untrained[w.untrained],
-                w.untrained,
+            words=lambda w, measures=measures: plan.words(
+                measures, plan.of_untrained[w.untrained], w.untrained
             ),
         shell:
             "python -m mlm measure {wildcards.untrained} --untrained --keep {params.words}"
@@ -310,10 +319,11 @@ for name, experiment in study.experiments.items():
             [shown(path, name) for path in outputs.files("figures", scale, name)],
             [shown(path, name, kind) for kind, path in own_figures(name, experiment)],
         params:
+            name=name,
             study=plan.stated(name),
             code=code_hash(outputs.modules("figures"), ("matplotlib",)),
         shell:
-            f"python -m analysis figures {scale} {name}"
+            f"python -m analysis figures {scale} {{params.name:q}}"
 
 
 rule wandb:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from mlm import config
 from mlm.randomness import Uniform
@@ -238,6 +239,7 @@ class _Attend(torch.autograd.Function):
         return torch.bmm(weights, value).view(shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         query, key, value, weights = ctx.saved_tensors
         stack, gradient = gradient.shape[:2], gradient.flatten(0, 1)

@@ -137,6 +137,11 @@ def contrasts(
         yield f"{path}: baseline: no arm is called {experiment.baseline!r}; there are: {arms}"
     seen: dict[tuple[str, ...], str] = {}
     told: set[tuple[str, str]] = set()
+    if experiment.contrasts is None:
+        for arm, names in known.items():
+            if problem := _measure(experiment.primary_measure, names):
+                yield f"{path}: tune.measure: {problem} ({arm})"
+                break
     for _, where, contrast in experiment.contrasts.stated() if experiment.contrasts else ():
         claim = "equivalence" if isinstance(contrast, Equivalence) else "difference"
         compared = (claim, contrast.arm, str(contrast.against), str(contrast.measure))

@@ -4,7 +4,6 @@ torch.compile fuses what lies between the matrix products. Compiling takes a min
 results/data/compiled, and is done by a job of its own before the runs of a study, which then find it.
 """
 
-import functools
 import importlib.util
 import os
 import shutil
@@ -66,7 +65,10 @@ def shapes(run: config.Run) -> list[int]:
     return list(first.values())
 
 
-@functools.cache
+_ours: dict[Path, Path] = {}
+"""Folders that `keep_in` has made known to torch in this process -> what they lie in."""
+
+
 def keep_in(root: Path, code: str) -> None:
     """Let this process's compiled code be kept in, and found in, a folder's part for this state of our code.
 
@@ -74,8 +76,11 @@ def keep_in(root: Path, code: str) -> None:
         root: the folder, unless the environment variable TORCHINDUCTOR_CACHE_DIR names another.
         code: digest of the training code.
     """
-    root = Path(os.environ.get(FOLDER_VARIABLE, root)).absolute()
+    stated = Path(os.environ.get(FOLDER_VARIABLE, root)).absolute()
+    root = _ours.get(stated, stated)
     folder = root if root.name == code else root / code  # inherited from a process of this code's, or not
+    if _ours.get(folder) == root and folder == stated:
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -89,15 +94,19 @@ def keep_in(root: Path, code: str) -> None:
         )
         return
     os.environ[FOLDER_VARIABLE] = str(folder)
-    # Torch keeps nothing of a graph with gradients of the user's own, for fear of finding it again when
-    # they have changed. Here the folder would be another.
-    os.environ["TORCHINDUCTOR_AUTOGRAD_CACHE_ALLOW_CUSTOM_AUTOGRAD"] = "1"
+    _ours[folder] = root
 
 
 def sums(objective: "Objective") -> "Callable[[Encoder, Batch, Uniform | None], dict[str, Tensor]]":
     """`objective.sums`, compiled; how many targets a row has may differ from step to step."""
     import torch
+    from torch._functorch import config as functorch
 
+    # Torch keeps nothing of a graph with gradients of the user's own, for fear of finding it again when
+    # they have changed. In a folder of ours it would be another.
+    functorch.autograd_cache_allow_custom_autograd_functions = (
+        Path(os.environ.get(FOLDER_VARIABLE, "")) in _ours
+    )
     compiled = torch.compile(objective.sums)
 
     def call(encoder: "Encoder", batch: "Batch", uniform: "Uniform | None") -> "dict[str, Tensor]":

@@ -8,6 +8,7 @@ import torch
 
 from mlm import config, measures
 from mlm.encoder import Encoder
+from mlm.errors import InputError
 from mlm.evaluate import freeze
 from mlm.evaluate import measure as measure_batches
 from mlm.experiment import Corruptions
@@ -37,6 +38,8 @@ def measure(
         begins_word: of each token of the vocabulary, whether a word begins with it.
         asked: the corruptions by the names of their arms; arms that share one are measured once.
     """
+    if run.causal or run.objective == run.relation:
+        raise InputError(f"corruptions: objective {run.objective} corrupts nothing that it predicts")
     found: dict[str, dict[str, float]] = {}
     values: dict[str, float] = {}
     for arm, masking in asked.arms.items():

@@ -69,10 +69,16 @@ class Contrasts(Strict):
                 yield family, family, members
 
 
+def _apart(rates: list[float]) -> list[float]:
+    if len({f"{rate:g}" for rate in rates}) < len(rates):
+        raise ValueError(f"{rates}: two rates have the same six digits; give different ones")
+    return rates
+
+
 class Tune(Strict):
     """Learning rates at which every arm is tried, on seeds that none of its contrasts uses."""
 
-    learning_rates: Annotated[list[config.Positive], Field(min_length=3)]
+    learning_rates: Annotated[list[config.Positive], Field(min_length=3), AfterValidator(_apart)]
     seeds: Annotated[list[int], BeforeValidator(_seeds)]
     measure: str = "validation.own.loss_nats"
     """What a rate is chosen by; within an arm, so it may be of the arm's own corruption."""
@@ -124,6 +130,10 @@ def trials(experiment: Experiment, tune: Tune) -> Trials:
     """The arms × learning rates of an experiment's `tune:`."""
     tried = {f"{arm}.lr-{rate:g}": (arm, rate) for arm in experiment.arms for rate in tune.learning_rates}
     own = {name: experiment.arms[arm] | _at(experiment.arms[arm], rate) for name, (arm, rate) in tried.items()}
+    features = ("probe", "pairs", "tasks", "finetune", "corruptions", "radius")
+    measured = experiment.measures | dict.fromkeys(features) | {"over_training": [], "plugins": {}}
+    if measured.get("evaluation", {}) is None:
+        del measured["evaluation"]  # rates are chosen by it
     kept = experiment.model_dump(exclude={"contrasts", "figures", "tune", "varies", "match"})
     return Trials.model_validate(
         kept
@@ -133,8 +143,7 @@ def trials(experiment: Experiment, tune: Tune) -> Trials:
             "baseline": next(name for name, (arm, _) in tried.items() if arm == experiment.baseline),
             "seeds": tune.seeds,
             "match": experiment.match,
-            "measures": experiment.measures
-            | dict.fromkeys(("probe", "pairs", "tasks", "finetune", "corruptions")),
+            "measures": measured,
             "primary_measure": tune.measure,
             "tried": tried,
         }

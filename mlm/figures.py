@@ -38,7 +38,7 @@ class Figure(Strict):
     kind: Kind
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")] | None = None
     """Of its files; the kind, unless told."""
-    arms: list[str] | None = None
+    arms: Annotated[list[str], Field(min_length=1)] | None = None
     """Those that are drawn; all, unless told."""
     measure: str | None = None
     """The experiment's primary measure, unless told."""
@@ -102,6 +102,7 @@ def problems(
     primary: str,
     runs: Mapping[str, Run],
     known: Mapping[str, Sequence[str]],
+    over_training: Sequence[str] = (),
 ) -> Iterator[str]:
     """Figures that could not be drawn from what is planned: of arms, keys or measures that do not exist.
 
@@ -110,6 +111,7 @@ def problems(
         primary: the experiment's primary measure.
         runs: arm -> what its runs are asked to do.
         known: arm -> every value that is measured of its runs.
+        over_training: measures that are taken of kept weights too.
     """
     for number, figure in enumerate(figures):
         key = f"{where}: figures.{number}"
@@ -139,6 +141,12 @@ def problems(
                         f"{key}: {first} and {arm} have the same place; add what sets them apart to `by`, or "
                         "name the `arms` to draw"
                     )
-        for measure in wanted if figure.kind != "over" else ():
+        if figure.kind == "over" and wanted[0].partition(".")[0] not in ("validation", *over_training):
+            yield (
+                f"{key}.measure: {wanted[0]} is known of the end of a run alone; give one that begins with "
+                "`validation.`, or take it on the way (`measures.over_training`, `checkpoints_at`)"
+            )
+            continue
+        for measure in wanted:
             if not any(measures.known(measure, known[arm]) for arm in arms):
                 yield f"{key}: no arm has the measure {measure}; it is switched on in `measures:`"

@@ -96,8 +96,9 @@ def corrupt(
         mask_token: id of [MASK].
         protected: ids never selected and never drawn.
     """
-    first = next(token for token in itertools.count() if token not in protected)
-    eligible = tokens >= first  # and so of all that are protected from 0 on
+    known = frozenset(protected)
+    first = next(token for token in itertools.count() if token not in known)
+    eligible = tokens >= first  # and so of all that are protected from 0 on; negative ids are never selected
     for token in protected:
         if token > first:
             eligible &= tokens != token

@@ -52,18 +52,14 @@ class Plan:
         self.of_untrained: dict[str, PlannedRun] = {
             cell.untrained: self.study.runs[cell.digest] for cell in self.study.cells
         }
-        self.measured = self.study.measured
-        """Run -> its measures."""
-        self.measured_untrained: dict[str, list[Measured]] = {}
-        for cell in self.study.cells:
-            of_untrained = {one.file: one for one in self.measured[cell.digest] if one.of_untrained}
-            of_untrained |= {one.file: one for one in self.measured_untrained.get(cell.untrained, [])}
-            self.measured_untrained[cell.untrained] = [of_untrained[file] for file in sorted(of_untrained)]
+        self.measured = self._sets(self.study.measured())
+        """Measures that are taken together, and the pattern of the runs."""
+        self.measured_untrained = self._sets(self.study.measured(untrained=True))
         self.preparing = {
             path: one.preparing
-            for run in runs
-            for one in self.measured[run.digest]
-            if (path := one.data(run.data.vocabulary.parent.name))
+            for cell in self.study.cells
+            for one in self.study.measures[cell.experiment]
+            if (run := self.study.runs[cell.digest]) and (path := one.data(run.data.vocabulary.parent.name))
         }
         """File that measures read -> what the command that prepares it is told."""
 
@@ -90,19 +86,15 @@ class Plan:
             return shlex.join(["--tokenizer", run.tokenizer])
         return shlex.join(["--kind", run.vocabulary.kind, "--size", str(run.vocabulary.size)])
 
-    def sets(self, of: Mapping[str, list[Measured]]) -> list[tuple[list[Measured], str]]:
-        """The different sets of measures, each with the pattern of the folders that it is taken of.
+    @staticmethod
+    def _sets(found: list[tuple[list[Measured], list[str]]]) -> list[tuple[list[Measured], str]]:
+        """A rule of Snakemake states its outputs once, so each set of measures has one of its own."""
+        return [(measures, "|".join(folders)) for measures, folders in found if measures]
 
-        A rule of Snakemake states its outputs once, so each set has one of its own.
-
-        Args:
-            of: folder's name -> its measures.
-        """
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for name, measures in of.items():
-            if measures:
-                alike.setdefault(tuple(one.file for one in measures), []).append(name)
-        return [(of[names[0]], "|".join(names)) for names in alike.values()]
+    def refuse(self, experiment: str) -> None:
+        """End with status 2 and say all that keeps an experiment from being run at this scale."""
+        with _refusing():
+            raise InputError(*self.study.left_out[experiment])
 
     def data(self, measures: list[Measured], run: PlannedRun) -> list[str]:
         """The prepared files that measures of a run read."""

@@ -48,7 +48,9 @@ ANALYSIS_RULES = (
     "comparison",
 )
 RESERVED = frozenset(("all", *DATA_RULES, *RUN_RULES, *ANALYSIS_RULES))
-"""Names of the Snakefile's rules, which an experiment cannot have; nor may it begin with `measure`"""
+"""Names of the Snakefile's rules, which an experiment cannot have."""
+GENERATED = ("measure", "figures")
+"""Beginnings of the names of rules that are made in a loop."""
 
 
 def available() -> list[str]:
@@ -88,28 +90,30 @@ def load_study(
     for name in experiments if experiments is not None else available():
         path = EXPERIMENTS / f"{name}.yaml"
         try:
-            if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED or name.startswith("measure"):
-                rules = ", ".join(sorted((*RESERVED, "measure…")))
+            if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED or name.startswith(GENERATED):
+                rules = ", ".join(sorted((*RESERVED, *(f"{one}…" for one in GENERATED))))
                 raise InputError(f"{path}: name: use letters, digits and `._+-`, and none of {rules}")
             text = yaml_file.read(path, f"there are: {', '.join(available())}")
             try:
                 experiment = yaml_file.validated(Experiment, text, str(path))
             except InputError as error:
                 raise InputError(*error.problems, *planner.problems_of_arms(path, text)) from None
+        except InputError as error:
+            found.extend(problem for problem in error.problems if problem not in found)
+            continue
+        try:
             planned = planner.expand(name, path, experiment)
+            trial = None
+            if experiment.tune:
+                trial, more = planner.tune(name, path, experiment, experiment.tune)
+                planned += more
         except InputError as error:
             if experiments is None and name not in scale.experiments:
                 left_out[name] = list(error.problems)
             else:
                 found.extend(problem for problem in error.problems if problem not in found)
             continue
-        read[name] = experiment
-        if experiment.tune:
-            try:
-                read[name + TUNE], more = planner.tune(name, path, experiment, experiment.tune)
-                planned += more
-            except InputError as error:
-                found.extend(problem for problem in error.problems if problem not in found)
+        read |= {name: experiment, **({name + TUNE: trial} if trial else {})}
         for cell, run in planned:
             cells.append(cell)
             runs[run.digest] = run
@@ -154,18 +158,26 @@ class _Planner:
         resolved, found = self._arms(path, experiment.base, experiment.arms, experiment)
         merged = yaml_file.merge(self.scale.measures.model_dump(exclude_unset=True), experiment.measures)
         if "over_training" not in experiment.measures:  # what is not measured is not measured on the way either
-            merged["over_training"] = [one for one in merged.get("over_training", []) if merged.get(one)]
+            off: tuple[Any, ...] = (None, [])
+            merged["over_training"] = [
+                one for one in merged.get("over_training", []) if merged.get(one, None) not in off
+            ]
         stated = yaml_file.validated(Measures, merged, f"{path}: measures")
         stated = self.stated[name] = measured.with_arms(stated, resolved)
         if not self.overrides:  # a change on the command line may make arms alike, and shorten runs to try them
-            found += checks.duplicates(path, resolved)
+            if experiment.contrasts is not None:  # trials of arms that differ in their rates may meet
+                found += checks.duplicates(path, resolved)
             for check in (checks.reachable, checks.corruptible, checks.within_windows):
                 found += check(path, resolved, stated)
             found += checks.varies(path, experiment, resolved)
+            if "over_training" in experiment.measures:
+                found += checks.over_training(f"{path}: measures", resolved.values(), stated)
         kinds = measured.kinds_of_pairs(self.taken(stated, f"{path}: measures"))
         known = {arm: measured.names(run, stated, kinds) for arm, run in resolved.items()}
         found += checks.contrasts(path, experiment, resolved, known)
-        found += figures.problems(str(path), experiment.figures, experiment.primary_measure, resolved, known)
+        found += figures.problems(
+            str(path), experiment.figures, experiment.primary_measure, resolved, known, stated.over_training
+        )
         if found:
             raise InputError(*found)
         code = training_code()

@@ -116,7 +116,7 @@ def of_run(run: RunFolder, upload_weights: bool = False) -> Projection:
 def measures(run: RunFolder) -> list[Path]:
     """The measures that exist of a run, as the studies that ask for it name them."""
     found: dict[Path, None] = {}
-    for scale, experiment, *_ in sorted(run.labels):
+    for scale, experiment, *_ in reversed(run.labels):  # where two differ, the first one's counts
         if study_file(scale).exists():
             stated = read_json(study_file(scale), "run the pipeline again")["experiments"].get(experiment, {})
             names = stated.get("measure_files", {}).values()

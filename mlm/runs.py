@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from mlm import compiled, devices, identity, plugins, study
+from mlm import devices, identity, plugins, study
 from mlm.config import Numerics, Run
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json
@@ -115,8 +115,6 @@ class RunFolder:
     def compute(self) -> "tuple[torch.device, torch.dtype]":
         """Set this process up in the run's numerics."""
         devices.check(self.numerics, str(self.path / "config.json"))
-        if self.numerics.path == "compiled":
-            compiled.keep_in(compiled.CACHE, self.record["code"])
         return devices.prepare(self.numerics)
 
     def encoder(self, trained: bool = True, step: int | None = None) -> "Encoder":

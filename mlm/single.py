@@ -41,9 +41,10 @@ def plan(experiment: str, arm: str, seed: int, scale: str, changes: list[str]) -
     if wanted not in planned.experiments[experiment].arms:
         known = ", ".join(planned.experiments[experiment].arms)
         raise InputError(f"--arm: experiment {experiment} has no arm {wanted!r}; there are: {known}")
-    cell = next((c for c in planned.cells if c.arm == wanted and c.seed == seed), None)
+    cells = [c for c in planned.cells if c.experiment == experiment]
+    cell = next((c for c in cells if c.arm == wanted and c.seed == seed), None)
     if cell is None:
-        seeds = sorted({c.seed for c in planned.cells})
+        seeds = sorted({c.seed for c in cells})
         raise InputError(
             f"--seed: experiment {experiment} at scale {scale} has no seed {seed}; there are: {seeds}"
         )
@@ -153,6 +154,8 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
 
 def trainer_of(run: RunFolder) -> "Trainer":
     """Data, encoder and optimizer of a run before its first step, in the run's numerics."""
+    if run.numerics.path == "compiled":
+        compiled.keep_in(compiled.CACHE, run.record["code"])
     encoder = run.encoder(trained=False).train()
     from mlm.train import Trainer
 

@@ -54,9 +54,10 @@ def study(scale: str) -> list[RunStatus]:
     except (KeyError, TypeError):
         raise Damaged(f"{path}: damaged, not the index of a study; {remedy}") from None
     asked = {digest for name in named for digest in of.get(name, ())}
-    for digests in of.values():
-        if any(found[digest].state != "waiting" for digest in digests - asked):
-            asked = asked | digests
+    for name, digests in of.items():
+        others = set().union(*(of[other] for other in of if other != name))
+        if any(found[digest].state != "waiting" for digest in digests - others):
+            asked |= digests
     return [run for digest, run in found.items() if digest in asked]
 
 

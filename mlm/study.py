@@ -1,7 +1,7 @@
 """A study: validated, frozen runs, what is measured of them, and its record on disk. Loads no torch."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,13 +128,26 @@ class Study:
     def folder(self) -> Path:
         return RESULTS / self.scale_name
 
-    @functools.cached_property
-    def measured(self) -> dict[str, list[Measured]]:
-        """Run -> its measures: those of every experiment that has it."""
-        found: dict[str, dict[str, Measured]] = {digest: {} for digest in self.runs}
+    def measured(self, untrained: bool = False) -> list[tuple[list[Measured], list[str]]]:
+        """Measures that are taken together, and of which runs or encoders before their first step.
+
+        What different experiments ask of a run they share is taken apart, so that none waits for, or is made
+        anew with, another's.
+        """
+        asked: dict[str, dict[str, tuple[Measured, set[str]]]] = {}
         for cell in self.cells:
-            found[cell.digest] |= {one.file: one for one in self.measures[cell.experiment]}
-        return {digest: [files[name] for name in sorted(files)] for digest, files in found.items()}
+            folder = asked.setdefault(cell.untrained if untrained else cell.digest, {})
+            for one in self.measures[cell.experiment]:
+                if one.of_untrained or not untrained:
+                    folder.setdefault(one.file, (one, set()))[1].add(cell.experiment)
+        alike: dict[tuple[str, ...], tuple[list[Measured], list[str]]] = {}
+        for name, files in asked.items():
+            together: dict[frozenset[str], list[Measured]] = {}
+            for one, experiments in files.values():
+                together.setdefault(frozenset(experiments), []).append(one)
+            for measures in together.values():
+                alike.setdefault(tuple(one.file for one in measures), (measures, []))[1].append(name)
+        return list(alike.values())
 
     def contrast_rows(self, name: str) -> list[dict[str, Any]]:
         """An experiment's contrasts with baseline and measure filled in, for the analysis."""
@@ -185,14 +198,15 @@ class Study:
         write_json(self.folder / "numerics.json", self.numerics.model_dump())
         write_json(study_file(self.scale_name), self.record())
         labels: dict[str, list[list[Any]]] = {}
-        for cell in self.cells:
+        # A shared run is called after an experiment that the scale names, if one has it.
+        for cell in sorted(self.cells, key=lambda cell: cell.experiment not in self.scale.experiments):
             labels.setdefault(cell.digest, []).append([self.scale_name, cell.experiment, cell.arm, cell.seed])
         for folder in (RESULTS / "runs").glob("*"):
-            if folder.name not in labels:
-                write_labels(folder, [], self.scale_name)  # of an arm that has been edited since
+            if folder.name not in labels:  # of an arm that has been edited since
+                write_labels(folder, [], self.scale_name, self.left_out)
         for digest, run in self.runs.items():
             write_run(run)
-            write_labels(run.folder, labels[digest], self.scale_name)
+            write_labels(run.folder, labels[digest], self.scale_name, self.left_out)
 
 
 def write_run(run: PlannedRun) -> None:
@@ -202,10 +216,14 @@ def write_run(run: PlannedRun) -> None:
         write_json(path, run.record())
 
 
-def write_labels(folder: Path, labels: list[list[Any]], scale: str) -> None:
-    """Who asks for a run, as (scale, experiment, arm, seed); labels of other scales stay."""
+def write_labels(folder: Path, labels: list[list[Any]], scale: str, left_out: Collection[str] = ()) -> None:
+    """Who asks for a run, as (scale, experiment, arm, seed); labels of other scales stay.
+
+    Args:
+        left_out: experiments of this scale that could not be planned now, whose labels stay too.
+    """
     path = folder / "labels.json"
     before = read_json(path, "delete it") if path.exists() else []
-    after = [label for label in before if label[0] != scale] + labels
+    after = labels + [label for label in before if label[0] != scale or label[1] in left_out]
     if after != before:
         write_json(path, after)

@@ -17,7 +17,6 @@ from mlm.train import Trainer
 from tests.mlm.places import copy_of, done, environment, mlm
 
 needs_compiler = pytest.mark.skipif(bool(compiled.missing(cuda=False)), reason="no C++ compiler here")
-ALLOWED = "TORCHINDUCTOR_AUTOGRAD_CACHE_ALLOW_CUSTOM_AUTOGRAD"
 WORDS = [number % 3 == 0 for number in range(400)]
 
 
@@ -139,15 +138,17 @@ def test_what_is_compiled_is_kept_apart_for_each_state_of_the_code(
 ) -> None:
     """Gradients of our own are part of it, and torch does not tell one state of them from another."""
     monkeypatch.delenv(compiled.FOLDER_VARIABLE)
-    monkeypatch.delenv(ALLOWED, raising=False)
     compiled.keep_in(tmp_path, "one")
     assert os.environ[compiled.FOLDER_VARIABLE] == str(tmp_path / "one")
-    compiled.keep_in(tmp_path / "default", "one")  # a process that was started by the first
+    compiled.keep_in(tmp_path, "older")
+    compiled.keep_in(tmp_path, "one")  # the process goes on with the first
+    assert os.environ[compiled.FOLDER_VARIABLE] == str(tmp_path / "one")
+    monkeypatch.setattr(compiled, "_ours", {})
+    compiled.keep_in(tmp_path / "default", "one")  # a process that was started by it
     assert os.environ[compiled.FOLDER_VARIABLE] == str(tmp_path / "one")
     monkeypatch.setenv(compiled.FOLDER_VARIABLE, str(tmp_path / "mine"))
     compiled.keep_in(tmp_path, "two")
     assert os.environ[compiled.FOLDER_VARIABLE] == str(tmp_path / "mine" / "two")
-    assert os.environ[ALLOWED] == "1"
     assert not capsys.readouterr().err
 
 
@@ -156,13 +157,11 @@ def test_a_folder_that_cannot_be_written_is_told_of_and_done_without(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv(compiled.FOLDER_VARIABLE, str(tmp_path / "file"))
-    monkeypatch.delenv(ALLOWED, raising=False)
     compiled.keep_in(tmp_path, "code")
     said = capsys.readouterr().err
     assert f"{tmp_path}/file/code: compiled steps cannot be kept there (Not a directory)" in said
     assert compiled.FOLDER_VARIABLE in said
     assert compiled.FOLDER_VARIABLE not in os.environ
-    assert ALLOWED not in os.environ  # torch's own folder knows no code of ours
 
 
 def test_without_a_compiler_a_study_is_planned_on_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
