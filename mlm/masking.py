@@ -102,7 +102,8 @@ def corrupt(
     for token in protected:
         if token > first:
             eligible &= tokens != token
-    selected = select(eligible, None if begins_word is None else begins_word[tokens], masking, uniform)
+    words = None if begins_word is None or masking.unit == "token" else begins_word[tokens]
+    selected = select(eligible, words, masking, uniform)
 
     split, v = masking.split, uniform((tokens.shape[0], tokens.shape[1]))
     kind = (v >= split.mask).view(torch.int8) + KIND_NUMBERS["mask"]
