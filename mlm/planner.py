@@ -157,11 +157,9 @@ class _Planner:
         """Every arm × seed of an experiment as planned runs; all problems of the file at once."""
         resolved, found = self._arms(path, experiment.base, experiment.arms, experiment)
         merged = yaml_file.merge(self.scale.measures.model_dump(exclude_unset=True), experiment.measures)
+        merged = {name: asked for name, asked in merged.items() if asked is not None}
         if "over_training" not in experiment.measures:  # what is not measured is not measured on the way either
-            off: tuple[Any, ...] = (None, [])
-            merged["over_training"] = [
-                one for one in merged.get("over_training", []) if merged.get(one, None) not in off
-            ]
+            merged["over_training"] = [one for one in merged.get("over_training", []) if one in merged]
         stated = yaml_file.validated(Measures, merged, f"{path}: measures")
         stated = self.stated[name] = measured.with_arms(stated, resolved)
         if not self.overrides:  # a change on the command line may make arms alike, and shorten runs to try them

@@ -61,6 +61,8 @@ def freeze(run: config.Run, data: Shard, most: int) -> Frozen:
         if not (wrong := (stand_ins < config.N_SPECIAL) & ~special).any():
             break
         stand_ins = torch.where(wrong, ring.roll(-away, 0), stand_ins)
+    # A place at which every other window has a special token stays as it is.
+    stand_ins = torch.where(stand_ins < config.N_SPECIAL, ring, stand_ins)
     keys = np.where(special.numpy(), -1.0, draws.random(ring.shape))
     keys[:, 0] = -1.0
     target = torch.from_numpy((keys == keys.max(1, keepdims=True)) & (keys >= 0))

@@ -8,6 +8,7 @@ import time
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -55,6 +56,13 @@ def jobs(output: str) -> Counter[str]:
     return found
 
 
+def cells(smoke: Copy) -> list[dict[str, Any]]:
+    """What the scale runs: the other experiments are planned, too, to be asked for by name."""
+    study = json.loads((smoke.folder / "results/smoke/study.json").read_text())
+    assert study["named"] == ["split"]
+    return [cell for cell in study["index"] if cell["experiment"] == "split"]
+
+
 def test_every_arm_seed_and_measure_is_there(smoke: Copy) -> None:
     with (smoke.folder / "results/smoke/tables/split/results.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -65,7 +73,7 @@ def test_every_arm_seed_and_measure_is_there(smoke: Copy) -> None:
 
 
 def test_realised_split_is_logged_and_near_the_one_asked_for(smoke: Copy) -> None:
-    index = json.loads((smoke.folder / "results/smoke/study.json").read_text())["index"]
+    index = cells(smoke)
     for cell in index:
         folder = smoke.folder / "results/runs" / cell["digest"]
         realised = json.loads((folder / "run.json").read_text())["realised"]
@@ -105,7 +113,7 @@ def test_the_report_has_every_figure_by_experiment_and_needs_no_network(smoke: C
 def test_weights_and_biases_holds_every_run_and_the_results(smoke: Copy) -> None:
     told = json.loads((smoke.folder / "results/smoke/wandb/split.json").read_text())
     assert told == {"mode": "offline", "told": f"{ARMS * SEEDS + 1} W&B runs written offline"}
-    index = json.loads((smoke.folder / "results/smoke/study.json").read_text())["index"]
+    index = cells(smoke)
     wanted = {cell["digest"] for cell in index} | {f"results-{identity.digest(['smoke', 'split'])}"}
     folders = list((smoke.folder / "results/wandb").glob("offline-run-*"))
     assert {re.sub(r"offline-run-\d+_\d+-", "", folder.name) for folder in folders} == wanted
