@@ -239,10 +239,7 @@ for number, (measures, encoders) in enumerate(plan.measured_untrained, 1):
                 measures, plan.of_untrained[w.untrained]
             ),
         output:
-            [
-                update(f"results/untrained/{{untrained}}/{one.file}")
-                for one in measures
-            ],
+            [update(f"results/untrained/{{untrained}}/{one.file}") for one in measures],
         wildcard_constraints:
             untrained=encoders,
         resources:
