@@ -61,28 +61,23 @@ rule all:
         [plan.tracked(name) for name in study.scale.experiments],
 
 
-# One target an experiment, by its name: tables and figures without the paper. Its trials of learning rates
-# have one too: `split-tune`.
+# One target an experiment, by its name: tables and figures without the paper. Trials of learning rates,
+# `split-tune`, have their table alone.
 for name in study.experiments:
-    if study.experiments[name].contrasts is None:
-
-        rule:
-            name:
-                name
-            input:
-                outputs.files("tune", scale, name),
-
-        continue
 
     rule:
         name:
             name
         input:
-            [
-                outputs.files(c, scale, name)
-                for c in ("contrasts", "table", "figures", "report")
+            outputs.files("tune", scale, name)
+            if name in study.trials
+            else [
+                *(
+                    outputs.files(c, scale, name)
+                    for c in ("contrasts", "table", "figures", "report")
+                ),
+                plan.tracked(name),
             ],
-            plan.tracked(name),
 
 
 # What cannot be run at this scale says why when it is asked for.
@@ -306,6 +301,8 @@ rule table:
 
 # Each experiment asks for figures of its own, and a rule states its outputs once.
 for name, experiment in study.experiments.items():
+    if name in study.trials:
+        continue
 
     rule:
         name:

@@ -214,7 +214,9 @@ def measured(place: Path, file: str, measure: str, status: Status | None) -> Mea
     bad = [name for part in parts for name, value in part.items() if not math.isfinite(value)]
     if bad:
         raise Damaged(f"{path}: values.{bad[0]}: not a finite number; {remedy}")
-    if record.status == "finished" and not record.values and not record.counts.get("diverged"):
+    # None to give: every restart diverged, or no byte of a text has a likelihood.
+    nothing = record.counts.get("diverged") or record.counts.get("bytes") == 0
+    if record.status == "finished" and not record.values and not nothing:
         raise Damaged(f"{path}: values: none, though the run finished; {remedy}")
     return record
 

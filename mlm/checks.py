@@ -168,7 +168,11 @@ def contrasts(
 
 def _incomparable(measure: str, one: Run | None, other: Run | None) -> str | None:
     """Why two arms' values of a measure are of different things."""
-    if one is None or other is None or not measure.startswith(OF_THE_RUNS_TEXT):
+    if one is None or other is None:
+        return None
+    if measure == measures.BITS_PER_BYTE and one.corpus != other.corpus:
+        return f"{measure} is of the text of corpus {one.corpus} and of {other.corpus}; compare on one corpus"
+    if not measure.startswith(OF_THE_RUNS_TEXT):
         return None
     pieces = {(run.corpus, run.tokenizer or str(run.vocabulary)) for run in (one, other)}
     if len(pieces) > 1:
@@ -184,6 +188,11 @@ def _incomparable(measure: str, one: Run | None, other: Run | None) -> str | Non
 def _measure(name: str, known: Sequence[str]) -> str | None:
     if measures.known(name, known):
         return None
+    if name == measures.BITS_PER_BYTE:
+        return (
+            f"{name} exists only for causal arms, since masked losses are no likelihood of a text; compare two "
+            "of those, with `bits_per_byte: {}` in `measures:`"
+        )
     match name.split("."):
         case [part, "own", *_] if (
             f"{part}.own.loss_nats" not in known and f"{part}.own.relation.accuracy" in known

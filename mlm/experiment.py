@@ -130,7 +130,7 @@ def trials(experiment: Experiment, tune: Tune) -> Trials:
     """The arms × learning rates of an experiment's `tune:`."""
     tried = {f"{arm}.lr-{rate:g}": (arm, rate) for arm in experiment.arms for rate in tune.learning_rates}
     own = {name: experiment.arms[arm] | _at(experiment.arms[arm], rate) for name, (arm, rate) in tried.items()}
-    features = ("probe", "pairs", "tasks", "finetune", "corruptions", "radius")
+    features = ("probe", "pairs", "tasks", "finetune", "corruptions", "radius", "bits_per_byte")
     measured = experiment.measures | dict.fromkeys(features) | {"over_training": [], "plugins": {}}
     if measured.get("evaluation", {}) is None:
         del measured["evaluation"]  # rates are chosen by it
@@ -223,6 +223,13 @@ class Radius(Strict):
     """Windows of the test split."""
 
 
+class BitsPerByte(Strict):
+    """The likelihood of a text under a causal run; masked runs have none, and no value."""
+
+    bytes: config.Count = 100_000
+    """Of the test split's text, whole lines from its beginning."""
+
+
 class Finetuning(Strict):
     """How an encoder is trained on a task. Linear warm-up, then linear decay to the last step."""
 
@@ -267,6 +274,7 @@ class Measures(Strict):
     reach: Reach | None = None
     corruptions: Corruptions | None = None
     radius: Radius | None = None
+    bits_per_byte: BitsPerByte | None = None
     plugins: dict[MeasureName, config.PluginPath] = {}
     """Probes of the user's own, by name; their values are called `name.…`."""
     over_training: list[Literal["probe", "pairs", "tasks", "radius", "plugins"]] = []

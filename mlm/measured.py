@@ -24,6 +24,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "reach": ("mlm.reach",),
     "corruptions": ("mlm.corruptions",),
     "radius": ("mlm.radius",),
+    "bits_per_byte": ("mlm.bits",),
     "plugins": ("mlm.probe", "mlm.likelihood", "mlm.sentence_probe"),  # what they are likely to call
 }
 """Kinds of measures, each with the modules that decide its numbers beside the run's own."""
@@ -62,9 +63,8 @@ class Measured:
         data = self.data(vocabulary)
         given = {"data": data, **self.settings} if data and self.settings else data or self.settings
         setting = yaml.safe_dump(given, default_flow_style=True, width=2**16).splitlines()[0]
-        name = f"{self.name}@{Path(self.file).stem.rpartition('-')[2]}"  # a run may have it of two experiments
-        said = ["--take", f"{name}={folder}/{self.file}", "--with", f"{name}={setting}"]
-        return shlex.join(said + (["--over-training", name] if self.over_training else []))
+        said = ["--take", f"{self.name}={folder}/{self.file}", "--with", f"{self.name}={setting}"]
+        return shlex.join(said + (["--over-training", self.name] if self.over_training else []))
 
 
 def kind(name: str) -> str:
@@ -136,6 +136,8 @@ def _asked(stated: Measures) -> Iterator[tuple[str, Any]]:
         yield "corruptions", stated.corruptions.model_dump()
     if stated.radius:
         yield "radius", stated.radius.model_dump()
+    if stated.bits_per_byte:
+        yield "bits_per_byte", stated.bits_per_byte.model_dump()
     yield from ((f"plugins.{name}", path) for name, path in stated.plugins.items())
 
 
@@ -200,6 +202,8 @@ def names(run: Run, stated: Measures, kinds: Iterable[str]) -> list[str]:
         found += [f"{measures.under(arm)}.{one}" for arm in arms for one in measures.QUANTITIES]
     if stated.radius:
         found += [f"{measures.radius(one)}.loss_nats" for one in (*stated.radius.distances, None)]
+    if stated.bits_per_byte and run.causal:
+        found.append(measures.BITS_PER_BYTE)
     return found + [f"{name}.*" for name in stated.plugins]
 
 

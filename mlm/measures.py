@@ -25,9 +25,13 @@ BESIDE = ("untrained", "reference", "count")
 """What the names of values begin with that belong to no arm."""
 RESERVED = (
     *SPLITS, *BESIDE, "train", "training", "realised", "probe", "pairs", "finetune", "reach", "corruption",
-    "radius",
+    "radius", "bits",
 )  # fmt: skip
 """First words of names, which a probe of the user's own cannot have."""
+
+
+BITS_PER_BYTE = "bits.per_byte"
+"""What a causal run pays for a text, comparable across vocabularies."""
 
 
 def reach(loss_nats: float) -> str:
@@ -77,7 +81,8 @@ def known(name: str, names: Iterable[str]) -> bool:
 
 def better(measure: str) -> Literal["higher", "lower"]:
     """Which way is good."""
-    return "lower" if measure.rsplit(".", 1)[-1] in ("loss_nats", *COSTS, *OBSERVED) else "higher"
+    last = measure.rsplit(".", 1)[-1]
+    return "lower" if measure == BITS_PER_BYTE or last in ("loss_nats", *COSTS, *OBSERVED) else "higher"
 
 
 def flatten(prefix: str, result: dict[str, Any]) -> Iterator[tuple[str, float]]:

@@ -109,6 +109,15 @@ def radius(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]
     return {"values": radius.measure(encoder, run.config, data, asked)}
 
 
+def bits_per_byte(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """The likelihood of the beginning of the test split; told its bytes."""
+    from mlm import bits, yaml_file
+    from mlm.experiment import BitsPerByte
+
+    asked = yaml_file.validated(BitsPerByte, wanted.setting, f"--with {wanted.name}")
+    return bits.measure(encoder, run.config, run.tokenizer(), run.corpus, asked)
+
+
 def plugin(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
     """A probe of the user's own, told its Python path."""
     from mlm import plugins
@@ -126,16 +135,14 @@ TAKEN_BY: "dict[str, Callable[[RunFolder, Encoder, Wanted], dict[str, Any]]]" = 
     "reach": reach,
     "corruptions": corruptions,
     "radius": radius,
+    "bits_per_byte": bits_per_byte,
     "plugins": plugin,
 }
 """Measures by their keys in the scale file."""
 
 
 def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str]) -> list[Wanted]:
-    """From `--take NAME=FILE`, `--with NAME=YAML` and `--over-training NAME`.
-
-    A measure that is taken twice, told differently, is called NAME@ANYTHING in all three.
-    """
+    """From `--take NAME=FILE`, `--with NAME=YAML` and `--over-training NAME`."""
     from mlm import yaml_file
 
     outputs = dict(_named("--take", one) for one in take)
@@ -145,7 +152,7 @@ def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str
     if not outputs:
         raise InputError("--take: no measure is asked for; give --take NAME=FILE")
     for name in outputs:
-        if measured.kind(_plain(name)) not in TAKEN_BY:
+        if measured.kind(name) not in TAKEN_BY:
             raise InputError(f"--take {name}: no such measure; there are: {', '.join(TAKEN_BY)}")
         if name not in settings:
             raise InputError(f"--with {name}=…: missing; it says what --take {name} reads")
@@ -155,14 +162,9 @@ def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str
                 f"{option} {stray[0]}: goes with --take {stray[0]}=FILE; give it, or leave both out"
             )
     return [
-        Wanted(_plain(name), settings[name], Path(file), name in over_training)
+        Wanted(name, settings[name], Path(file), name in over_training)
         for name, file in outputs.items()
     ]
-
-
-def _plain(name: str) -> str:
-    """`reach` of `reach@other`."""
-    return name.partition("@")[0]
 
 
 def _named(option: str, given: str) -> tuple[str, str]:

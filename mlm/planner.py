@@ -93,7 +93,7 @@ def load_study(
             if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED or name.startswith(GENERATED):
                 rules = ", ".join(sorted((*RESERVED, *(f"{one}…" for one in GENERATED))))
                 raise InputError(f"{path}: name: use letters, digits and `._+-`, and none of {rules}")
-            text = yaml_file.read(path, f"there are: {', '.join(available())}")
+            text = _text(path)
             try:
                 experiment = yaml_file.validated(Experiment, text, str(path))
             except InputError as error:
@@ -125,6 +125,25 @@ def load_study(
     stated = {name: planner.stated[name] for name in read}
     taken = {name: planner.taken(one, "") for name, one in stated.items()}
     return Study(scale_name, scale, numerics, read, runs, cells, stated, taken, left_out)
+
+
+def _text(path: Path) -> dict[str, Any]:
+    """What an experiment file says, over the file that it `extends`; `base` and `measures` key by key."""
+    text = yaml_file.read(path, f"there are: {', '.join(available())}")
+    if "extends" not in text:
+        return text
+    name, others = text.pop("extends"), ", ".join(one for one in available() if one != path.stem)
+    if name not in available() or name == path.stem:
+        raise InputError(f"{path}: extends: no other experiment is called {name!r}; there are: {others}")
+    first = yaml_file.read(EXPERIMENTS / f"{name}.yaml")
+    if "extends" in first:
+        raise InputError(f"{path}: extends: {name} extends {first['extends']} itself; extend that one")
+    both = [
+        key
+        for key in ("base", "measures")
+        if isinstance(first.get(key), dict) and isinstance(text.get(key), dict)
+    ]
+    return first | text | {key: yaml_file.merge(first[key], text[key]) for key in both}
 
 
 def _numerics(scale: Scale, scale_name: str) -> Numerics:

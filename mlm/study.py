@@ -128,6 +128,11 @@ class Study:
     def folder(self) -> Path:
         return RESULTS / self.scale_name
 
+    @property
+    def trials(self) -> list[str]:
+        """Experiments in which learning rates are tried and nothing is tested."""
+        return [name for name, experiment in self.experiments.items() if experiment.contrasts is None]
+
     def measured(self, untrained: bool = False) -> list[tuple[list[Measured], list[str]]]:
         """Measures that are taken together, and of which runs or encoders before their first step.
 

@@ -124,15 +124,16 @@ def test_over_training_the_kept_weights_are_measured_too(kept: Path, typed: Type
 
 
 def test_experiments_that_share_a_run_may_measure_it_differently(kept: Path, typed: Typed) -> None:
-    """Each under every corruption of its own arms, say; one command takes both, each as it is planned."""
+    """Each under every corruption of its own arms, say; each command takes what is planned."""
     stated = [
         {"corruptions": {"arms": {arm: {"rate": rate}}, "sequences": 16},
          "radius": {"distances": [distance], "sequences": 16}, "over_training": over}
         for arm, rate, distance, over in (("low", 0.1, 1, ["radius"]), ("high", 0.4, 8, []))
     ]  # fmt: skip
     planned = [measured.of(Measures.model_validate(one), "here") for one in stated]
-    words = " ".join(one.words("shared", "v") for measures in planned for one in measures)
-    done(typed(kept, "measure", run_of(kept), "--keep", *shlex.split(words)))
+    for measures in planned:
+        words = " ".join(one.words("shared", "v") for one in measures)
+        done(typed(kept, "measure", run_of(kept), "--keep", *shlex.split(words)))
     for measures, told in zip(planned, stated, strict=True):
         run = RunFolder.open(kept / "results" / "runs" / run_of(kept))
         names = measured.names(run.config, Measures.model_validate(told), ())

@@ -1,0 +1,114 @@
+"""What an experiment file may say beside its arms: measures, what varies, trials of rates, what it extends."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mlm import study
+from tests.mlm.places import EXPERIMENT
+from tests.mlm.test_study import TRIAL_FILE, digests, refusal, setting
+
+Trial = Callable[..., study.Study]
+
+
+def test_an_experiment_is_measured_as_it_says(trial: Trial) -> None:
+    """Its own measures are those of the scale, changed; a run that two experiments share has both's."""
+    own = {"probe": None, "evaluation": {"sequences": 9}, "pairs": {"per_kind": 20}}
+    found = trial(other={**EXPERIMENT, "measures": own, "primary_measure": "test.own.loss_nats"})
+    files = {name: {one.name: one.file for one in taken} for name, taken in found.measures.items()}
+    assert set(files["trial"]) == {"evaluation", "probe"}
+    assert set(files["other"]) == {"evaluation", "pairs"}
+    assert files["trial"]["evaluation"] != files["other"]["evaluation"]
+    # Every run is shared. What one of them asks for is taken apart from what the other does.
+    apart = [(sorted(one.file for one in taken), set(runs)) for taken, runs in found.measured()]
+    assert sorted(apart, key=str) == sorted(
+        ((sorted(files[name].values()), set(found.runs)) for name in ("trial", "other")), key=str
+    )
+    assert found.record()["experiments"]["other"]["measure_files"] == files["other"]
+    on_the_way = setting("measures/over_training", ["probe"])
+    kept = setting("base/checkpoints_at", {"first": 64, "number": 2})
+    found = trial(
+        scale=on_the_way,
+        experiment=kept,
+        other={**EXPERIMENT, "measures": own, "primary_measure": "test.own.loss_nats"},
+    )
+    assert (found.stated["trial"].over_training, found.stated["other"].over_training) == (["probe"], [])
+    wrong = refusal(trial, experiment=setting("measures", {"probe": {"train_sentences": 3}}))
+    assert wrong.startswith(TRIAL_FILE + "measures: probe.train_sentences")
+
+
+def test_arms_may_differ_in_what_the_question_is_about_alone(trial: Trial) -> None:
+    trial(experiment=setting("varies", ["masking.split", "encoder"]))
+    said = refusal(trial, experiment=setting("varies", ["masking.split"]))
+    assert "arms.bert: differs from 80-10-10 in encoder." in said
+    assert "which `varies:` does not name" in said
+    said = refusal(trial, experiment=setting("varies", ["masking.splits", "encoder", "masking.split"]))
+    assert "varies: no key of a run is called 'masking.splits'" in said
+
+
+TRIALS = {"learning_rates": [1e-3, 2e-3, 4e-3], "seeds": [7, 8, 9]}
+
+
+def test_learning_rates_are_tried_on_seeds_of_their_own(trial: Trial) -> None:
+    before = trial()
+    found = trial(experiment=setting("tune", TRIALS))
+    assert digests(found).items() >= digests(before).items()  # the experiment's runs are as they were
+    cells = [cell for cell in found.cells if cell.experiment == "trial-tune"]
+    assert len(cells) == len(EXPERIMENT["arms"]) * 3 * 3
+    for cell in cells:
+        arm, rate = found.record()["experiments"]["trial-tune"]["tried"][cell.arm]
+        assert cell.arm == f"{arm}.lr-{rate:g}"
+        tried = found.runs[cell.digest].config
+        own = found.runs[digests(before)[arm, 0]].config
+        assert cell.seed == tried.seed
+        assert tried.optimizer == own.optimizer.model_copy(update={"learning_rate": rate})
+        assert tried.model_copy(update={"seed": 0, "optimizer": own.optimizer}) == own
+    assert found.contrast_rows("trial-tune") == []
+    used = setting("tune", {**TRIALS, "seeds": [1, 7]})
+    assert "tune.seeds: 1 is a seed of the contrasts too" in refusal(trial, experiment=used)
+    few = setting("tune", {**TRIALS, "learning_rates": [1e-3]})
+    assert TRIAL_FILE + "tune.learning_rates" in refusal(trial, experiment=few)
+
+
+def test_losses_on_different_windows_are_not_compared(trial: Trial) -> None:
+    def longer(content: dict[str, Any]) -> None:
+        content["arms"]["bert"]["sequence_length"] = 8
+        content["contrasts"]["secondary"] = [{"arm": "bert", "measure": "test.yardstick.loss_nats"}]
+
+    assert "is evaluated at 8 and at" in refusal(trial, experiment=longer)
+
+
+def test_a_file_that_extends_another_is_the_other_but_for_what_it_says(trial: Trial) -> None:
+    first = {**EXPERIMENT, "base": {"masking": {"rate": 0.3}}, "measures": {"evaluation": {"sequences": 9}}}
+    own = {"extends": "trial", "title": "Longer", "base": {"budget_tokens": 8192}, "tune": None}
+    found = trial(experiment=lambda content: content.update(first), other=own)
+    assert not found.left_out
+    mine, theirs = found.experiments["trial"], found.experiments["other"]
+    assert (theirs.title, theirs.question) == ("Longer", mine.question)
+    assert theirs.base == {"masking": {"rate": 0.3}, "budget_tokens": 8192}
+    assert theirs.measures == mine.measures and theirs.contrasts == mine.contrasts
+    before, after = digests(found), digests(found, "other")
+    assert before.keys() == after.keys()
+    for cell, digest in after.items():
+        run, longer = found.runs[before[cell]].config, found.runs[digest].config
+        assert longer == run.model_copy(update={"budget_tokens": 8192}) != run
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "nothing",
+            "experiments/other.yaml: extends: no other experiment is called 'nothing'; there are: trial",
+        ),
+        ("other", "experiments/other.yaml: extends: no other experiment is called 'other'"),
+    ],
+)
+def test_what_cannot_be_extended_is_refused(trial: Trial, name: str, said: str) -> None:
+    assert said in refusal(trial, other={"extends": name})
+
+
+def test_what_is_extended_says_all_itself(trial: Trial) -> None:
+    said = refusal(trial, other={"extends": "trial"}, third={"extends": "other"})
+    assert said == "experiments/third.yaml: extends: other extends trial itself; extend that one"
