@@ -6,13 +6,15 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from analysis import outputs
+from analysis import outputs, testable
 from mlm.files import file_sha256
 from mlm.identity import code_hash
 from mlm.pipeline import Plan
 
 plan = Plan(config)
 study, scale = plan.study, plan.study.scale_name
+for problem in testable.problems(study):
+    print(f"note: {problem}", file=sys.stderr)
 
 
 report: "analysis/captions/workflow.rst"

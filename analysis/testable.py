@@ -1,0 +1,25 @@
+"""What an experiment's seeds cannot show, said before any of its runs is paid for."""
+
+from collections.abc import Iterator
+
+from analysis import verdicts
+from mlm.experiment import FAMILIES
+from mlm.layout import EXPERIMENTS
+from mlm.study import Study
+
+
+def problems(study: Study) -> Iterator[str]:
+    """Families of contrasts that no outcome could decide: they will be called descriptive."""
+    if not study.scale.evidence:
+        return
+    for name, experiment in study.experiments.items():
+        n = len({cell.seed for cell in study.cells if cell.experiment == name})
+        for family in FAMILIES if experiment.contrasts else ():
+            m = sum(row["family"] == family for row in study.contrast_rows(name))
+            sides = 1 if family == "equivalence" else 2
+            if m and all(verdicts.out_of_reach([n] * m, sides)):
+                enough = next(k for k in range(n, 64) if not any(verdicts.out_of_reach([k] * m, sides)))
+                yield (
+                    f"{EXPERIMENTS / name}.yaml: seeds: {n} cannot decide {m} {family} contrast{'s' * (m > 1)} "
+                    f"at the level {verdicts.LEVEL:g}, which will be descriptive; give {enough} or more"
+                )

@@ -1,0 +1,41 @@
+"""Seeds that are too few are told of before the runs, with how many would do."""
+
+from collections.abc import Callable
+
+from analysis import testable, verdicts
+from mlm import study
+from tests.mlm.places import EXPERIMENT
+from tests.mlm.test_study import setting
+
+Trial = Callable[..., study.Study]
+EVIDENCE = setting("evidence", True)
+
+
+def told(trial: Trial, seeds: int, secondary: int) -> list[str]:
+    more = [{"arm": "bert", "measure": name} for name in ("test.own.loss_nats", "test.own.accuracy",
+            "validation.own.loss_nats", "validation.own.accuracy")]  # fmt: skip
+
+    def change(content: dict) -> None:
+        content["seeds"] = seeds
+        content["contrasts"] = {"primary": EXPERIMENT["contrasts"]["primary"], "secondary": more[:secondary]}
+
+    return list(testable.problems(trial(EVIDENCE, change)))
+
+
+def test_the_number_of_seeds_that_is_named_is_enough_and_one_less_is_not(trial: Trial) -> None:
+    assert told(trial, 8, 4) == []
+    (said,) = told(trial, 6, 4)
+    assert said == (
+        "experiments/trial.yaml: seeds: 6 cannot decide 4 secondary contrasts at the level 0.05, which will be "
+        "descriptive; give 8 or more"
+    )
+    primary, secondary = told(trial, 3, 1)
+    assert "3 cannot decide 1 primary contrast at" in primary and primary.endswith("give 6 or more")
+    assert "1 secondary contrast at" in secondary
+    for m in range(1, 5):
+        enough = next(n for n in range(1, 20) if not any(verdicts.out_of_reach([n] * m, 2)))
+        assert (m * 2 / 2**enough < 0.05) and (m * 2 / 2 ** (enough - 1) >= 0.05)
+
+
+def test_a_scale_that_is_no_evidence_promises_nothing(trial: Trial) -> None:
+    assert list(testable.problems(trial(experiment=setting("seeds", 2)))) == []
