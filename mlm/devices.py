@@ -77,13 +77,13 @@ def check(numerics: config.Numerics, where: str) -> None:
 
 def prepare(numerics: config.Numerics) -> "tuple[torch.device, torch.dtype]":
     """Set up this process for computing, before torch is first imported."""
-    if numerics.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     _keep_memory()
     import torch
 
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(numerics.deterministic)
+    if numerics.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at CUDA's first product
+        torch.use_deterministic_algorithms(True)  # loads the compiler, which takes most of a second
     return torch.device(numerics.device), getattr(torch, numerics.dtype)
 
 
