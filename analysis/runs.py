@@ -118,6 +118,13 @@ class Moment(_Record):
     values: dict[str, float]
 
 
+class Examples(_Record):
+    """Of an accuracy: what every example held out adds to it, numbers with blanks between."""
+
+    right: str
+    of: str
+
+
 class MeasureFile(_Record):
     """A measure of a run, or of its encoder before the first step."""
 
@@ -131,6 +138,7 @@ class MeasureFile(_Record):
     seconds: dict[str, float] = {}
     """Values that differ between machines."""
     over_training: list[Moment] = []
+    examples: dict[str, Examples] = {}
 
 
 def folder(digest: str) -> Path:

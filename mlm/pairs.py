@@ -40,11 +40,15 @@ def check(tokenizer: Tokenizer, pairs: Sequence[Pair]) -> None:
 
 def accuracies(kinds: Sequence[str], good: NDArray[np.float64], bad: NDArray[np.float64]) -> dict[str, float]:
     """Share of pairs whose good sentence scores higher, in all and by kind; a tie counts half."""
-    right = np.where(good == bad, 0.5, good > bad)
+    right = _right(good, bad)
     found = {"accuracy": float(right.mean())}
     for kind in dict.fromkeys(kinds):
         found[f"{kind}.accuracy"] = float(right[[k == kind for k in kinds]].mean())
     return found
+
+
+def _right(good: NDArray[np.float64], bad: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(good == bad, 0.5, good > bad)
 
 
 def log_frequencies(n_tokens: int, training_tokens: NDArray[Any]) -> NDArray[np.float64]:
@@ -67,7 +71,8 @@ def measure(
     Returns:
         `values` (accuracy overall and of each kind; `pairs.loss_nats`, minus the pseudo-log-likelihood
         of a word of the good sentences), `references` (a coin, and the sentences' sums of log token
-        frequencies: the number only means something above those) and `counts`.
+        frequencies: the number only means something above those), `counts`, and `examples`: of each pair 1 if
+        it is right, .5 for a tie, of 1.
     """
     check(tokenizer, pairs)
     kinds = [pair.kind for pair in pairs]
@@ -85,4 +90,10 @@ def measure(
         "references": {"chance.accuracy": 0.5} | {f"unigram.{n}": value for n, value in reference.items()},
         "counts": {"pairs": len(pairs), "good_words": good_words}
         | {f"{kind}.pairs": count for kind, count in Counter(kinds).items()},
+        "examples": {
+            "pairs.accuracy": {
+                "right": " ".join(f"{one:g}" for one in _right(*np.split(scores, 2))),
+                "of": " ".join("1" for _ in pairs),
+            }
+        },
     }

@@ -140,7 +140,8 @@ def probe(encoder: Encoder, tokenizer: Tokenizer, sentences: Sequence[Sentence])
 
     Returns:
         `values` (measures of the model), `references` (lookup by first piece and by word on the
-        same sentences; the number only means something above those) and `counts`.
+        same sentences; the number only means something above those), `counts`, and `examples`: of the
+        accuracies of all layers, how many words of each test sentence are right, of how many.
     """
     parts = {held_out: [s for s in sentences if s.held_out == held_out] for held_out in (False, True)}
     encoded = {part: [encode(tokenizer, s) for s in found] for part, found in parts.items()}
@@ -169,7 +170,17 @@ def probe(encoder: Encoder, tokenizer: Tokenizer, sentences: Sequence[Sentence])
     x = {part: features(encoder, encoded[part], [len(s.words) for s in parts[part]]) for part in parts}
     model = Discriminant(x[False], np.array([number[tag] for tag in train.tags]), len(classes))
     width = encoder.options.width
-    values = accuracies("probe", model.predict(x[True], slice(None)))
+    predicted = model.predict(x[True], slice(None))
+    values = accuracies("probe", predicted)
+    sentence = np.repeat(np.arange(len(parts[True])), [len(s.words) for s in parts[True]])
+    examples = {
+        f"probe.{name}": {
+            "right": _listed(np.bincount(sentence[counted & (predicted == truth)], minlength=len(parts[True]))),
+            "of": _listed(np.bincount(sentence[counted], minlength=len(parts[True]))),
+        }
+        for name, counted in (("accuracy", np.full_like(ambiguous, True)), ("ambiguous_accuracy", ambiguous))
+        if counted.any()
+    }
     for layer in range(encoder.options.layers + 1):
         predicted = model.predict(x[True], slice(layer * width, (layer + 1) * width))
         values |= accuracies(f"probe.layer_{layer}", predicted)
@@ -178,4 +189,10 @@ def probe(encoder: Encoder, tokenizer: Tokenizer, sentences: Sequence[Sentence])
         "references": references,
         "counts": {"train_words": len(train.words), "test_words": len(test.words),
                    "ambiguous_words": int(ambiguous.sum()), "tags": len(classes)},
+        "examples": examples,
     }  # fmt: skip
+
+
+def _listed(counts: Labels) -> str:
+    """On one line of a file that people may open."""
+    return " ".join(map(str, counts.tolist()))

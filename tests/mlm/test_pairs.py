@@ -50,6 +50,9 @@ def test_a_trained_run_from_file_to_numbers(
     counts = result["counts"]
     assert counts["pairs"] == len(made) == sum(counts[f"{kind}.pairs"] for kind in grammar.KINDS)
     assert counts["good_words"] == sum(len(pair.good.split()) for pair in made)
+    right, of = (result["examples"]["pairs.accuracy"][key].split() for key in ("right", "of"))
+    assert sum(map(float, right)) / len(made) == pytest.approx(result["values"]["pairs.accuracy"], rel=1e-12)
+    assert set(right) <= {"0", "0.5", "1"} and of == ["1"] * len(made)
 
 
 def test_an_encoder_whose_blocks_are_the_identity_is_right_in_half_of_the_pairs(

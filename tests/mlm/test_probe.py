@@ -121,6 +121,15 @@ def test_measures_are_named_as_a_contrast_can_name_them(result: dict) -> None:
     assert all(0 <= value <= 1 for value in (*result["values"].values(), *result["references"].values()))
 
 
+def test_the_test_sentences_add_up_to_the_accuracies(result: dict) -> None:
+    words = [len(s.words) for s in sentences(120, 3, True)]
+    for name in ("probe.accuracy", "probe.ambiguous_accuracy"):
+        right, of = (np.array(result["examples"][name][key].split(), int) for key in ("right", "of"))
+        assert right.sum() / of.sum() == pytest.approx(result["values"][name], rel=1e-12)
+        assert (right <= of).all() and (of <= words).all() and len(of) == 120
+    assert result["examples"]["probe.accuracy"]["of"] == " ".join(map(str, words))
+
+
 def test_what_is_in_the_states_is_found_and_chance_is_not_mistaken_for_it(
     vocabularies: dict[str, Tokenizer], result: dict
 ) -> None:
