@@ -30,6 +30,7 @@ SHOWN = {
     "over.svg": "while training",
     "matrix.svg": "trained and judged",
     "leaving.svg": "leaving the plateau",
+    "radius.svg": "context radius",
     "table.csv": "tables",
     "report.html": "report",
     "comparison.html": "curves to explore",

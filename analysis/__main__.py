@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -117,6 +118,29 @@ def report(scale: Scale, experiment: Experiment) -> None:
 
     room.write(study.load(scale), experiment)
     _said("report", scale, experiment)
+
+
+@app.command()
+def publish(
+    scale: Scale,
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="EXPERIMENT", help="Experiments; unless told, all that are complete."),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Folder in which the scale gets one; docs/results, unless told.", show_default=False),
+    ] = None,
+) -> None:
+    """Small files of a finished study, to keep in the repository, and a page of what was found."""
+    from analysis import publish as room
+    from analysis import study
+
+    written, left_out = room.write(study.load(scale), experiments or [], to)
+    for problem in left_out:
+        typer.echo(f"left out: {problem}", err=True)
+    for path in written:
+        typer.echo(path)
 
 
 def _said(command: str, scale: str, experiment: str = "", own: Sequence[str] = ()) -> None:

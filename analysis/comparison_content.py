@@ -129,7 +129,7 @@ def _rows(
     """Arm -> mean, interval and n; the paired difference from the baseline; what contrasts say of it.
 
     Args:
-        known: of costs of reaching a loss, how many runs do; where some do not, nothing is compared.
+        known: of costs of reaching a loss, how many runs do; where some do not, these means are not compared.
     """
     stated = list(stated)
     base = values.get(experiment.baseline, {})
@@ -169,7 +169,7 @@ def _difference(arm: Values, base: Values) -> dict[str, Any] | None:
 
 def _verdict(result: contrasts.Result, baseline: str) -> dict[str, str]:
     claim = f"within ±{result.margin:g}" if result.margin is not None else f"expected {result.expect}"
-    if result.against != baseline:
+    if result.against != baseline or result.up_to_tokens is not None:
         digits = labels.digits(result.measure)
         claim = f"{labels.number(result.difference, digits)} against {labels.arm(result.against)}, {claim}"
     p = "" if result.p_holm is None else f"; Holm p {labels.p_value(result.p_holm)}"

@@ -1,7 +1,7 @@
 """Tidy results -> the contrasts that the experiment file states, with their verdicts.
 
 The unit is the pre-training seed. Arms are paired by it: same initialisation, same order of the
-text, same evaluation masks. A pair counts where both of its runs have the measure.
+text, same evaluation masks. `analysis.paired` says what is compared.
 """
 
 import math
@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from analysis import labels, reached, tidy, verdicts
+from analysis import labels, paired, tidy, verdicts
 from analysis.multiplicity import holm
 from analysis.signflip import SignFlip, p_beyond, p_equivalent
 from analysis.study import Contrast, Experiment, Study
@@ -30,6 +31,8 @@ class Result:
     arm: str
     against: str
     measure: str
+    up_to_tokens: float | None
+    """Where some run does not reach the loss: tokens to reach it count up to here. None: they all count."""
     expect: str | None
     margin: float | None
     n: int
@@ -51,8 +54,8 @@ class Result:
     p_holm: float | None
     verdict: verdicts.Verdict
     note: str
-    censored: bool
-    """Some run does not reach the loss whose cost is compared, so that the pairs that are left test nothing."""
+    untested: bool
+    """Some run's cost of reaching a loss is not known, and the pairs that are left test nothing."""
     seeds: tuple[int, ...]
     differences: tuple[float, ...]
     """In the order of `seeds`."""
@@ -64,8 +67,14 @@ class Result:
         """Whether n is large enough for a 95 % interval."""
         return self.low is not None and math.isfinite(self.low)
 
+    @property
+    def words(self) -> str:
+        """What is compared, for a row of a table."""
+        within = "" if self.up_to_tokens is None else f", {labels.within(self.up_to_tokens)}"
+        return f"{labels.arm(self.arm)} − {labels.arm(self.against)}{within}"
 
-COLUMNS = tuple(f.name for f in fields(Result) if f.name not in ("censored", "seeds", "differences", "runs"))
+
+COLUMNS = tuple(f.name for f in fields(Result) if f.name not in ("untested", "seeds", "differences", "runs"))
 
 
 def identifier(experiment: str, contrast: Contrast, baseline: str) -> str:
@@ -94,10 +103,9 @@ def evaluate(name: str, experiment: Experiment, collected: tidy.Collected, plann
 def _family(
     name: str, baseline: str, stated: Sequence[Contrast], collected: tidy.Collected, planned: int
 ) -> list[Result]:
-    pairs = [_pairs(contrast, collected) for contrast in stated]
-    censored = [_censored(contrast, collected) for contrast in stated]
+    pairs = [paired.of(contrast, collected) for contrast in stated]
     # A contrast without any pair says nothing, yet it was stated: it keeps its place in the family.
-    tested = [d[:0] if lost else d for (_, d), lost in zip(pairs, censored, strict=True)]
+    tested = [one.tested for one in pairs]
     raw = [_p(contrast, d) for contrast, d in zip(stated, tested, strict=True)]
     adjusted = holm(raw)
     beyond = holm(
@@ -106,7 +114,8 @@ def _family(
     sides = 1 if stated and stated[0].margin else 2
     hopeless = verdicts.out_of_reach([len(d) for d in tested], sides)
     results = []
-    for i, (contrast, (seeds, d)) in enumerate(zip(stated, pairs, strict=True)):
+    for i, (contrast, compared) in enumerate(zip(stated, pairs, strict=True)):
+        seeds, d = compared.seeds, compared.differences
         verdict: verdicts.Verdict
         if collected.partial:
             verdict = "partial"
@@ -120,10 +129,6 @@ def _family(
         shown = len(tested[i]) > 0 and not collected.partial
         sd = float(d.std(ddof=1)) if len(d) > 1 else math.nan
         low, high = SignFlip(d).interval() if len(tested[i]) else (None, None)
-        arm, against = (
-            [collected.values(a, contrast.measure)[s] for s in seeds] for a in (contrast.arm, contrast.against)
-        )
-        digests = [collected.digests(a, contrast.measure) for a in (contrast.arm, contrast.against)]
         results.append(
             Result(
                 id=identifier(name, contrast, baseline),
@@ -131,14 +136,15 @@ def _family(
                 arm=contrast.arm,
                 against=contrast.against,
                 measure=contrast.measure,
+                up_to_tokens=compared.up_to_tokens,
                 expect=contrast.expect,
                 margin=contrast.margin,
                 n=len(d),
                 planned=planned,
-                arm_mean=_mean(arm),
-                arm_sd=_sd(arm),
-                against_mean=_mean(against),
-                against_sd=_sd(against),
+                arm_mean=_mean(compared.arm),
+                arm_sd=_sd(compared.arm),
+                against_mean=_mean(compared.against),
+                against_sd=_sd(compared.against),
                 difference=float(d.mean()) if len(d) else None,
                 low=low,
                 high=high,
@@ -146,60 +152,28 @@ def _family(
                 p=raw[i] if shown else None,
                 p_holm=adjusted[i] if shown else None,
                 verdict=verdict,
-                note=_note(contrast, collected),
-                censored=censored[i],
+                note=paired.note(contrast, collected, compared),
+                untested=compared.untested,
                 seeds=tuple(seeds),
                 differences=tuple(float(x) for x in d),
-                runs=tuple(by_seed[s] for by_seed in digests for s in seeds),
+                runs=compared.runs,
             )
         )
     return results
 
 
-def _pairs(
-    contrast: Contrast, collected: tidy.Collected
-) -> tuple[list[int], np.ndarray[Any, np.dtype[np.float64]]]:
-    arm = collected.values(contrast.arm, contrast.measure)
-    against = collected.values(contrast.against, contrast.measure)
-    seeds = [int(seed) for seed in arm.index if seed in against.index]
-    return seeds, np.array([arm[seed] - against[seed] for seed in seeds], dtype=np.float64)
-
-
-def _p(contrast: Contrast, d: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+def _p(contrast: Contrast, d: NDArray[np.float64]) -> float:
     if not len(d):
         return 1.0
     return p_equivalent(d, contrast.margin) if contrast.margin else SignFlip(d).p_two_sided()
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def _mean(values: NDArray[np.float64]) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
-def _sd(values: Sequence[float]) -> float | None:
+def _sd(values: NDArray[np.float64]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _censored(contrast: Contrast, collected: tidy.Collected) -> bool:
-    found = [reached.of(collected, arm, contrast.measure) for arm in (contrast.arm, contrast.against)]
-    return any(one is not None and one.censored for one in found)
-
-
-def _note(contrast: Contrast, collected: tidy.Collected) -> str:
-    parts = []
-    for arm in (contrast.arm, contrast.against):
-        if lost := collected.diverged(arm):
-            parts.append(f"{labels.arm(arm)} diverged at {_seeds(lost)}")
-        told = reached.of(collected, arm, contrast.measure)
-        there = collected.values(arm, contrast.measure).index
-        if told is not None:
-            parts += [f"the loss is reached by {told} runs of {labels.arm(arm)}"] if told.censored else []
-        elif lost := [seed for seed in collected.finished(arm) if seed not in there]:
-            parts.append(f"{labels.arm(arm)} has no value at {_seeds(lost)}")
-    return "; ".join(parts)
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def write(study: Study, experiment: str) -> None:
@@ -216,7 +190,10 @@ def write(study: Study, experiment: str) -> None:
         "runs": collected.runs,
         "level": verdicts.LEVEL,
         "interval": "95 %, inverting the exact two-sided sign-flip test, unadjusted; "
-        "null: n is too small, or some run does not reach the loss",
+        "null: n is too small, or the contrast is untested",
+        "up_to_tokens": "given where some run does not reach the loss: of all runs the tokens to reach it "
+        "count up to here (restricted mean times), in means and differences alike",
+        "untested": "some run's cost of reaching the loss is not known; the other pairs are described",
         "contrasts": [_jsonable(result) for result in found],
     }
     write_json(place / "contrasts.json", content)
@@ -247,6 +224,6 @@ def _jsonable(result: Result) -> dict[str, Any]:
 def _from_json(row: dict[str, Any]) -> Result:
     lists = {name: tuple(row[name]) for name in ("seeds", "differences", "runs")}
     result = Result(**{**row, **lists})
-    if result.n and result.low is None and not result.censored:
+    if result.n and result.low is None and not result.untested:
         return Result(**{**row, **lists, "low": -math.inf, "high": math.inf})
     return result

@@ -46,7 +46,7 @@ def _panel(axes: Axes, measure: str, results: list[Result], rows: int) -> None:
     axes.set_ylim(rows - 0.5, -0.5)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
     place, family = 0, ""
-    size = min(7.2, 180 / max(len(_difference(result)) for result in results))
+    size = min(7.2, 180 / max(len(line) for result in results for line in _difference(result).splitlines()))
     _aside(axes, HEADING, -1.5, "Differences between arms, paired by seed", ha="left", size=8.5, weight="bold")
     for title, x in (
         ("difference [95 % interval]", DIFFERENCE),
@@ -81,7 +81,8 @@ def _against(results: list[Result]) -> list[str]:
 def _difference(result: Result) -> str:
     digits = labels.digits(result.measure)
     ends = f"[{labels.number(result.low, digits)}, {labels.number(result.high, digits)}]"
-    return f"{labels.number(result.difference, digits)} {ends}"
+    within = "" if result.up_to_tokens is None else f"\n{labels.within(result.up_to_tokens)}"
+    return f"{labels.number(result.difference, digits)} {ends}{within}"
 
 
 def _row(axes: Axes, result: Result, y: int, low: float, high: float, *, several: bool, size: float) -> None:
@@ -107,7 +108,7 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float, *, several
         )
         if result.low is not None and result.high is not None and result.bounded:
             axes.plot([result.low, result.high], [y, y], color=style.INK, linewidth=1.8, zorder=3)
-        elif not result.censored:
+        elif not result.untested:
             for end in (low, high):
                 axes.annotate("", xy=(end, y), xytext=(result.difference, y), arrowprops=UNBOUNDED)
         face = style.INK if result.verdict in FILLED else "white"

@@ -12,6 +12,7 @@ from analysis import (
     figure_leaving,
     figure_matrix,
     figure_over,
+    figure_radius,
     marks,
     style,
     tidy,
@@ -25,6 +26,7 @@ OWN = {
     "over": figure_over.draw,
     "matrix": figure_matrix.draw,
     "leaving": figure_leaving.draw,
+    "radius": figure_radius.draw,
 }
 """What an experiment's file may ask for; see `mlm.figures`."""
 

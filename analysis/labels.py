@@ -168,6 +168,15 @@ def number(value: float | None, decimals: int | None, *, signed: bool = False) -
     return text.replace("-", "−")
 
 
+def within(tokens: float) -> str:
+    """Up to where something is counted.
+
+    >>> within(983_040)
+    'within the first 983,040 tokens'
+    """
+    return f"within the first {number(tokens, 0)} tokens"
+
+
 def p_value(p: float | None) -> str:
     """A p value with its relation.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from analysis import labels, marks, outputs, published, sentences
+from analysis import labels, marks, outputs, published, report_tables, sentences
 from analysis.manuscript_markdown import RULE, escaped, listed, pipe_table
 from analysis.manuscript_part import Part
 from analysis.manuscript_settings import Settings
@@ -62,7 +62,8 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
 
     def primaries() -> str:
         rows = []
-        for name, result in ((one.name, r) for one in parts.values() for r in one.family("primary")):
+        told = [(one.name, result) for one in parts.values() for result in one.family("primary")]
+        for name, result in told:
             digits = labels.digits(result.measure)
             ends = (labels.number(end, digits) for end in (result.low, result.high))
             held = [quote.p(f"{result.id}.{p}").removeprefix("= ") for p in ("p", "p_holm_primaries")]
@@ -70,7 +71,7 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
             rows.append(
                 (
                     name,
-                    f"{labels.arm(result.arm)} − {labels.arm(result.against)}",
+                    result.words,
                     difference,
                     " to ".join(ends) if result.bounded else "—",
                     *held,
@@ -80,7 +81,7 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         caption = (
             "The primary contrasts of all experiments, each in the unit of its own measure: difference, 95 % "
             "interval (unadjusted), p, and p after Holm's correction over all of them. The verdict is that of "
-            "the experiment by itself."
+            f"the experiment by itself.{report_tables.restricted(result for _, result in told)}"
         )
         columns = ("experiment", "contrast", "difference", "95 % interval", "p", "Holm p", "verdict")
         return pipe_table("primaries", caption, columns, rows)

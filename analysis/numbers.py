@@ -2,8 +2,9 @@
 
 An entry holds value, low and high (null where there is no interval, or n is too small for one), n,
 digits (decimals to show; null: as it is), unit, interval (how it was made), runs (digests), code and
-git_commit; a cost of reaching a loss also `reached`, how many runs did. What arms share stands once, what
-differs between them by arm. No seconds: those differ from machine to machine.
+git_commit; a cost of reaching a loss also `reached`, how many runs did, and a difference of such costs
+`up_to_tokens`, up to where they count if that is not all the way. What arms share stands once, what differs
+between them by arm. No seconds: those differ from machine to machine.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -114,6 +115,7 @@ def _of_contrast(
         if result.bounded
         else {"interval": SIGN_FLIP}
     )
+    ends |= {} if result.up_to_tokens is None else {"up_to_tokens": result.up_to_tokens}
     yield f"{result.id}.difference", base | {"value": result.difference} | ends
     yield (
         f"{result.id}.effect_size",

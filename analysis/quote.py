@@ -45,12 +45,16 @@ class Quoter:
         return key in self.entries and self.entries[key]["value"] is not None
 
     def num(self, key: str, *, signed: bool = False) -> str:
-        """The value; `not available` where the study has none. A cost says how many runs it is of."""
+        """The value; `not available` where the study has none.
+
+        A cost says how many runs it is of, and a difference of costs up to where they count.
+        """
         entry = self.entry(key)
-        reached = f" (reached by {entry['reached']})" if entry.get("reached") else ""
+        of = f" (reached by {entry['reached']})" if entry.get("reached") else ""
+        of += f" {labels.within(entry['up_to_tokens'])}" if "up_to_tokens" in entry else ""
         if entry["value"] is None:
-            return f"not available{reached}"
-        return labels.number(entry["value"], entry["digits"], signed=signed) + reached
+            return f"not available{of}"
+        return labels.number(entry["value"], entry["digits"], signed=signed) + of
 
     def p(self, key: str) -> str:
         """A p value with its relation, `= 0.0078`."""

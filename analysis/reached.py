@@ -1,12 +1,15 @@
-"""Of which runs the cost of reaching a loss is known.
+"""Of which runs the cost of reaching a loss is known, and what can be compared where it is not of all.
 
 A run that never comes down to the loss is censored, and so is one that is past it when first evaluated. The
-others alone have a cost, so that a mean over them stands beside their number, and is never tested.
+others alone have a cost, so that a mean over them stands beside their number, and is not compared.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from analysis import tidy
+import pandas as pd
+
+from analysis import runs, tidy
 from mlm import measures
 
 
@@ -32,13 +35,20 @@ class Reached(NamedTuple):
         return f"{self.reached} of {self.runs}" + (f", {self.begun} from the start" if self.begun else "")
 
 
+class Restricted(NamedTuple):
+    """Tokens that runs took to reach a loss, counted up to where all of them were looked at."""
+
+    up_to_tokens: float
+    times: tuple[pd.Series, ...]
+    """By arm, indexed by seed; `up_to_tokens` where the loss was not reached before."""
+
+
 def of(collected: tidy.Collected, arm: str, measure: str) -> Reached | None:
     """Of an arm's runs; None where the measure is no cost of reaching a loss."""
-    told = _censoring(measure)
+    told = censoring(measure)
     if told is None:
         return None
-    censored = collected.values(arm, told)
-    censored = censored[censored.index.isin(collected.finished(arm))]
+    censored = _finished(collected, arm, told)
     stated = told.removesuffix("censored")
     if "unigram-" in stated:  # the entropy is the vocabulary's, so the run says itself where it began
         begun = int(collected.values(arm, f"{stated}begun").reindex(censored.index).fillna(0).sum())
@@ -51,12 +61,56 @@ def of(collected: tidy.Collected, arm: str, measure: str) -> Reached | None:
     return Reached(len(censored), int((censored == 0).sum()) + begun, begun)
 
 
-def _censoring(measure: str) -> str | None:
+def restricted(collected: tidy.Collected, arms: Sequence[str], measure: str) -> Restricted | None:
+    """What takes the place of tokens to reach a loss that some run of the arms does not reach.
+
+    Of a run that takes T tokens, the smaller of T and h is observed wherever the run was looked at over h or
+    more. With the largest such h for all of them, the means are restricted mean times (Royston & Parmar 2013,
+    BMC Medical Research Methodology 13:152). No difference of two runs is larger than that of their T, or of
+    another sign. h is the same whichever runs are censored, as a test that exchanges them needs.
+
+    Returns:
+        None where all runs reach the loss, where one was past it when first evaluated, and of other costs.
+    """
+    found = [of(collected, arm, measure) for arm in arms] if measure.endswith(".tokens") else []
+    told = [one for one in found if one is not None]
+    if not any(one.censored for one in told) or any(one.begun for one in told):
+        return None
+    looked_at = [_observed(collected, arm, str(censoring(measure))) for arm in arms]
+    end = float(pd.concat(looked_at).min())
+    times = (
+        collected.values(arm, measure).reindex(seen.index).fillna(end).clip(upper=end)
+        for arm, seen in zip(arms, looked_at, strict=True)
+    )
+    return Restricted(end, tuple(times))
+
+
+def censoring(measure: str) -> str | None:
     """The measure that says whether a cost of reaching a loss is censored; None where it is no such cost.
 
-    >>> _censoring("reach.4.4.tokens"), _censoring("reach.4.4.censored"), _censoring("probe.accuracy")
+    >>> censoring("reach.4.4.tokens"), censoring("reach.4.4.censored"), censoring("probe.accuracy")
     ('reach.4.4.censored', None, None)
     """
     level, _, cost = measure.rpartition(".")
     named = level.startswith("reach.") and cost in measures.COSTS and cost != "censored"
     return f"{level}.censored" if named else None
+
+
+def _finished(collected: tidy.Collected, arm: str, measure: str) -> pd.Series:
+    values = collected.values(arm, measure)
+    return values[values.index.isin(collected.finished(arm))]
+
+
+def _observed(collected: tidy.Collected, arm: str, told: str) -> pd.Series:
+    """Tokens of the last evaluation that counts of each finished run, indexed by seed."""
+    seeds = _finished(collected, arm, told).index
+    if "unigram-" in told:
+        return collected.values(arm, f"{told.removesuffix('censored')}observed_tokens").loc[seeds]
+    digests, c = collected.digests(arm, told), collected.curves
+    curve = c[(c["arm"] == arm) & (c["measure"] == tidy.YARDSTICK)]
+    found = {}
+    for seed in map(int, seeds):
+        plan = runs.planned(digests[seed])
+        end = plan.budget_tokens - plan.optimizer.decay_tokens  # as in mlm.reach, which may load torch
+        found[seed] = curve[(curve["seed"] == seed) & (curve["tokens"] <= end)]["tokens"].max()
+    return pd.Series(found, dtype=float)

@@ -1,6 +1,6 @@
 """The tables that only a report has: contrasts in full, what sets the arms apart, the split asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from analysis import labels, report_origin, setup
 from analysis.contrasts import Result
@@ -17,7 +17,7 @@ def contrasts(results: Sequence[Result]) -> Panel:
         "contrasts",
         f"Differences between arms{of}, paired by seed: mean, 95 % interval (exact sign-flip test, "
         "unadjusted), number of pairs, p, and p after Holm's correction within the family. Equivalences "
-        "have two one-sided tests against their margin.",
+        f"have two one-sided tests against their margin.{restricted(results)}",
         (
             "contrast",
             *(("measure",) if several else ()),
@@ -34,11 +34,21 @@ def contrasts(results: Sequence[Result]) -> Panel:
     )
 
 
+def restricted(results: Iterable[Result]) -> str:
+    """What a caption says of contrasts within the first tokens, where there are some."""
+    if all(result.up_to_tokens is None for result in results):
+        return ""
+    return (
+        " Within the first tokens: as not every run came down to the loss, one that did not before counts with "
+        "that many."
+    )
+
+
 def _row(result: Result, several: bool) -> tuple[str, ...]:
     digits = labels.digits(result.measure)
     ends = [labels.number(end, digits) for end in (result.low, result.high)]
     return (
-        f"{labels.arm(result.arm)} − {labels.arm(result.against)}",
+        result.words,
         *((labels.measure(result.measure),) if several else ()),
         result.family,
         f"within ±{labels.number(result.margin, None)}" if result.margin else str(result.expect),

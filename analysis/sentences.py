@@ -38,13 +38,13 @@ def verdict(result: Result, quote: Quoter, family_size: int) -> str:
 
 
 def _size(result: Result, quote: Quoter) -> str:
-    if result.effect_size is None or result.n < 3 or result.censored:  # two values' spread is no scale
+    if result.effect_size is None or result.n < 3 or result.untested:  # two values' spread is no scale
         return ""
     return f"{quote.num(f'{result.id}.effect_size')} standard deviations of the paired difference, "
 
 
 def _interval(result: Result, quote: Quoter) -> str:
-    return "" if result.censored else f"{quote.ci(f'{result.id}.difference')}, "
+    return "" if result.untested else f"{quote.ci(f'{result.id}.difference')}, "
 
 
 def _tested(result: Result, quote: Quoter) -> str:
@@ -74,7 +74,7 @@ def _meaning(result: Result, quote: Quoter, family_size: int) -> str:
     pairs = f"with {quote.num(f'{result.id}.n')} pairs"
     pairs += f" in a family of {family_size}" if family_size > 1 else ""
     short = f"{pairs}, no outcome could reach the level"
-    short = "not every run comes down to the loss" if result.censored else short
+    short = "what it took is not known of every run" if result.untested else short
     meanings["descriptive"] = f"{short}, so this describes and does not test"
     meanings["partial"] = "runs are missing, so no verdict is given"
     return f" --- *{result.verdict}*: {meanings[result.verdict]}"
@@ -82,7 +82,8 @@ def _meaning(result: Result, quote: Quoter, family_size: int) -> str:
 
 def _lost(result: Result) -> str:
     # A run that diverged is no missing value at random: the pairs left are those that went well.
-    return f" ({result.note}; only complete pairs are compared)" if result.note else ""
+    pairs = "; only complete pairs are compared" if result.n < result.planned else ""
+    return f" ({result.note}{pairs})" if result.note else ""
 
 
 def headline(result: Result, quote: Quoter) -> str:
@@ -93,10 +94,10 @@ def headline(result: Result, quote: Quoter) -> str:
     moved = "raises" if (result.difference or 0) > 0 else "lowers"
     key = f"{result.id}.difference"
     change = f"Training with {arm} instead of {against} {moved} mean {labels.measure(result.measure)}"
-    interval = "" if result.censored else f", {quote.ci(key)}"
+    interval = "" if result.untested else f", {quote.ci(key)}"
     change += f" (paired difference {quote.num(key, signed=True)}{interval}"
     p, n = quote.p(f"{result.id}.p"), quote.num(f"{result.id}.n")
-    few = f"runs that do not all come down to the loss ({result.note})" if result.censored else "so few seeds"
+    few = f"pairs of runs whose cost is known ({result.note})" if result.untested else "so few seeds"
     tail = {
         "supported": f"p {p}), as was stated beforehand.",
         "contradicted": f"p {p}), against the stated direction.",

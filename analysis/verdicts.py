@@ -13,7 +13,8 @@ VERDICTS: dict[Verdict, str] = {
     "contradicted": "the difference has the opposite direction, or is beyond the margin, at the level",
     "equivalent": "the difference lies within the margin at the level",
     "inconclusive": "the level is not reached, in either direction",
-    "descriptive": "the level is out of reach for so few pairs, or some run does not reach the loss",
+    "descriptive": "the level is out of reach for so few pairs, or what some run took to reach the loss is not "
+    "known, and counting up to where all were looked at does not help",
     "partial": "runs are missing, so no verdict is given",
 }
 Expected = Literal["higher", "lower", "differ"]

@@ -7,9 +7,12 @@ tokens do not tell of it is paid for as well, each part by a code that needs no 
 
 - A word that does not come back from its tokens (it has an [UNK], or was normalised) is spelled: 8 bits for
   each of its bytes, beside what its tokens cost.
-- Where line ends are no tokens, all that stands between two words is one blank to the tokens. What it was is
-  told by n · H bits, H the entropy of what stands between the n + 1 words of this text. It is the same for all
-  such vocabularies, and more than a model of characters pays, which may guess a line end from the words.
+- Where line ends are no tokens, blanks and line ends between two words are one blank to the tokens. What they
+  were is told by n · H bits, H the entropy of the n stretches of them in this text. It is the same for all such
+  vocabularies; a model of characters may pay less, since it may guess a line end from the words.
+
+Other ways to cut the text into pieces would add to its likelihood and are left out, as is usual (Cao & Rimell
+2021, arXiv 2109.02550): what is told is an upper bound for every vocabulary but characters.
 
 A [SEP] stands between documents and is paid for like any token. The one before the first is given, so that the
 text's first token is predicted like that of any other document.
@@ -46,21 +49,23 @@ def beginning(folder: Path, most: int) -> Parts:
     """The first lines of a prepared corpus's test split, up to so many bytes of UTF-8.
 
     Raises:
-        InputError: its first line is longer than that.
+        InputError: they hold no text.
     """
     corpus.verify(folder)
     found: Parts = []
+    left = most
     for document, text in corpus.read(folder, "test"):
         raw = text.encode()
-        if len(raw) > most:
-            raw = raw[: raw.rfind(b"\n", 0, most) + 1]
+        if len(raw) > left:
+            raw = raw[: raw.rfind(b"\n", 0, left) + 1]
             found += [(document, raw.decode())] if raw else []
             break
         found.append((document, text))
-        most -= len(raw)
-    if not any(text for _, text in found):
+        left -= len(raw)
+    if not any(text.strip() for _, text in found):
         raise InputError(
-            f"bits_per_byte.bytes: {most} do not hold the first line of {folder}, test split; give more"
+            f"bits_per_byte.bytes: the first {most} of {folder}, test split, hold no whole line of text; "
+            "give more"
         )
     return found
 
@@ -95,9 +100,7 @@ def layout(tokenizer: Tokenizer, text: str) -> float:
     return sum(count * math.log2(runs.total() / count) for count in runs.values())
 
 
-def windows(
-    tokens: list[int], length: int
-) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"]]:
+def windows(tokens: list[int], length: int) -> tuple[Int[Tensor, "rows length"], Bool[Tensor, "rows length"]]:
     """Windows that begin half their length apart, and which tokens count: each but the first, once.
 
     Args:
@@ -120,9 +123,10 @@ def nats(encoder: Encoder, tokens: list[int], length: int) -> float:
     """-log P of all tokens but the first, each given those before it in its window."""
     seen, counted = windows(tokens, length)
     kind = counted.to(torch.int8) * KIND_NUMBERS["same"]
+    parts = (torch.split(part, ROWS) for part in (seen, counted, kind))
     batches = [
         objectives.batch(inputs, Corrupted(inputs, chosen, chosen, kinds), causal=True)
-        for inputs, chosen, kinds in zip(*(torch.split(part, ROWS) for part in (seen, counted, kind)), strict=True)
+        for inputs, chosen, kinds in zip(*parts, strict=True)
     ]
     return float(measure_batches(encoder, batches)["loss_nats"]) * int(counted.sum())
 

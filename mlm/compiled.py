@@ -51,17 +51,27 @@ def covers(run: config.Run) -> bool:
 def shape(record: Mapping[str, Any]) -> str:
     """Digest of what decides the compiled code of a run, from its record; runs that share it compile once."""
     training = record["training"]
-    parts = ("encoder", "attention", "lengths", "objective", "sequence_length", "batch_size", "micro_batch")
-    stated = {part: training[part] for part in parts}
+    parts = ("encoder", "lengths", "objective", "sequence_length", "batch_size", "micro_batch")
+    stated = {part: training[part] for part in parts} | {"attention": _attention(training)}
     return identity.digest([stated, record["data"]["vocabulary"], record["numerics"], record["code"]])
 
 
+def _attention(training: Mapping[str, Any]) -> Any:
+    """What the code depends on: whether there is a pattern, and all that is stated where that may change."""
+    window, group = training["attention"]["window"], training["attention"]["group"]
+    if training["lengths"] is not None or isinstance(window, Mapping):
+        return training["attention"]
+    pattern = schedules.Pattern(training["objective"] == "causal", window, group)
+    return pattern.everywhere(training["sequence_length"])
+
+
 def shapes(run: config.Run) -> list[int]:
-    """Steps that between them need all the code that a run does: one of each length and attention pattern."""
+    """Steps that between them need all the code that a run does: of each length, with and without a pattern."""
     first: dict[Any, int] = {}
     for step in range(run.steps):
-        share = schedules.progress(step, run.steps)
-        first.setdefault((schedules.length(run, step), schedules.pattern(run, share)), step)
+        length = schedules.length(run, step)
+        pattern = schedules.pattern(run, schedules.progress(step, run.steps))
+        first.setdefault((length, pattern.everywhere(length)), step)
     return list(first.values())
 
 
@@ -102,6 +112,8 @@ def sums(objective: "Objective") -> "Callable[[Encoder, Batch, Uniform | None], 
     import torch
     from torch._functorch import config as functorch
 
+    from mlm.encoder import allowed
+
     # Torch keeps nothing of a graph with gradients of the user's own, for fear of finding it again when
     # they have changed. In a folder of ours it would be another.
     functorch.autograd_cache_allow_custom_autograd_functions = (
@@ -112,6 +124,7 @@ def sums(objective: "Objective") -> "Callable[[Encoder, Batch, Uniform | None], 
     def call(encoder: "Encoder", batch: "Batch", uniform: "Uniform | None") -> "dict[str, Tensor]":
         for part in (batch.at, batch.targets, batch.real, batch.kind):
             torch._dynamo.maybe_mark_dynamic(part, 1)
+        encoder.table = allowed(encoder.pattern, batch.inputs.shape[1], batch.inputs.device)
         return compiled(encoder, batch, uniform)
 
     return call

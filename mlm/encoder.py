@@ -31,10 +31,10 @@ def allowed(pattern: Pattern, length: int, device: torch.device) -> Bool[Tensor,
     >>> allowed(Pattern(group=2), 4, torch.device("cpu")).int().tolist()
     [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
     """
+    if pattern.everywhere(length):
+        return None
     causal, window, group = pattern
     reach = length if window is None else window if causal else window // 2
-    if not causal and reach >= length - 1 and (group is None or group >= length):
-        return None
     at = torch.arange(length, device=device)
     left = at[:, None] - at  # how far to the left of position i position j lies
     seen = left.abs() <= reach
@@ -92,6 +92,8 @@ class Encoder(nn.Module):
             self.register_buffer("sine", sine, persistent=False)
         self.pattern = Pattern()
         """Which positions attend to which; belongs to the run and may change while it trains."""
+        self.table: Tensor | None = None
+        """The same as `allowed` gives it, for compiled code, which then is one for all patterns."""
         self._initialise(seed)
 
     @torch.no_grad()
@@ -141,9 +143,10 @@ class Encoder(nn.Module):
 
     def _seen(self, tokens: Tensor, at: Tensor | None, visible: Tensor | None) -> tuple[Any, Any]:
         """What every position attends to, and what those `at` do, as `Block.forward` takes it."""
-        # The compiler makes the table a part of what it compiles, and cannot see into a cache.
-        table = allowed.__wrapped__ if torch.compiler.is_compiling() else allowed
-        pattern = table(self.pattern, tokens.shape[1], tokens.device)
+        if torch.compiler.is_compiling():
+            pattern = self.table
+        else:
+            pattern = allowed(self.pattern, tokens.shape[1], tokens.device)
         keys = None if visible is None else visible[:, None, None, :]
         if pattern is None:
             return keys, keys

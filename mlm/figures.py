@@ -9,7 +9,7 @@ from mlm import measures
 from mlm.config import Run
 from mlm.yaml_file import Strict
 
-Kind = Literal["arms", "dose", "over", "matrix", "leaving"]
+Kind = Literal["arms", "dose", "over", "matrix", "leaving", "radius"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 KEYS: dict[Kind, tuple[str, ...]] = {
     "arms": ("measure", "by"),
@@ -17,6 +17,7 @@ KEYS: dict[Kind, tuple[str, ...]] = {
     "over": ("measure", "x", "log"),
     "matrix": (),
     "leaving": ("level", "by"),
+    "radius": (),
 }
 """What a kind of figure may be told beside its name and arms."""
 EVERY = ("curves", "contrasts", "layers")
@@ -33,6 +34,7 @@ class Figure(Strict):
     over      a measure against `x`, tokens or flops, while the arms train
     matrix    every arm's loss under every arm's corruption
     leaving   tokens until a plateau is left against visible tokens; a line for each value of `by`
+    radius    the loss with text beyond a distance resampled, by arm; a line for each moment that is measured
     """
 
     kind: Kind
@@ -127,6 +129,8 @@ def problems(
             wanted = [f"corruption.{arm}.loss_nats" for arm in arms]
         elif figure.kind == "leaving":
             wanted = [f"reach.{figure.level}.tokens"]
+        elif figure.kind == "radius":
+            wanted = [f"{measures.radius(None)}.loss_nats"]
         if figure.kind == "dose":
             places: dict[str, str] = {}
             for arm in arms:

@@ -161,10 +161,7 @@ def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str
             raise InputError(
                 f"{option} {stray[0]}: goes with --take {stray[0]}=FILE; give it, or leave both out"
             )
-    return [
-        Wanted(name, settings[name], Path(file), name in over_training)
-        for name, file in outputs.items()
-    ]
+    return [Wanted(name, settings[name], Path(file), name in over_training) for name, file in outputs.items()]
 
 
 def _named(option: str, given: str) -> tuple[str, str]:

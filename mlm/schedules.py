@@ -116,6 +116,15 @@ class Pattern(NamedTuple):
     group: int | None = None
     """Only within groups of so many."""
 
+    def everywhere(self, length: int) -> bool:
+        """Whether every position of a sequence attends to every other.
+
+        >>> Pattern(window=6).everywhere(4), Pattern(window=6).everywhere(5)
+        (True, False)
+        """
+        wide = self.window is None or self.window // 2 >= length - 1
+        return not self.causal and wide and (self.group is None or self.group >= length)
+
 
 def pattern(run: config.Run, progress: float) -> Pattern:
     """The attention pattern at a share of the run in [0, 1]."""

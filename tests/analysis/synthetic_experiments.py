@@ -11,6 +11,7 @@ from mlm import config, identity
 from mlm.files import file_sha256, read_json
 
 Values = Callable[[str, int, config.Run], dict[str, float]]
+Kept = Callable[[str, int, config.Run], dict[int, dict[str, float]]]
 RATES = (0.15, 0.3, 0.45, 0.6)
 TWO_SPLITS = {
     "80-10-10": {"mask": 0.8, "same": 0.1, "random": 0.1},
@@ -20,6 +21,8 @@ GROUPS = (16, 64, 256)
 LEARNING_RATES = (1e-3, 2e-3, 4e-3)
 LOOKED_AT = 2_400_000
 """Tokens over which a run of `credit` is looked at."""
+ON_THE_WAY = (122_880, 245_760)
+"""Tokens after which weights of `radius` are kept."""
 SLOPES = {"mlm": 0.3, "causal": 0.0}
 """Of log tokens on log candidates, as `credit` is made."""
 
@@ -27,12 +30,14 @@ SLOPES = {"mlm": 0.3, "causal": 0.0}
 def add(
     made: Synthetic, name: str, arms: dict[str, dict[str, Any]], values: Values, figures: list[dict[str, Any]],
     contrasts: list[dict[str, Any]], *, seeds: int = 8, measure: str, base: dict[str, Any] | None = None,
+    kept: Kept | None = None,
 ) -> None:  # fmt: skip
     """Write runs of another experiment beside those that are there, and tell the study of them.
 
     Args:
         arms: arm -> changes to the base run.
         values: (arm, seed, run) -> what was measured.
+        kept: the same of weights on the way, by the tokens until then.
     """
     path = made.results / made.scale / "study.json"
     study = read_json(path, "")
@@ -66,6 +71,11 @@ def add(
                 "files": {"metrics.jsonl": file_sha256(folder / "metrics.jsonl")},
             })  # fmt: skip
             record = {"run": digest, "measure": "evaluation", "status": "finished", "values": found}
+            if kept is not None:
+                record["over_training"] = [
+                    {"step": tokens // run.tokens_per_step, "tokens": tokens, "values": on_the_way}
+                    for tokens, on_the_way in kept(arm, seed, run).items()
+                ]
             write_json(folder / MEASURE_FILES["evaluation"], record)
             names[arm] = sorted({*names.get(arm, ()), *found})
             cell = {"experiment": name, "arm": arm, "seed": seed, "digest": digest, "untrained": digest}
@@ -183,3 +193,41 @@ def corruptions(made: Synthetic, seeds: int = 8) -> None:
     ]
     stated = [{"arm": "100-0-0"}]
     add(made, "corruptions", arms, values, asked, stated, seeds=seeds, measure="test.yardstick.loss_nats")
+
+
+def radius(made: Synthetic, seeds: int = 8, kept: bool = True) -> None:
+    """Eight arms that come to use context out to 16 tokens: the more in sight, the later.
+
+    Args:
+        kept: whether weights on the way are measured too.
+    """
+    groups = {"mlm": GROUPS, "causal": (16, 32, 64, 128, 256)}
+    budgets = {"mlm": 983_040, "causal": 491_520}
+    arms = {
+        f"{objective}-{group}": {
+            "objective": objective,
+            "attention": {"group": group},
+            "budget_tokens": budgets[objective],
+        }
+        for objective, sights in groups.items()
+        for group in sights
+    }
+
+    def losses(arm: str, seed: int, run: config.Run, tokens: int) -> dict[str, float]:
+        draws = np.random.default_rng([seed, tokens, *arm.encode()])
+        learned = 1 - np.exp(-tokens / (40_000 * (run.attention.group or 0) ** 0.5))
+        gains = {"1": 0.4, "4": 1.0, "16": 1.3, "all": 1.3}
+        return {
+            f"radius.{distance}.loss_nats": 6.4 - float(learned) * gain + float(draws.normal(0, 0.03))
+            for distance, gain in gains.items()
+        }
+
+    def values(arm: str, seed: int, run: config.Run) -> dict[str, float]:
+        return losses(arm, seed, run, run.budget_tokens)
+
+    def on_the_way(arm: str, seed: int, run: config.Run) -> dict[int, dict[str, float]]:
+        return {tokens: losses(arm, seed, run, tokens) for tokens in ON_THE_WAY}
+
+    base = {"sequence_length": 256, "stretch": 16, "batch_size": 16}
+    add(made, "radius", arms, values, [{"kind": "radius"}], [{"arm": "mlm-256"}], seeds=seeds,
+        measure="radius.all.loss_nats", base=base, kept=on_the_way if kept else None)  # fmt: skip

@@ -11,20 +11,24 @@ from synthetic_results import BUDGET, EXPERIMENT, MEASURE_FILES, Synthetic, writ
 
 from analysis import (
     collect,
+    comparison_content,
     contrasts,
+    figure_contrasts,
     figures,
     numbers,
     outputs,
     panels,
     report_content,
+    runs,
     sentences,
     study,
+    style,
     table,
     tidy,
 )
 from analysis.printed import Panel
 from analysis.quote import Quoter
-from mlm import config, measures
+from mlm import config, measures, reach
 from mlm.errors import InputError
 from mlm.files import read_json
 
@@ -64,35 +68,67 @@ def with_contrast(made: Synthetic, measure: str) -> contrasts.Result:
 
 
 @pytest.mark.parametrize(
-    ("lost", "told", "n"),
+    ("lost", "decay", "end", "verdict"),
     [
-        ({("100-0-0", seed): "never" for seed in (0, 1, 2)}, "5 of 8 runs of 100/0/0", 5),
-        ({("80-10-10", 7): "begun"}, "8 of 8, 1 from the start runs of 80/10/10", 7),
-        ({("100-0-0", seed): "never" for seed in range(8)}, "0 of 8 runs of 100/0/0", 0),
+        ({("100-0-0", seed): "never" for seed in (0, 1, 2)}, 1_572_864, 1_048_576, "inconclusive"),
+        ({("100-0-0", seed): "never" for seed in range(8)}, 1_572_864, 1_048_576, "contradicted"),
+        ({("80-10-10", seed): "never" for seed in range(8)}, 1_800_000, 786_432, "supported"),
     ],
-    ids=["never", "from the start", "none"],
+    ids=["some", "all", "an arm that decays sooner"],
 )
-def test_a_loss_that_not_every_run_reaches_gives_no_verdict(
-    analysed: Make, lost: dict[tuple[str, int], str], told: str, n: int
+def test_a_loss_that_not_every_run_reaches_is_compared_up_to_where_all_were_looked_at(
+    analysed: Make, lost: dict[tuple[str, int], str], decay: int, end: int, verdict: str
 ) -> None:
-    made = analysed(effects=TWO, unreached=lost)
+    """That is the last evaluation before the learning rate decays in either arm; evaluations are 2¹⁸ apart."""
+    made = analysed(effects=TWO, unreached=lost, changes={"100-0-0": {"optimizer": {"decay_tokens": decay}}})
+    trunks = [reach.trunk_tokens(runs.planned(digest)) for digest in made.digests.values()]
+    assert min(trunks) // 2**18 * 2**18 == end
     result = with_contrast(made, "reach.5.tokens")
-    assert (result.verdict, result.censored, result.n) == ("descriptive", True, n)
+    assert (result.verdict, result.untested, result.n, result.up_to_tokens) == (verdict, False, 8, end)
+    assert result.note == (
+        f"compared up to {end:,} tokens, before which {len(lost)} of 16 runs do not come down to the loss"
+    )
+    assert (result.difference or 0) == pytest.approx(
+        sum((end - 600_000) * (1 if arm == "100-0-0" else -1) for arm, _ in lost) / 8, abs=1
+    )
+    assert len(result.runs) == 16 and set(result.runs) == set(made.digests.values())
+    planned, quote = study.load(made.scale), Quoter(ids(made))
+    within = f"within the first {end:,} tokens"
+    for said in (sentences.verdict(result, quote, 1), sentences.headline(result, quote)):
+        assert f"{within}" in said and "95 % interval" in said
+    assert "only complete pairs" not in sentences.verdict(result, quote, 1)
+    told = report_content.build(planned, EXPERIMENT).contrasts
+    assert (
+        told.rows[0][0] == f"100/0/0 − 80/10/10, {within}" and "within the first tokens" in told.caption.lower()
+    )
+    with style.applied():
+        texts = [text.get_text() for text in figure_contrasts.draw([result]).axes[0].texts]
+    assert [text for text in texts if text.endswith(f"]\n{within}")]
+    shown = comparison_content.content(planned, [EXPERIMENT])["experiments"][0]["after"]["reach.5.tokens"]
+    assert shown["100-0-0"]["difference"] is None
+    assert f"compared up to {end:,} tokens" in shown["100-0-0"]["verdicts"][0]["detail"]
+
+
+def test_a_run_past_the_loss_from_the_start_gives_no_verdict(analysed: Make) -> None:
+    made = analysed(effects=TWO, unreached={("80-10-10", 7): "begun", ("100-0-0", 1): "never"})
+    result = with_contrast(made, "reach.5.tokens")
+    assert (result.verdict, result.untested, result.n) == ("descriptive", True, 6)
+    told = "7 of 8 runs of 100/0/0; the loss is reached by 8 of 8, 1 from the start runs of 80/10/10"
     assert result.note == f"the loss is reached by {told}"
     assert (result.p, result.p_holm, result.low, result.high) == (None, None, None, None)
     quote = Quoter(ids(made))
     for said in (sentences.verdict(result, quote, 1), sentences.headline(result, quote)):
-        assert "95 %" not in said and "so few seeds" not in said
-        assert told in said or n == 0
+        assert "95 %" not in said and "so few seeds" not in said and told in said
     figures.write(study.load(made.scale), EXPERIMENT)
 
 
 def test_a_loss_that_every_run_reaches_is_tested_as_any_other_measure(analysed: Make) -> None:
     result = with_contrast(analysed(effects=TWO), "reach.5.tokens")
-    assert (result.verdict, result.n, result.note, result.censored) == ("supported", 8, "", False)
+    assert (result.verdict, result.n, result.note, result.untested) == ("supported", 8, "", False)
+    assert result.up_to_tokens is None
 
 
-def test_a_censored_contrast_keeps_its_place_in_its_family(analysed: Make) -> None:
+def test_an_untested_contrast_keeps_its_place_in_its_family(analysed: Make) -> None:
     effects = {"80-10-10": 0.0, "80-0-20": -0.1, "80-20-0": -0.1}
     made = analysed(effects=effects, unreached={("80-0-20", 0): "never"})
     first = with_contrast(made, "reach.5.flops")

@@ -191,6 +191,7 @@ def test_runs_that_began_past_the_plateau_are_told_of(ready: Ready) -> None:
         ({"kind": "matrix", "x": "tokens"}, r"x: does not go with kind: matrix"),
         ({"kind": "over", "x": "seconds"}, r"x: is 'seconds'; choose one of tokens, flops"),
         ({"kind": "arms", "by": ["a", "b"]}, r"by: one key groups"),
+        ({"kind": "radius", "log": True}, r"log: does not go with kind: radius; known keys: kind, name, arms"),
         ({"kind": "arms", "name": "curves"}, r"two figures are called curves"),
         ({"kind": "arms", "lg": True}, r"lg: unknown key; did you mean `log`"),
     ],
@@ -217,6 +218,9 @@ def test_a_figure_that_could_not_be_drawn_is_told_before_the_start() -> None:
     assert told(kind="dose", x="masking.rate", by=["objective"], arms=["a", "c"]) == []
     assert "the measure reach.unigram-0.5.tokens" in told(kind="leaving")[0]
     assert "the measure corruption.a.loss_nats" in told(kind="matrix")[0]
+    assert "no arm has the measure radius.all.loss_nats" in told(kind="radius")[0]
+    known["b"].append("radius.all.loss_nats")
+    assert told(kind="radius") == [] and len(told(kind="radius", arms=["a", "c"])) == 1
 
 
 def test_labels_and_captions_hold_for_causal_arms_too(make: Make) -> None:

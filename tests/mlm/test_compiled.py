@@ -53,7 +53,7 @@ def trainer(path):
 plain, fast = trainer("eager"), trainer("compiled")
 assert fast.sums is not fast.objective.sums
 losses, gradients = 0.0, 0.0
-for number in range(4):
+for number in (0, 1, run.steps - 2, run.steps - 1):  # of a pattern that changes, both
     fast.optimizer.parameters.copy_(plain.optimizer.parameters)  # differences do not pile up
     found = []
     for made in (plain, fast):
@@ -73,7 +73,8 @@ for number in range(4):
     gradients = max(gradients, float((gradient - expected).abs().max() / expected.abs().max()))
     plain.optimizer.gradients.copy_(expected)
     plain.optimizer.step(number + 1, 1e-3)
-print(json.dumps({"losses": losses, "gradients": gradients}))
+graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+print(json.dumps({"losses": losses, "gradients": gradients, "graphs": graphs}))
 """
 
 
@@ -82,7 +83,7 @@ print(json.dumps({"losses": losses, "gradients": gradients}))
     ("changes", "dtype", "losses", "gradients"),
     [
         ({"objective": "mlm+nsp", "masking": {"unit": "word"}}, "float32", 1e-5, 1e-5),
-        ({"attention": {"window": 4}}, "bfloat16", 1e-3, 0.03),
+        ({"attention": {"window": {"shape": "staged", "values": [4, 8]}}}, "bfloat16", 1e-3, 0.03),
     ],
 )
 def test_losses_and_gradients_are_those_of_the_plain_path(
@@ -98,6 +99,7 @@ def test_losses_and_gradients_are_those_of_the_plain_path(
     found = json.loads(made.stdout)
     assert found["losses"] < losses
     assert found["gradients"] < gradients
+    assert found["graphs"] == 1
 
 
 @needs_compiler
@@ -177,7 +179,21 @@ def test_the_steps_to_compile_are_one_of_each_shape() -> None:
     run = config.Run.model_validate(
         {"sequence_length": 64, "budget_tokens": 64 * 64 * 100,
          "lengths": {"shape": "staged", "values": [16, 64], "ends": [0.5]},
-         "attention": {"window": {"shape": "staged", "values": [8, 64], "ends": [0.8]}}}
+         "attention": {"window": {"shape": "staged", "values": [8, 128], "ends": [0.8]}}}
     )  # fmt: skip
     assert compiled.shapes(run) == [0, 50, 80]
     assert compiled.shapes(config.Run()) == [0]
+    growing = {"window": {"shape": "linear", "values": [8, 16, 32]}}
+    assert compiled.shapes(config.Run.model_validate({"attention": growing})) == [0]
+
+
+def test_patterns_of_attention_share_their_code_and_none_at_all_has_another() -> None:
+    def shape(**stated: object) -> str:
+        training = config.Run.model_validate(stated).model_dump()
+        return compiled.shape({"training": training, "data": {"vocabulary": "v"}, "numerics": {}, "code": "c"})
+
+    plain, narrow = shape(), shape(attention={"window": 8})
+    assert plain == shape(attention={"window": 128}) == shape(attention={"group": 64}) != narrow
+    assert narrow == shape(attention={"group": 16}) == shape(attention={"group": 16, "window": 2})
+    causal = shape(objective="causal")
+    assert causal == shape(objective="causal", attention={"group": 16}) != narrow

@@ -1,0 +1,198 @@
+"""A finished study -> docs/results/SCALE: small files that stay in the repository, and a page over them.
+
+An experiment has a folder there: contrasts.csv, table.csv, rates.csv where learning rates were tried, runs.csv
+(a row a run: what it took, and the commit it was made from), its figures, and facts.json for the page. The page
+is made of what lies there (`analysis.publish_page`), so experiments may be published one by one.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from analysis import (
+    contrasts,
+    figure_captions,
+    labels,
+    outputs,
+    publish_page,
+    report_content,
+    report_tables,
+    runs,
+    setup,
+    tidy,
+)
+from analysis.manuscript_markdown import escaped
+from analysis.publish_page import CHANGED, FACTS, OF_TREE, RUN_COLUMNS, RUNS, Facts, Picture
+from analysis.report_content import Emphasis, Sentence
+from analysis.study import Study
+from mlm import layout, outcome
+from mlm.errors import InputError
+from mlm.experiment import TUNE
+from mlm.files import write_atomically, write_json
+
+PLACE = Path("docs/results")
+MOST_BYTES = 200_000
+"""Of a figure. An SVG grows with the points in it: of one that passes this the PNG is taken."""
+MARKS: dict[Emphasis, str] = {"": "", "strong": "**", "em": "*"}
+
+
+def write(study: Study, names: Sequence[str], to: Path | None = None) -> tuple[list[Path], list[str]]:
+    """Publish experiments of a study.
+
+    Args:
+        names: experiments, all of which must be complete; empty: those that are complete.
+        to: folder in which the scale gets one; `PLACE`, unless told.
+
+    Returns:
+        Files written; and, of experiments that nobody named, why they are left out.
+
+    Raises:
+        InputError: an experiment is not complete, or the study is no evidence and no folder is told;
+            nothing is written then.
+    """
+    if not study.evidence and to is None:
+        raise InputError(
+            f"{layout.study_file(study.scale)}: evidence: is false, so these runs show nothing; publish "
+            "another scale, or look at the page with --to FOLDER"
+        )
+    told = list(dict.fromkeys(names)) or [n for n, one in study.experiments.items() if not one.tried]
+    missing = {name: list(_missing(study, name)) for name in told}
+    problems = [problem for found in missing.values() for problem in found]
+    if problems and (names or all(missing.values())):
+        raise InputError(*problems)
+    place = (to or PLACE) / study.scale
+    gathered = {name: _gathered(study, name) for name, found in missing.items() if not found}
+    earlier = {one.facts.experiment: one.facts.files for one in publish_page.read(place)}
+    written = [path for name, found in gathered.items() for path in _put(place / name, *found)]
+    for name in gathered:
+        for file in {*earlier.get(name, ())} - {*gathered[name][1]}:
+            (place / name / Path(file).name).unlink(missing_ok=True)
+    return [*written, publish_page.write(place)], problems
+
+
+def _missing(study: Study, name: str) -> Iterator[str]:
+    """What stands between an experiment and its publication."""
+    experiment = study.experiment(name)
+    if experiment.tried:
+        yield f"{name}: tries learning rates; they are published with {name.removesuffix(TUNE)}"
+        return
+    again = f"`snakemake --cores all --config scale={study.scale} {name}`"
+    wanted = [
+        path
+        for command in ("collect", "contrasts", "table")
+        for path in outputs.files(command, study.scale, name)
+    ]
+    wanted += [path.as_posix() for figure in _shown(study, name) for path in _drawn(study, name, figure)]
+    if gone := [path for path in wanted if not Path(path).exists()]:
+        yield f"{name}: missing are {_few(gone)}; {again} makes them"
+        return
+    collected = tidy.load(study.scale, name)
+    r = collected.results
+    if collected.partial:
+        lost = r[r["status"] == "unfinished"].drop_duplicates("run")
+        places = [f"{arm}/seed-{seed}" for arm, seed in zip(lost["arm"], lost["seed"], strict=True)]
+        yield f"{name}: not finished or not measured are {_few(places)}; {again} goes on with them"
+    elif {*r[~r["measure"].str.startswith("untrained.")]["run"]} != {cell.digest for cell in study.cells(name)}:
+        planned = layout.study_file(study.scale)
+        yield f"{name}: its tables are not of the runs that {planned} plans; {again} makes them anew"
+    elif contrasts.load(study.scale, name) != contrasts.evaluate(
+        name, experiment, collected, len(study.seeds(name))
+    ):
+        yield f"{name}: its contrasts are not those of its results; {again} makes them anew"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
+
+
+def _shown(study: Study, name: str) -> list[str]:
+    """The figures that are published: the verdicts, and those made for the question."""
+    return ["contrasts", *(one.stem for one in study.experiment(name).figures)]
+
+
+def _drawn(study: Study, name: str, figure: str) -> tuple[Path, Path]:
+    place = layout.figures(study.scale, name)
+    return place / f"{figure}.svg", place / f"{figure}.png"
+
+
+def _gathered(study: Study, name: str) -> tuple[Facts, dict[str, bytes]]:
+    """What the page says of an experiment, and its other files: name -> content."""
+    tables, rates = layout.tables(study.scale, name), outputs.files("tune", study.scale, name + TUNE)
+    files = [
+        tables / "contrasts.csv",
+        tables / "table.csv",
+        *(Path(path) for path in rates if Path(path).exists()),
+    ]
+    pictures, captions = [], figure_captions.of(study.experiment(name))
+    for figure in _shown(study, name):
+        svg, png = _drawn(study, name, figure)
+        size, note = svg.stat().st_size, ""
+        if size > MOST_BYTES:
+            note = f"A PNG, as the SVG has {size // 1000} kB, and a figure here at most {MOST_BYTES // 1000}."
+        files.append(png if note else svg)
+        pictures.append(Picture(file=files[-1].name, caption=captions[figure], note=note))
+    contents = {path.name: path.read_bytes() for path in files}
+    contents[RUNS] = tidy.csv_text(list(_runs(study, name)), RUN_COLUMNS).encode()
+    return _facts(study, name, pictures, sorted(contents)), contents
+
+
+def _runs(study: Study, name: str) -> Iterator[tuple[object, ...]]:
+    for cell in study.cells(name):
+        record = runs.run(cell.digest)
+        if record is not None:
+            took = record.tokens, record.flops, record.training_seconds, record.wall_seconds
+            yield cell.arm, cell.seed, cell.digest, record.status, *took, _commit(record.git)
+
+
+def _commit(git: runs.Git) -> str:
+    if git.commit:
+        return f"{git.commit}{CHANGED if git.dirty else ''}"
+    here = outcome.git()
+    changed = CHANGED if here["dirty"] else ""
+    return f"{here['commit']}{changed}{OF_TREE}" if here["commit"] else "no repository"
+
+
+def _facts(study: Study, name: str, pictures: list[Picture], files: list[str]) -> Facts:
+    content, stated = report_content.build(study, name), study.experiment(name)
+    digest = study.cells(name)[0].digest
+    numerics = runs.config(digest)["numerics"]
+    devices = {record.device for cell in study.cells(name) if (record := runs.run(cell.digest))}
+    torch = setup.versions(study, name).get("torch", "of several versions")
+    machine = f"{' or '.join(sorted(devices))}, {numerics['dtype']}, {numerics['path']}, torch {torch}"
+    return Facts(
+        experiment=name,
+        title=stated.title,
+        question=stated.question,
+        claim=stated.claim,
+        reference=stated.reference,
+        reckoned=stated.cost,
+        marks=list(content.marks),
+        code=str(tidy.load(study.scale, name).code),
+        machine=machine,
+        unit="core" if numerics["device"] == "cpu" else "device",
+        findings=[
+            {
+                **dict(zip(content.contrasts.columns, row, strict=True)),
+                "measure": labels.measure(one.result.measure),
+            }
+            for row, one in zip(content.contrasts.rows, content.verdicts, strict=True)
+        ],
+        restricted=report_tables.restricted([one.result for one in content.verdicts]).strip(),
+        primary=[_markdown(one.sentence) for one in content.verdicts if one.result.family == "primary"],
+        tallies=list(content.tallies),
+        figures=pictures,
+        files=files,
+    )
+
+
+def _markdown(sentence: Sentence) -> str:
+    return "".join(f"{MARKS[kind]}{escaped(text)}{MARKS[kind]}" for kind, text in sentence)
+
+
+def _put(place: Path, facts: Facts, contents: dict[str, bytes]) -> Iterator[Path]:
+    """Write an experiment's folder, its facts last."""
+    for name, content in contents.items():
+        write_atomically(place / name, content)
+        yield place / name
+    write_json(place / FACTS, facts.model_dump())
+    yield place / FACTS

@@ -1,0 +1,206 @@
+"""docs/results/SCALE/README.md: what was found and what it cost, from the folders beside it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from pydantic import ValidationError
+
+from analysis import labels, verdicts
+from analysis.manuscript_markdown import escaped, listed
+from analysis.study import problems
+from mlm import layout
+from mlm.errors import Damaged
+from mlm.files import read_json, write_atomically
+from mlm.yaml_file import Strict
+
+TEMPLATES = Path(__file__).parent / "templates"
+FACTS, RUNS = "facts.json", "runs.csv"
+RUN_COLUMNS = ("arm", "seed", "run", "status", "tokens", "flops", "training_seconds", "wall_seconds", "commit")
+CHANGED, OF_TREE = " with changes", " (of the work tree when published)"
+"""What may follow a commit: the tree had uncommitted changes; the runs did not record theirs."""
+
+
+class Picture(Strict):
+    """A published figure."""
+
+    file: str
+    caption: str
+    note: str
+    """Why it is no SVG; empty where it is one."""
+
+
+class Facts(Strict):
+    """facts.json: what the page says of an experiment, numbers and words as its report has them."""
+
+    experiment: str
+    title: str
+    question: str
+    claim: str
+    reference: str
+    reckoned: str
+    """Its cost, as it was reckoned beforehand."""
+    marks: list[str]
+    """What must be seen first; none where the study is evidence."""
+    code: str
+    """Digest of the code that trained its runs, which is one."""
+    machine: str
+    unit: str
+    """Whose minutes those of training are: a core's or a device's."""
+    findings: list[dict[str, str]]
+    """Each contrast: column -> cell; the columns of the report and `measure`."""
+    restricted: str
+    """What is to be known of contrasts within the first tokens; empty where there are none."""
+    primary: list[str]
+    """The primary contrast in words."""
+    tallies: list[str]
+    """How the verdicts of the other families fell."""
+    figures: list[Picture]
+    files: list[str]
+    """All that was published of it, but for facts.json."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What runs took, each counted once."""
+
+    runs: int
+    tokens: int
+    minutes: float
+    """Of training, added up over the runs."""
+    longest_seconds: float
+    """Of a run, from its start to its end."""
+
+    @classmethod
+    def of(cls, table: pd.DataFrame) -> "Cost":
+        """The cost of the rows of one runs.csv or several."""
+        once = table.drop_duplicates("run")
+        seconds = float(once["training_seconds"].sum())
+        return cls(len(once), int(once["tokens"].sum()), seconds / 60, float(once["wall_seconds"].max()))
+
+
+class Published:
+    """An experiment as it lies under docs/results.
+
+    Raises:
+        Damaged: its facts.json or runs.csv is not what was published.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.facts, self.runs = load(place), _runs(place / RUNS)
+        self.cost = Cost.of(self.runs)
+        self.commits = {str(commit): mine["run"].nunique() for commit, mine in self.runs.groupby("commit")}
+        self.seeds = sorted({int(seed) for seed in self.runs["seed"]})
+        self.budgets = int(self.runs["tokens"].min()), int(self.runs["tokens"].max())
+        """Tokens of the shortest and of the longest run."""
+
+
+def load(place: Path) -> Facts:
+    """The facts.json of a published experiment.
+
+    Raises:
+        Damaged: it is missing, or not what was published.
+    """
+    path, remedy = place / FACTS, f"delete {place} and publish {place.name} again"
+    try:
+        facts = Facts.model_validate(read_json(path, remedy))
+    except ValidationError as error:
+        raise Damaged(*(f"{path}: {problem}; {remedy}" for problem in problems(error))) from None
+    if facts.experiment != place.name:
+        raise Damaged(f"{path}: experiment: is {facts.experiment!r}, in the folder of {place.name}; {remedy}")
+    return facts
+
+
+def _runs(path: Path) -> pd.DataFrame:
+    text = dict.fromkeys(("arm", "run", "status", "commit"), str)
+    try:
+        return pd.read_csv(path, dtype=text, keep_default_na=False)[list(RUN_COLUMNS)]
+    except (OSError, ValueError, KeyError) as error:
+        remedy = f"delete {path.parent} and publish {path.parent.name} again"
+        raise Damaged(f"{path}: missing or damaged ({error}); {remedy}") from None
+
+
+def write(place: Path) -> Path:
+    """Write the page of everything that is published of a scale.
+
+    Args:
+        place: the scale's folder, with one for each experiment.
+    """
+    write_atomically(place / "README.md", render(read(place), place))
+    return place / "README.md"
+
+
+def read(place: Path) -> list[Published]:
+    """Everything that is published of a scale, by name.
+
+    Raises:
+        Damaged: something is not what was published.
+    """
+    return [Published(path.parent) for path in sorted(place.glob(f"*/{FACTS}"))]
+
+
+def render(published: Sequence[Published], place: Path) -> str:
+    """The page, in Markdown as code forges show it."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - Markdown, of this project's own words
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"escaped": escaped, "cell": _cell, "number": labels.number, "short": _short}
+    experiments = Path(os.path.relpath(layout.EXPERIMENTS.resolve(), place.resolve())).as_posix()
+    return environment.get_template("results.md.j2").render(
+        scale=place.name,
+        published=published,
+        experiments=experiments,
+        reading=published[0].facts.figures[0].caption,
+        commits=sorted({commit for one in published for commit in one.commits}),
+        changed=any(CHANGED in commit for one in published for commit in one.commits),
+        restricted=next((one.facts.restricted for one in published if one.facts.restricted), ""),
+        marks=list(dict.fromkeys(mark for one in published for mark in one.facts.marks)),
+        cost=Cost.of(pd.concat([one.runs for one in published])),
+        units=listed(sorted({one.facts.unit for one in published}), "or"),
+        others=lambda one: listed([f"`{name}`" for name in _sharing(one, published)], "and"),
+        own=lambda one: one.cost.runs - len(_shared(one, published)),
+        seeds=_seeds,
+        meanings=verdicts.VERDICTS,
+        verdicts={finding["verdict"] for one in published for finding in one.facts.findings},
+    )
+
+
+def _shared(one: Published, published: Sequence[Published]) -> set[str]:
+    return {run for other in published if other is not one for run in {*one.runs["run"]} & {*other.runs["run"]}}
+
+
+def _sharing(one: Published, published: Sequence[Published]) -> list[str]:
+    return [o.facts.experiment for o in published if o is not one and {*one.runs["run"]} & {*o.runs["run"]}]
+
+
+def _cell(text: str) -> str:
+    return escaped(text).replace("|", "\\|")
+
+
+def _short(commit: str) -> str:
+    """A commit in as many digits as a reader needs.
+
+    >>> _short("91d895d12e7098c54fd63ed6312a53aa9d1a4975 with changes")
+    '`91d895d12e` with changes'
+    """
+    name, _, rest = commit.partition(" ")
+    return f"`{name[:10]}` {rest}".strip() if len(name) == 40 else commit
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Seeds in few words.
+
+    >>> _seeds([0, 1, 2, 3]), _seeds([100, 102])
+    ('0 to 3', '100 and 102')
+    """
+    if len(seeds) > 2 and list(seeds) == [*range(seeds[0], seeds[-1] + 1)]:
+        return f"{seeds[0]} to {seeds[-1]}"
+    return listed([str(seed) for seed in seeds], "and")

@@ -1,0 +1,219 @@
+"""docs/results: what is published is what was found, experiments join up, and nothing unfinished passes."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import synthetic_experiments as more
+from synthetic_results import EXPERIMENT, Synthetic, write_json
+from test_analysis_commands import call
+
+from analysis import collect, contrasts, labels, outputs, publish, study, table, tidy
+from mlm.errors import InputError
+from mlm.files import read_json
+
+Make = Callable[..., Synthetic]
+TWO = {"80-10-10": 0.0, "100-0-0": -0.03}
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>\n'
+
+
+def ready(made: Synthetic, *names: str) -> study.Study:
+    """Everything that is published of some experiments, with figures that cost nothing."""
+    planned = study.load(made.scale)
+    for name in names:
+        collect.collect(planned, name)
+        contrasts.write(planned, name)
+        table.write(planned, name)
+        own = [one.stem for one in planned.experiment(name).figures]
+        for figure in outputs.files("figures", made.scale, name, own):
+            path = made.root / figure
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(SVG)
+    return planned
+
+
+def bits(place: Path) -> dict[str, bytes]:
+    return {path.relative_to(place).as_posix(): path.read_bytes() for path in sorted(place.rglob("*.*"))}
+
+
+def findings(page: str) -> dict[tuple[str, str, str, str], list[str]]:
+    """(experiment, contrast, measure, family) -> the cells that follow in the table of findings."""
+    rows = [line[2:-2].split(" | ") for line in page.splitlines() if line.startswith("| [")]
+    split = [
+        [row[0][1:-1], *row[1].split(", ", 1), *row[2].split(": "), *row[3:]] for row in rows if len(row) == 8
+    ]
+    return {(row[0], row[1], row[2], row[3]): row[4:] for row in split}
+
+
+def test_the_page_says_what_contrasts_json_says(make: Make) -> None:
+    made = make()
+    more.rate(made)
+    planned = ready(made, EXPERIMENT, "rate")
+    publish.write(planned, [])
+    page = Path("docs/results/laptop/README.md").read_text()
+    told, count = findings(page), 0
+    for name in (EXPERIMENT, "rate"):
+        for row in read_json(made.results / f"laptop/tables/{name}/contrasts.json", "")["contrasts"]:
+            digits, count = labels.digits(row["measure"]), count + 1
+            contrast = f"{labels.arm(row['arm'])} − {labels.arm(row['against'])}"
+            stated, difference, interval, n, p, verdict = told[
+                name, contrast, labels.measure(row["measure"]), row["family"]
+            ]
+            assert difference == labels.number(row["difference"], digits, signed=True)
+            assert interval.replace("\u00a0", " ") == " to ".join(
+                labels.number(row[end], digits) for end in ("low", "high")
+            )
+            assert (n, verdict) == (str(row["n"]), row["verdict"])
+            assert p == labels.p_value(row["p_holm"]).removeprefix("= ")
+            assert stated == (row["expect"] or f"within ±{row['margin']}")
+    assert count == len(told) == 8
+    assert "81/9/10 − 80/10/10" in page and "*supported*: 100/0/0 is lower, as stated beforehand" in page
+    assert "smoke" not in page and "commits.**" not in page
+
+
+def test_the_cost_is_that_of_the_runs_each_counted_once(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    path = made.results / "laptop" / "study.json"
+    content = read_json(path, "")
+    content["experiments"]["again"] = content["experiments"][EXPERIMENT] | {"contrasts": []}
+    content["index"] += [
+        cell | {"experiment": "again"} for cell in content["index"] if cell["arm"] == "80-10-10"
+    ]
+    content["experiments"]["again"] |= {"arms": ["80-10-10"]}
+    write_json(path, content)
+    publish.write(ready(made, EXPERIMENT, "again"), [])
+    records = [json.loads(file.read_text()) for file in made.results.glob("runs/*/run.json")]
+    minutes = labels.number(sum(run["training_seconds"] for run in records) / 60, 1)
+    tokens = labels.number(sum(run["tokens"] for run in records), 0)
+    page = Path("docs/results/laptop/README.md").read_text()
+    assert f"| all, each run once | 4 |  | {tokens} | {minutes} | 30.0 |" in page
+    assert "**Cost.** 4 runs, 2 of its own and 2 that are of `again` too" in page
+    runs = pd.read_csv(f"docs/results/laptop/{EXPERIMENT}/runs.csv")
+    assert {*runs["run"]} == {run["digest"] for run in records}
+    assert {*runs["commit"]} == {run["git"]["commit"] for run in records}
+
+
+def test_one_after_the_other_is_both_at_once_and_twice_the_same_bytes(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    more.rate(made, seeds=2)
+    planned = ready(made, EXPERIMENT, "rate")
+    publish.write(planned, ["rate"])
+    assert {key[0] for key in findings(Path("docs/results/laptop/README.md").read_text())} == {"rate"}
+    publish.write(planned, [EXPERIMENT])
+    publish.write(planned, [], Path("elsewhere/results"))
+    one = bits(Path("docs/results"))
+    assert one == bits(Path("elsewhere/results"))
+    publish.write(planned, ["rate", EXPERIMENT])
+    assert bits(Path("docs/results")) == one
+
+
+def test_links_of_the_page_lead_to_files(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    more.corruptions(made, seeds=2)
+    (made.root / "experiments" / "corruptions.yaml").touch()
+    written, _ = publish.write(ready(made, EXPERIMENT, "corruptions"), [])
+    page = Path("docs/results/laptop/README.md")
+    text = page.read_text()
+    targets = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r"^\[[^]]+\]: (.+)$", text, flags=re.MULTILINE)
+    assert len(targets) > 12 and all((page.parent / target).is_file() for target in targets)
+    linked = {(page.parent / target).resolve() for target in targets}
+    assert {path.resolve() for path in written if path.name not in ("facts.json", "README.md")} <= linked
+    assert all(f"![corruptions: {name}]" in text for name in ("contrasts", "matrix", "over", "operations"))
+
+
+def test_trials_come_with_their_experiment(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    planned = ready(made, EXPERIMENT)
+    rates = made.root / outputs.files("tune", "laptop", f"{EXPERIMENT}-tune")[0]
+    tidy.write_csv(rates, [("80-10-10", 0.005, 3)], ("arm", "learning_rate", "n"))
+    publish.write(planned, [EXPERIMENT])
+    assert Path(f"docs/results/laptop/{EXPERIMENT}/rates.csv").read_bytes() == rates.read_bytes()
+    rates.unlink()
+    publish.write(planned, [EXPERIMENT])
+    assert not Path(f"docs/results/laptop/{EXPERIMENT}/rates.csv").exists()
+
+
+def test_a_large_figure_is_taken_as_png(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    planned = ready(made, EXPERIMENT)
+    figure = made.results / f"laptop/figures/{EXPERIMENT}/contrasts.svg"
+    publish.write(planned, [EXPERIMENT])
+    figure.write_text(SVG + " " * publish.MOST_BYTES)
+    publish.write(planned, [EXPERIMENT])
+    there = {path.name for path in Path(f"docs/results/laptop/{EXPERIMENT}").iterdir()}
+    assert "contrasts.png" in there and "contrasts.svg" not in there
+    assert "A PNG, as the SVG has 200 kB" in Path("docs/results/laptop/README.md").read_text()
+
+
+def test_the_incomplete_is_refused_by_name_and_left_out_unnamed(make: Make) -> None:
+    made = make(seeds=2, effects=TWO, missing=(("100-0-0", 1),))
+    more.rate(made, seeds=2)
+    planned = ready(made, EXPERIMENT)
+    lost = f"{EXPERIMENT}: not finished or not measured are 100-0-0/seed-1; "
+    gone = "rate: missing are results/laptop/tables/rate/results.csv"
+    done = call(made.root, "publish", "laptop", "rate", EXPERIMENT)
+    assert done.returncode == 2 and lost in done.stderr and gone in done.stderr
+    assert "; `snakemake --cores all --config scale=laptop rate` makes them" in done.stderr
+    assert "Traceback" not in done.stderr and not Path("docs").exists()
+    ready(made, "rate")
+    written, left_out = publish.write(planned, [])
+    assert [problem.startswith(lost) for problem in left_out] == [True]
+    assert {path.parent.name for path in written} == {"rate", "laptop"} and all(map(Path.is_file, written))
+    assert {key[0] for key in findings(Path("docs/results/laptop/README.md").read_text())} == {"rate"}
+
+
+def test_tables_of_other_runs_or_results_are_refused(make: Make) -> None:
+    made = make(effects=TWO)
+    planned = ready(made, EXPERIMENT)
+    path = made.results / f"laptop/tables/{EXPERIMENT}/contrasts.json"
+    content = read_json(path, "")
+    content["contrasts"][0]["difference"] += 0.001
+    write_json(path, content)
+    with pytest.raises(InputError, match="its contrasts are not those of its results"):
+        publish.write(planned, [EXPERIMENT])
+    contrasts.write(planned, EXPERIMENT)
+    index = tuple(cell for cell in planned.index if cell.seed)
+    with pytest.raises(
+        InputError, match=r"its tables are not of the runs that results/laptop/study\.json plans"
+    ):
+        publish.write(planned.model_copy(update={"index": index}), [EXPERIMENT])
+
+
+def test_smoke_is_refused_without_a_folder_and_marked_with_one(make: Make) -> None:
+    made = make(seeds=2, effects=TWO, evidence=False, scale="smoke")
+    planned = ready(made, EXPERIMENT)
+    with pytest.raises(InputError, match=r"results/smoke/study.json: evidence: is false.*--to FOLDER"):
+        publish.write(planned, [EXPERIMENT])
+    publish.write(planned, [EXPERIMENT], Path("look"))
+    assert "**smoke, not evidence**" in Path("look/smoke/README.md").read_text()
+
+
+def test_mixed_commits_and_changes_are_told(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    for seed, git in enumerate(({"commit": "ab" * 20, "dirty": True}, {"commit": None, "dirty": None})):
+        file = made.folder("100-0-0", seed) / "run.json"
+        write_json(file, json.loads(file.read_text()) | {"git": git})
+    publish.write(ready(made, EXPERIMENT), [EXPERIMENT])
+    page = Path("docs/results/laptop/README.md").read_text()
+    assert "**The runs were made from 3 commits.**" in page and "(2), " in page
+    assert "`ababababab` with changes (1)" in page and "(of the work tree when published) (1)" in page
+    assert "**Some runs were made from a work tree with changes that are in no commit.**" in page
+
+
+def test_a_damaged_folder_is_named_before_anything_is_written(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    more.rate(made, seeds=2)
+    planned = ready(made, EXPERIMENT, "rate")
+    publish.write(planned, [EXPERIMENT])
+    facts = Path(f"docs/results/laptop/{EXPERIMENT}/facts.json")
+    facts.write_text("{}")
+    before = bits(Path("docs/results"))
+    for named in (EXPERIMENT, "rate"):
+        with pytest.raises(
+            InputError, match=rf"{facts}: experiment: Field required; delete {facts.parent} and"
+        ):
+            publish.write(planned, [named])
+    assert bits(Path("docs/results")) == before
