@@ -110,12 +110,11 @@ def _of_contrast(
 ) -> Iterator[tuple[str, Entry]]:
     digits = labels.digits(result.measure)
     base = new_entry(None, digits, _unit(result.measure), code, commits, result.runs) | {"n": result.n}
-    ends = (
-        {"low": result.low, "high": result.high, "interval": SIGN_FLIP}
-        if result.bounded
-        else {"interval": SIGN_FLIP}
-    )
-    ends |= {} if result.up_to_tokens is None else {"up_to_tokens": result.up_to_tokens}
+    ends: Entry = {"interval": SIGN_FLIP}
+    if result.bounded:
+        ends |= {"low": result.low, "high": result.high}
+    if result.up_to_tokens is not None:
+        ends["up_to_tokens"] = result.up_to_tokens
     yield f"{result.id}.difference", base | {"value": result.difference} | ends
     yield (
         f"{result.id}.effect_size",
