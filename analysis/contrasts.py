@@ -71,6 +71,7 @@ class Result:
     def words(self) -> str:
         """What is compared, for a row of a table."""
         within = "" if self.up_to_tokens is None else f", {labels.within(self.up_to_tokens)}"
+        within = f", {labels.KNOWN}" if self.untested else within
         return f"{labels.arm(self.arm)} − {labels.arm(self.against)}{within}"
 
 

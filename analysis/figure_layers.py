@@ -29,8 +29,8 @@ def draw(experiment: Experiment, collected: tidy.Collected) -> Figure:
         ends += _series(axes, places, [e.get(arm) for e in untrained], 0.0, style.REFERENCE, text)
     right = places[-1] + 0.32
     for by, text in (("word", "lookup by word"), ("first_piece", "lookup by first piece")):
-        value = references.shared(collected, f"reference.probe.lookup.{by}.accuracy")
-        if value is not None:
+        value = references.fixed(collected, f"reference.probe.lookup.{by}.accuracy").get("")
+        if value is not None:  # one for all arms
             axes.axhline(value, color=style.MUTED, linewidth=0.8, zorder=1)
             ends.append((right, value, text, style.MUTED))
     axes.axvline(len(layers) - 0.325, color=style.FAINT, linewidth=0.8)

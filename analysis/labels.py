@@ -140,15 +140,10 @@ def task(name: str) -> str:
 
 
 def digits(name: str) -> int:
-    """Decimals that a mean of the measure is shown with; a difference has one more."""
+    """Decimals that a mean or a difference of the measure is shown with."""
     if name.startswith("reach.") and not name.endswith((".censored", ".begun")):
         return 0
     return 6 if name == "train.learning_rate" else 3
-
-
-def worse(name: str) -> str:
-    """Which direction is bad, for a sentence."""
-    return "lower" if measures.better(name) == "higher" else "higher"
 
 
 def number(value: float | None, decimals: int | None, *, signed: bool = False) -> str:
@@ -166,6 +161,10 @@ def number(value: float | None, decimals: int | None, *, signed: bool = False) -
     if decimals is not None and float(text.replace(",", "")) == 0:
         text = text.lstrip("+-")
     return text.replace("-", "−")
+
+
+KNOWN = "of runs whose cost is known"
+"""Of a difference that leaves out runs that do not come down to a loss."""
 
 
 def within(tokens: float) -> str:

@@ -115,6 +115,8 @@ def _of_contrast(
         ends |= {"low": result.low, "high": result.high}
     if result.up_to_tokens is not None:
         ends["up_to_tokens"] = result.up_to_tokens
+    if result.untested:
+        ends["untested"] = True
     yield f"{result.id}.difference", base | {"value": result.difference} | ends
     yield (
         f"{result.id}.effect_size",
@@ -148,14 +150,13 @@ def _references(
                 used = collected.digests(arm, measure).values() if arm else None
                 yield f"{_of(name, arm)}.{measure}", new_entry(took, 0, unit, collected.code, commits, used)
         elif measure.startswith(("reference.", "count.")):
-            value = references.shared(collected, measure)
-            if value is not None:
-                counted = not measure.startswith("reference.")
-                unit = measure.split(".")[-1] if counted else "share"
+            counted = not measure.startswith("reference.")
+            unit = measure.split(".")[-1] if counted else _unit(measure)
+            for arm, value in references.fixed(collected, measure).items():
                 entry = new_entry(
                     int(value) if counted else value, 0 if counted else 3, unit, collected.code, commits
                 )
-                yield f"{name}.{measure}", entry
+                yield f"{_of(name, arm)}.{measure}", entry
 
 
 def _of(name: str, arm: str) -> str:
@@ -178,4 +179,5 @@ def _unit(measure: str) -> str:
     if measure.startswith("realised."):
         return "tokens"
     last = measure.rsplit(".", maxsplit=1)[-1]
-    return {"loss_nats": "nats", "tokens": "tokens", "flops": "FLOPs"}.get(last, "share")
+    units = {"loss_nats": "nats", "flops": "FLOPs", "per_byte": "bits per byte", "layout": "bits per byte"}
+    return "tokens" if last.endswith("tokens") else units.get(last, "share")

@@ -42,9 +42,10 @@ class Pairs(NamedTuple):
 def of(contrast: Contrast, collected: tidy.Collected) -> Pairs:
     """What a contrast compares: all of its measure, or times restricted to where all runs were looked at."""
     arms = (contrast.arm, contrast.against)
-    told = [reached.of(collected, arm, contrast.measure) for arm in arms]
+    both = set.intersection(*(set(collected.finished(arm)) for arm in arms))
+    told = [reached.of(collected, arm, contrast.measure, both) for arm in arms]
     # Differences that come out too small are no evidence of equivalence.
-    cut = None if contrast.margin else reached.restricted(collected, arms, contrast.measure)
+    cut = None if contrast.margin else reached.restricted(collected, arms, contrast.measure, both)
     arm, against = cut.times if cut else (collected.values(a, contrast.measure) for a in arms)
     seeds = [int(seed) for seed in arm.index if seed in against.index]
     values, others = (one.loc[seeds].to_numpy(dtype=np.float64) for one in (arm, against))

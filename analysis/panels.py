@@ -63,8 +63,11 @@ def _features(table: Table) -> Panel:
     layers = [f"probe.layer_{layer}.accuracy" for layer in numbers]
     names = ["probe.accuracy", "probe.ambiguous_accuracy", *layers]
     lookups = [
-        table.reference(words, (f"probe.lookup.{by}.{what}" for what in ("accuracy", "ambiguous_accuracy")))
+        row
         for by, words in (("first_piece", "lookup, first piece"), ("word", "lookup, whole word"))
+        for row in table.reference(
+            words, [f"probe.lookup.{by}.{w}" for w in ("accuracy", "ambiguous_accuracy")]
+        )
     ]
     blanks = (DASH,) * len(layers)
     return Panel(
@@ -91,7 +94,7 @@ def _pairs(table: Table) -> Panel:
         "log token frequencies. A coin is right in half.",
         (*table.heading, "all", *(kind.replace("_", " ") for kind in kinds)),
         table.rows(names),
-        (*table.untrained(names), table.reference("token frequencies", unigram)),
+        (*table.untrained(names), *table.reference("token frequencies", unigram)),
     )
 
 
@@ -100,8 +103,9 @@ def _tasks(table: Table) -> Panel:
     names = [f"{task}.accuracy" for task in tasks]
     of = [task if task.startswith("finetune.") else f"tasks.{task}" for task in tasks]
     references = [
-        table.reference(words, (f"{task}.{by}.accuracy" for task in of))
+        row
         for by, words in (("majority", "most frequent class"), ("words", "naive Bayes on words"))
+        for row in table.reference(words, [f"{task}.{by}.accuracy" for task in of])
     ]
     return Panel(
         "tasks",

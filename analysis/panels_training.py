@@ -39,7 +39,8 @@ def _reach(table: Table, levels: list[str]) -> Panel:
         "What it took to come down to a held-out loss, before the decay of the learning rate "
         f"({INTERVAL}; {OF_TERA}). Reached: how many of the finished runs did; the means are over these. A run "
         "that was at the loss when it was first evaluated did so from the start, and has no cost. Where some "
-        "runs have none, contrasts do not compare these means: they count up to where all runs were looked at.",
+        "runs have none, contrasts of tokens do not compare these means: they count up to where all runs were "
+        "looked at.",
         (*table.heading, *columns),
         tuple(rows),
     )

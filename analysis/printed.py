@@ -4,7 +4,7 @@ A cell without a value stays a dash: an arm that never shows random tokens has n
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -79,10 +79,14 @@ class Table:
             rows.append((words, str(n), *(plus_minus(e, labels.digits("")) for e in own)))
         return tuple(rows)
 
-    def reference(self, words: str, names: Iterable[str]) -> tuple[str, ...]:
-        """A row of what needs no pre-training, on the same data."""
-        values = (references.shared(self.collected, f"reference.{name}") for name in names)
-        return (words, DASH, *(labels.number(value, 3) for value in values))
+    def reference(self, words: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+        """Rows of what needs no pre-training, on the same data: one, or one an arm where arms differ in it."""
+        found = [references.fixed(self.collected, f"reference.{name}") for name in names]
+        rows = []
+        for arm in dict.fromkeys(arm for values in found for arm in values) or ("",):
+            own = (labels.number(values.get(arm), 3) for values in found)
+            rows.append((f"{words}, {labels.arm(arm)}" if arm else words, DASH, *own))
+        return tuple(rows)
 
     def tasks(self) -> list[str]:
         """Sentence tasks that are measured, from frozen features and then by fine-tuning."""

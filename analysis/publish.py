@@ -5,7 +5,7 @@ An experiment has a folder there: contrasts.csv, table.csv, rates.csv where lear
 is made of what lies there (`analysis.publish_page`), so experiments may be published one by one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from analysis import (
@@ -18,13 +18,15 @@ from analysis import (
     report_tables,
     runs,
     setup,
+    table,
     tidy,
+    tune,
 )
 from analysis.manuscript_markdown import escaped
-from analysis.publish_page import CHANGED, FACTS, OF_TREE, RUN_COLUMNS, RUNS, Facts, Picture
+from analysis.publish_page import CHANGED, FACTS, RUN_COLUMNS, RUNS, Facts, Picture
 from analysis.report_content import Emphasis, Sentence
 from analysis.study import Study
-from mlm import layout, outcome
+from mlm import layout
 from mlm.errors import InputError
 from mlm.experiment import TUNE
 from mlm.files import write_atomically, write_json
@@ -98,6 +100,19 @@ def _missing(study: Study, name: str) -> Iterator[str]:
         name, experiment, collected, len(study.seeds(name))
     ):
         yield f"{name}: its contrasts are not those of its results; {again} makes them anew"
+    elif not _is(
+        Path(outputs.files("table", study.scale, name)[0]), table.rows(experiment, collected), table.COLUMNS
+    ):
+        yield f"{name}: its table is not that of its results; {again} makes it anew"
+    tried, rates = name + TUNE, Path(outputs.files("tune", study.scale, name + TUNE)[0])
+    if tried in study.experiments and rates.exists():
+        trials, n = tidy.load(study.scale, tried), len(study.seeds(tried))
+        if trials.partial or not _is(rates, tune.rows(study.experiment(tried), trials, n), tune.Row._fields):
+            yield f"{name}: {rates} is not of all its trials; `snakemake --cores all {tried}` goes on with them"
+
+
+def _is(path: Path, rows: Iterable[tuple[object, ...]], columns: Sequence[str]) -> bool:
+    return path.read_bytes() == tidy.csv_text(list(rows), columns).encode()
 
 
 def _few(names: Sequence[str]) -> str:
@@ -128,7 +143,7 @@ def _gathered(study: Study, name: str) -> tuple[Facts, dict[str, bytes]]:
         svg, png = _drawn(study, name, figure)
         size, note = svg.stat().st_size, ""
         if size > MOST_BYTES:
-            note = f"A PNG, as the SVG has {size // 1000} kB, and a figure here at most {MOST_BYTES // 1000}."
+            note = f"A PNG, as the SVG has {size // 1000} kB."
         files.append(png if note else svg)
         pictures.append(Picture(file=files[-1].name, caption=captions[figure], note=note))
     contents = {path.name: path.read_bytes() for path in files}
@@ -145,11 +160,7 @@ def _runs(study: Study, name: str) -> Iterator[tuple[object, ...]]:
 
 
 def _commit(git: runs.Git) -> str:
-    if git.commit:
-        return f"{git.commit}{CHANGED if git.dirty else ''}"
-    here = outcome.git()
-    changed = CHANGED if here["dirty"] else ""
-    return f"{here['commit']}{changed}{OF_TREE}" if here["commit"] else "no repository"
+    return f"{git.commit}{CHANGED if git.dirty else ''}" if git.commit else "not recorded"
 
 
 def _facts(study: Study, name: str, pictures: list[Picture], files: list[str]) -> Facts:

@@ -20,8 +20,8 @@ from mlm.yaml_file import Strict
 TEMPLATES = Path(__file__).parent / "templates"
 FACTS, RUNS = "facts.json", "runs.csv"
 RUN_COLUMNS = ("arm", "seed", "run", "status", "tokens", "flops", "training_seconds", "wall_seconds", "commit")
-CHANGED, OF_TREE = " with changes", " (of the work tree when published)"
-"""What may follow a commit: the tree had uncommitted changes; the runs did not record theirs."""
+CHANGED = " with changes"
+"""What may follow a commit: the tree had uncommitted changes."""
 
 
 class Picture(Strict):

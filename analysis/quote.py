@@ -50,11 +50,10 @@ class Quoter:
         A cost says how many runs it is of, and a difference of costs up to where they count.
         """
         entry = self.entry(key)
-        of = f" (reached by {entry['reached']})" if entry.get("reached") else ""
-        of += f" {labels.within(entry['up_to_tokens'])}" if "up_to_tokens" in entry else ""
-        if entry["value"] is None:
-            return f"not available{of}"
-        return labels.number(entry["value"], entry["digits"], signed=signed) + of
+        value = "not available"
+        if entry["value"] is not None:
+            value = labels.number(entry["value"], entry["digits"], signed=signed)
+        return value + _of(entry)
 
     def p(self, key: str) -> str:
         """A p value with its relation, `= 0.0078`."""
@@ -86,7 +85,7 @@ class Quoter:
             ends = [labels.number(entry[end], entry["digits"]) for end in ("low", "high")]
             interval = f"[{ends[0]}, {ends[1]}]" if self.bounded(key) else "—"
             runs = entry["runs"]
-            value = "—" if entry["value"] is None else labels.number(entry["value"], entry["digits"])
+            value = labels.number(entry["value"], entry["digits"]) + _of(entry)
             rows.append(
                 (
                     f"`{key}`",
@@ -98,3 +97,10 @@ class Quoter:
                 )
             )
         return rows
+
+
+def _of(entry: Mapping[str, Any]) -> str:
+    """Which runs a number is of, where that is not all, or up to where it counts."""
+    of = f" (reached by {entry['reached']})" if entry.get("reached") else ""
+    of += f" {labels.within(entry['up_to_tokens'])}" if "up_to_tokens" in entry else ""
+    return of + (f" ({labels.KNOWN})" if entry.get("untested") else "")

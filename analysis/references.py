@@ -6,11 +6,13 @@ A value that all arms share stands once; where arms differ, each has its own.
 from analysis import summary, tidy
 
 
-def shared(collected: tidy.Collected, name: str) -> float | None:
-    """A value that is the same for every run, as a reference of the vocabulary; None where runs differ."""
+def fixed(collected: tidy.Collected, name: str) -> dict[str, float]:
+    """A reference or count by arm, which is one for all runs of an arm; under "" where it is for all arms."""
     r = collected.results
-    values = r[(r["measure"] == name) & r["value"].notna()]["value"].unique()
-    return float(values[0]) if len(values) == 1 else None
+    rows = r[(r["measure"] == name) & r["value"].notna()]
+    by_arm = {str(arm): values.unique() for arm, values in rows.groupby("arm", sort=False)["value"]}
+    found = {arm: float(values[0]) for arm, values in by_arm.items() if len(values) == 1}
+    return {"": next(iter(found.values()))} if len(set(found.values())) == 1 else found
 
 
 def untrained(collected: tidy.Collected, measure: str) -> dict[str, summary.Estimate]:

@@ -58,7 +58,8 @@ def _escape(text: str) -> str:
     return text
 
 
-def _rows(experiment: Experiment, collected: tidy.Collected) -> Iterator[tuple[object, ...]]:
+def rows(experiment: Experiment, collected: tidy.Collected) -> Iterator[tuple[object, ...]]:
+    """Of table.csv: arms, then what needs no training."""
     names = list(dict.fromkeys(collected.results["measure"]))
     for arm in experiment.arms:
         for name in names:
@@ -74,8 +75,10 @@ def _rows(experiment: Experiment, collected: tidy.Collected) -> Iterator[tuple[o
             for arm, found in references.untrained(collected, name).items():
                 row = f"untrained {arm}".strip()
                 yield row, "reference", name.removeprefix("untrained."), *_columns(found), None
-        elif name.startswith("reference.") and (value := references.shared(collected, name)) is not None:
-            yield "reference", "reference", name.removeprefix("reference."), value, *[None] * 5
+        elif name.startswith("reference."):
+            for arm, value in references.fixed(collected, name).items():
+                row = f"reference {arm}".strip()
+                yield row, "reference", name.removeprefix("reference."), value, *[None] * 5
 
 
 def _columns(found: summary.Estimate) -> tuple[float | None, ...]:
@@ -91,7 +94,7 @@ def write(study: Study, name: str) -> None:
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     place, seen = layout.tables(study.scale, name), marks.of(study, collected)
     printed = panels(study, name, collected)
-    tidy.write_csv(place / "table.csv", list(_rows(experiment, collected)), COLUMNS)
+    tidy.write_csv(place / "table.csv", list(rows(experiment, collected)), COLUMNS)
     title = f"# {experiment.title}\n\n"
     banner = "".join(f"**{mark}**\n\n" for mark in seen)
     write_atomically(place / "table.md", title + banner + "\n".join(map(markdown, printed)))

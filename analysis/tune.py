@@ -60,7 +60,7 @@ def write(study: Study, name: str) -> list[str]:
             edge = "; the edge of what was tried: try further" if row.edge else ""
             said.append(f"{row.arm}: {row.learning_rate:g} ({row.mean:.3f}){edge}")
     if none := [arm for arm in dict.fromkeys(row.arm for row in found) if not _has_best(found, arm)]:
-        said += [f"{arm}: no rate at which every seed was finished" for arm in none]
+        said += [f"{arm}: no rate at which every seed has a value" for arm in none]
     return said
 
 

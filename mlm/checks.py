@@ -125,12 +125,17 @@ def duplicates(path: Path, resolved: Mapping[str, Run]) -> Iterator[str]:
 
 
 def contrasts(
-    path: Path, experiment: Experiment, resolved: Mapping[str, Run], known: Mapping[str, Sequence[str]]
+    path: Path,
+    experiment: Experiment,
+    resolved: Mapping[str, Run],
+    known: Mapping[str, Sequence[str]],
+    own_pairs: bool = True,
 ) -> Iterator[str]:
     """Contrasts that cannot be taken: of arms or of measures that do not exist, or stated twice.
 
     Args:
         known: arm -> every value that is measured of its runs.
+        own_pairs: whether minimal pairs are made of words of the run's own vocabulary.
     """
     arms = ", ".join(experiment.arms)
     if experiment.baseline not in experiment.arms:
@@ -155,7 +160,7 @@ def contrasts(
         if contrast.arm == against:
             yield f"{key}: compares {against} with itself; name another arm"
         measure = contrast.measure or experiment.primary_measure
-        if problem := _incomparable(measure, resolved.get(contrast.arm), resolved.get(against)):
+        if problem := _incomparable(measure, resolved.get(contrast.arm), resolved.get(against), own_pairs):
             yield f"{key}: {problem}"
         source = f"{key}.measure" if contrast.measure else f"{path}: primary_measure"
         for arm in (contrast.arm, against):
@@ -166,15 +171,19 @@ def contrasts(
                 break
 
 
-def _incomparable(measure: str, one: Run | None, other: Run | None) -> str | None:
+def _incomparable(measure: str, one: Run | None, other: Run | None, own_pairs: bool) -> str | None:
     """Why two arms' values of a measure are of different things."""
     if one is None or other is None:
         return None
     if measure == measures.BITS_PER_BYTE and one.corpus != other.corpus:
         return f"{measure} is of the text of corpus {one.corpus} and of {other.corpus}; compare on one corpus"
+    pieces = {(run.corpus, run.tokenizer or str(run.vocabulary)) for run in (one, other)}
+    if measure.startswith("pairs.") and len(pieces) > 1 and (own_pairs or measure.endswith(".loss_nats")):
+        return (
+            f"{measure} is of pairs that each vocabulary has of its own, or of its pieces; compare within one"
+        )
     if not measure.startswith(OF_THE_RUNS_TEXT):
         return None
-    pieces = {(run.corpus, run.tokenizer or str(run.vocabulary)) for run in (one, other)}
     if len(pieces) > 1:
         return f"{measure} is counted in pieces of different vocabularies; compare what does not depend on them"
     if one.sequence_length != other.sequence_length:

@@ -14,6 +14,10 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
+MOST_SEEDS = 22
+"""The exact sign-flip test of n pairs looks at 2ⁿ patterns of signs: at 2²² for half a second."""
+
+
 def _seeds(value: Any) -> Any:
     if isinstance(value, list):
         good = (
@@ -21,9 +25,10 @@ def _seeds(value: Any) -> Any:
         )
     else:
         good = type(value) is int and value >= 1
-    if not good:
+    if not good or (len(value) if isinstance(value, list) else value) > MOST_SEEDS:
         raise ValueError(
-            f"is {value!r}; give a number n of seeds, at least 1, or a list of different seeds, each 0 or more"
+            f"is {value!r}; give a number n of seeds, 1 to {MOST_SEEDS}, or a list of so many different seeds, "
+            "each 0 or more"
         )
     return value
 
@@ -130,8 +135,8 @@ def trials(experiment: Experiment, tune: Tune) -> Trials:
     """The arms × learning rates of an experiment's `tune:`."""
     tried = {f"{arm}.lr-{rate:g}": (arm, rate) for arm in experiment.arms for rate in tune.learning_rates}
     own = {name: experiment.arms[arm] | _at(experiment.arms[arm], rate) for name, (arm, rate) in tried.items()}
-    features = ("probe", "pairs", "tasks", "finetune", "corruptions", "radius", "bits_per_byte")
-    measured = experiment.measures | dict.fromkeys(features) | {"over_training": [], "plugins": {}}
+    features = ("probe", "pairs", "tasks", "finetune", "corruptions", "radius", "bits_per_byte", "plugins")
+    measured = experiment.measures | dict.fromkeys(features) | {"over_training": []}
     if measured.get("evaluation", {}) is None:
         del measured["evaluation"]  # rates are chosen by it
     kept = experiment.model_dump(exclude={"contrasts", "figures", "tune", "varies", "match"})
@@ -312,7 +317,7 @@ class Scale(Strict):
     experiments: Annotated[list[Name], Field(min_length=1)]
     evidence: bool
     """False marks tables, figures and the paper: smoke, not evidence."""
-    seeds_at_least: Annotated[int, Field(ge=1)] | None = None
+    seeds_at_least: Annotated[int, Field(ge=1, le=MOST_SEEDS)] | None = None
     """An experiment that gives a number of seeds gets at least so many."""
     seeds_at_most: Annotated[int, Field(ge=1)] | None = None
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0

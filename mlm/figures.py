@@ -102,6 +102,7 @@ def problems(
     where: str,
     figures: Sequence[Figure],
     primary: str,
+    stated: Sequence[str],
     runs: Mapping[str, Run],
     known: Mapping[str, Sequence[str]],
     over_training: Sequence[str] = (),
@@ -111,16 +112,21 @@ def problems(
     Args:
         where: the file, for instance `experiments/split.yaml`.
         primary: the experiment's primary measure.
-        runs: arm -> what its runs are asked to do.
+        stated: the arms in the file.
+        runs: arm -> what its runs are asked to do, of those with which nothing is wrong.
         known: arm -> every value that is measured of its runs.
-        over_training: measures that are taken of kept weights too.
+        over_training: first words of the measures that are taken of kept weights too.
     """
     for number, figure in enumerate(figures):
         key = f"{where}: figures.{number}"
-        if strange := [arm for arm in figure.arms or () if arm not in runs]:
-            yield f"{key}.arms: no arm is called {strange[0]!r}; there are: {', '.join(runs)}"
+        if strange := [arm for arm in figure.arms or () if arm not in stated]:
+            yield f"{key}.arms: no arm is called {strange[0]!r}; there are: {', '.join(stated)}"
             continue
-        arms = figure.arms or list(runs)
+        arms = [
+            arm for arm in figure.arms or stated if arm in runs
+        ]  # what is wrong with others is told already
+        if not arms:
+            continue
         for one in figure.by:
             if all(setting(runs[arm], one) is None for arm in arms):
                 yield f"{key}.by: no run has {one}; give a key such as masking.rate"
@@ -128,7 +134,7 @@ def problems(
         if figure.kind == "matrix":
             wanted = [f"corruption.{arm}.loss_nats" for arm in arms]
         elif figure.kind == "leaving":
-            wanted = [f"reach.{figure.level}.tokens"]
+            wanted = [f"reach.{figure.level}.observed_tokens"]  # only losses below the unigram entropy have it
         elif figure.kind == "radius":
             wanted = [f"{measures.radius(None)}.loss_nats"]
         if figure.kind == "dose":
@@ -145,7 +151,8 @@ def problems(
                         f"{key}: {first} and {arm} have the same place; add what sets them apart to `by`, or "
                         "name the `arms` to draw"
                     )
-        if figure.kind == "over" and wanted[0].partition(".")[0] not in ("validation", *over_training):
+        kept = over_training if any(runs[arm].kept_steps for arm in arms) else ()
+        if figure.kind == "over" and wanted[0].partition(".")[0] not in ("validation", *kept):
             yield (
                 f"{key}.measure: {wanted[0]} is known of the end of a run alone; give one that begins with "
                 "`validation.`, or take it on the way (`measures.over_training`, `checkpoints_at`)"

@@ -168,6 +168,11 @@ def _identity_of_pairs(pairs: Pairs) -> str:
     return identity.digest([pairs.model_dump(), identity.code_hash(("mlm.grammar",)), files])
 
 
+def first_words(section: str, stated: Measures) -> Iterable[str]:
+    """What the names of a section's values begin with: of `tasks` and `plugins` what they are called."""
+    return {"tasks": stated.tasks or (), "plugins": stated.plugins}.get(section, (section,))
+
+
 def kinds_of_pairs(taken: Iterable[Measured]) -> tuple[str, ...]:
     """Of the minimal pairs; where their file could not be read, any."""
     return next((one.kinds for one in taken if one.name == "pairs"), ("*",))

@@ -179,7 +179,10 @@ class _Planner:
         merged = {name: asked for name, asked in merged.items() if asked is not None}
         if "over_training" not in experiment.measures:  # what is not measured is not measured on the way either
             merged["over_training"] = [one for one in merged.get("over_training", []) if one in merged]
-        stated = yaml_file.validated(Measures, merged, f"{path}: measures")
+        try:
+            stated = yaml_file.validated(Measures, merged, f"{path}: measures")
+        except InputError as error:
+            raise InputError(*found, *error.problems) from None
         stated = self.stated[name] = measured.with_arms(stated, resolved)
         if not self.overrides:  # a change on the command line may make arms alike, and shorten runs to try them
             if experiment.contrasts is not None:  # trials of arms that differ in their rates may meet
@@ -191,10 +194,11 @@ class _Planner:
                 found += checks.over_training(f"{path}: measures", resolved.values(), stated)
         kinds = measured.kinds_of_pairs(self.taken(stated, f"{path}: measures"))
         known = {arm: measured.names(run, stated, kinds) for arm, run in resolved.items()}
-        found += checks.contrasts(path, experiment, resolved, known)
-        found += figures.problems(
-            str(path), experiment.figures, experiment.primary_measure, resolved, known, stated.over_training
-        )
+        own_pairs = stated.pairs is not None and stated.pairs.file is None
+        found += checks.contrasts(path, experiment, resolved, known, own_pairs)
+        kept = [word for one in stated.over_training for word in measured.first_words(one, stated)]
+        arms, primary = list(experiment.arms), experiment.primary_measure
+        found += figures.problems(str(path), experiment.figures, primary, arms, resolved, known, kept)
         if found:
             raise InputError(*found)
         code = training_code()

@@ -113,10 +113,17 @@ def train(lines: Iterable[str], wanted: config.Vocabulary, declared_in: str) -> 
         "remove_extra_whitespaces": False,
         "user_defined_symbols": ["\n"],
     }
+    seen = {"\n"}
+
+    def noted() -> Iterator[str]:
+        for line in lines:
+            seen.update(line)
+            yield line
+
     try:
         sentencepiece.SentencePieceTrainer.train(
             # An iterator and a stream: a path would be written into the model.
-            sentence_iterator=iter(lines),
+            sentence_iterator=noted(),
             model_writer=model,
             model_type=wanted.kind,
             vocab_size=wanted.size,
@@ -143,18 +150,25 @@ def train(lines: Iterable[str], wanted: config.Vocabulary, declared_in: str) -> 
                 f"the largest {wanted.kind} vocabulary that it can have is {found[1]}"
             ) from None
         if found := re.search(r"required_chars\. \d+ vs (\d+)", said):
-            raise InputError(
-                f"{declared_in}: vocabulary.size: {wanted.size} is too small for the characters of this "
-                f"text; the smallest {wanted.kind} vocabulary is {found[1]}"
-            ) from None
+            raise InputError(_too_small(declared_in, wanted, int(found[1]))) from None
         raise InputError(f"{declared_in}: vocabulary: SentencePiece refused: {said}") from None
     size = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).get_piece_size()
-    if size != wanted.size:  # the character trainer says nothing when it runs out of characters
+    # The character trainer says nothing when it leaves characters out, or runs out of them.
+    if wanted.kind == "char" and wanted.size < (needed := len(seen) + config.N_SPECIAL):
+        raise InputError(_too_small(declared_in, wanted, needed))
+    if size != wanted.size:
         raise InputError(
             f"{declared_in}: vocabulary.size: {wanted.size} is more than this text supports; "
             f"the largest {wanted.kind} vocabulary that it can have is {size}"
         )
     return model.getvalue()
+
+
+def _too_small(declared_in: str, wanted: config.Vocabulary, needed: int) -> str:
+    return (
+        f"{declared_in}: vocabulary.size: {wanted.size} is too small for the characters of this text; the "
+        f"smallest {wanted.kind} vocabulary is {needed}"
+    )
 
 
 def prepare(wanted: config.Vocabulary, corpus_folder: Path, path: Path, declared_in: str) -> None:

@@ -207,7 +207,9 @@ def test_a_figure_that_could_not_be_drawn_is_told_before_the_start() -> None:
     known = {arm: ["probe.accuracy"] for arm in runs}
 
     def told(**figure: Any) -> list[str]:
-        return list(asked.problems("x.yaml", [asked.Figure(**figure)], "probe.accuracy", runs, known))
+        return list(
+            asked.problems("x.yaml", [asked.Figure(**figure)], "probe.accuracy", list(runs), runs, known)
+        )
 
     assert told(kind="arms") == told(kind="dose", x="budget_tokens", arms=["a", "b"]) == []
     assert "figures.0.arms: no arm is called 'd'; there are: a, b, c" in told(kind="arms", arms=["d"])[0]
@@ -216,7 +218,9 @@ def test_a_figure_that_could_not_be_drawn_is_told_before_the_start() -> None:
     assert "objective of arm a is 'mlm', no number" in told(kind="dose", x="objective", arms=["a"])[0]
     assert "a and b have the same place" in told(kind="dose", x="masking.rate", arms=["a", "b"])[0]
     assert told(kind="dose", x="masking.rate", by=["objective"], arms=["a", "c"]) == []
-    assert "the measure reach.unigram-0.5.tokens" in told(kind="leaving")[0]
+    assert "the measure reach.unigram-0.5.observed_tokens" in told(kind="leaving")[0]
+    known["a"] += ["reach.4.4.tokens"]  # of a yardstick loss a run does not say how far it was looked at
+    assert "the measure reach.4.4.observed_tokens" in told(kind="leaving", level="4.4")[0]
     assert "the measure corruption.a.loss_nats" in told(kind="matrix")[0]
     assert "no arm has the measure radius.all.loss_nats" in told(kind="radius")[0]
     known["b"].append("radius.all.loss_nats")

@@ -175,6 +175,11 @@ def test_tables_of_other_runs_or_results_are_refused(make: Make) -> None:
     with pytest.raises(InputError, match="its contrasts are not those of its results"):
         publish.write(planned, [EXPERIMENT])
     contrasts.write(planned, EXPERIMENT)
+    path = path.with_name("table.csv")
+    path.write_text(path.read_text().replace("100-0-0", "100-0-1", 1))
+    with pytest.raises(InputError, match="its table is not that of its results"):
+        publish.write(planned, [EXPERIMENT])
+    table.write(planned, EXPERIMENT)
     index = tuple(cell for cell in planned.index if cell.seed)
     with pytest.raises(
         InputError, match=r"its tables are not of the runs that results/laptop/study\.json plans"
@@ -199,7 +204,7 @@ def test_mixed_commits_and_changes_are_told(make: Make) -> None:
     publish.write(ready(made, EXPERIMENT), [EXPERIMENT])
     page = Path("docs/results/laptop/README.md").read_text()
     assert "**The runs were made from 3 commits.**" in page and "(2), " in page
-    assert "`ababababab` with changes (1)" in page and "(of the work tree when published) (1)" in page
+    assert "`ababababab` with changes (1)" in page and "not recorded (1)" in page
     assert "**Some runs were made from a work tree with changes that are in no commit.**" in page
 
 

@@ -100,6 +100,25 @@ def test_a_diverged_run_leaves_its_pair() -> None:
     assert result.note.startswith("fast diverged at seed 5; compared up to 600 tokens, before which 4 of 14")
 
 
+def test_where_none_comes_down_within_reach_nothing_is_tested() -> None:
+    """Two arms of which nothing was seen are not shown to be equal."""
+    result = compared(collected({"slow": [None] * 8, "fast": [800.0] * 4 + [None] * 4}, BUDGETS))
+    assert (result.verdict, result.untested, result.n) == ("descriptive", True, 0)
+    assert (result.difference, result.low, result.p) == (None, None, None)
+    assert "0 of 8 runs of slow" in result.note
+
+
+def test_runs_without_a_partner_decide_nothing() -> None:
+    """Seed 0 of `slow` is censored early, and its partner diverged: the pairs that are left are known."""
+    times = [310.0, 360.0, 410.0, 330.0, 390.0, 420.0, 350.0]
+    found = collected({"slow": [None, *times], "fast": [300.0] * 8}, BUDGETS)
+    rows = (found.results["arm"] == "fast") & (found.results["seed"] == 0)
+    found.results.loc[rows, ["status", "value"]] = ["diverged", np.nan]
+    result = compared(found)
+    assert (result.n, result.up_to_tokens, result.untested) == (7, None, False)
+    assert result.differences == tuple(time - 300 for time in times)
+
+
 PAIRS = st.lists(st.tuples(st.integers(1, 1000), st.integers(1, 1000)), min_size=6, max_size=8)
 
 
@@ -128,6 +147,8 @@ def test_the_less_is_seen_the_smaller_is_every_difference(
         for b in (2000.0, float(budget), budget / 2)
     ]
     for more, less in itertools.pairwise(found):
+        if not len(less):
+            continue  # nothing was seen of any, which is told and not tested
         assert (np.abs(less) <= np.abs(more)).all() and (less * more >= 0).all()
         if (more >= 0).all() or (more <= 0).all():
             assert abs(less.mean()) <= abs(more.mean())
@@ -138,7 +159,7 @@ def test_exchangeable_times_are_told_apart_no_more_often_than_the_level() -> Non
     draws = np.random.default_rng(0)
     times = np.exp(draws.normal(0, 0.3, (12_000, 1)) + draws.normal(0, 0.5, (12_000, 2)))
     made = collected({"slow": times[:, 0], "fast": times[:, 1]}, {"slow": 1.3, "fast": 1.3})
-    cut = reached.restricted(made, ("slow", "fast"), f"{LEVEL}.tokens")
+    cut = reached.restricted(made, ("slow", "fast"), f"{LEVEL}.tokens", range(12_000))
     assert cut is not None and 0.2 < np.mean(cut.times[0] == 1.3) < 0.4
     differences = (cut.times[0] - cut.times[1]).to_numpy().reshape(2000, 6)
     rejected = np.mean([SignFlip(d).p_two_sided() < 0.05 for d in differences])

@@ -254,7 +254,10 @@ def test_a_figure_of_causal_arms_alone_can_be_drawn_and_of_masked_ones_not() -> 
     for arms, problems in ((["left", "bpe"], 0), (["masked"], 1)):
         asked = {"kind": "dose", "measure": measures.BITS_PER_BYTE, "x": "vocabulary.size", "arms": arms}
         figure = figures.Figure.model_validate(asked)
-        assert len(list(figures.problems(str(FILE), [figure], "probe.accuracy", ARMS, known))) == problems
+        assert (
+            len(list(figures.problems(str(FILE), [figure], "probe.accuracy", list(ARMS), ARMS, known)))
+            == problems
+        )
 
 
 def test_trials_of_learning_rates_do_without() -> None:

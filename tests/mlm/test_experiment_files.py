@@ -47,6 +47,13 @@ def test_arms_may_differ_in_what_the_question_is_about_alone(trial: Trial) -> No
     assert "varies: no key of a run is called 'masking.splits'" in said
 
 
+@pytest.mark.parametrize("seeds", [23, list(range(23))])
+def test_more_seeds_than_the_exact_test_takes_are_refused_before_the_runs(trial: Trial, seeds: Any) -> None:
+    assert "seeds: is" in (said := refusal(trial, experiment=setting("seeds", seeds)))
+    assert "1 to 22" in said
+    assert "seeds_at_least" in refusal(trial, scale=setting("seeds_at_least", 23))
+
+
 TRIALS = {"learning_rates": [1e-3, 2e-3, 4e-3], "seeds": [7, 8, 9]}
 
 

@@ -75,7 +75,7 @@ def test_a_size_too_large_names_the_largest_and_the_largest_works(kind: str) -> 
 
 
 def test_a_size_too_small_names_the_smallest_and_the_smallest_works() -> None:
-    for kind in ("unigram", "bpe"):
+    for kind in ("unigram", "bpe", "char"):
         with pytest.raises(InputError, match=r"too small for the characters .* is (\d+)") as caught:
             vocabulary.train(LINES, wanted(kind, 40), "here")
         smallest = int(str(caught.value).rsplit(" ", 1)[1])
