@@ -104,6 +104,10 @@ wildcard_constraints:
 onstart:
     # Where jobs go to other machines, each looks at its own.
     plan.write(here=workflow.local_exec)
+    # A limit of jobs a second is for clusters. Snakemake 9 heeds it by looking for jobs again a second after
+    # each time it looked, in one more chain for every job that ends: after 300 jobs that takes a core.
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
 
 
 rule corpus:

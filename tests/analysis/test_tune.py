@@ -70,7 +70,7 @@ def test_the_table_and_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tidy, "load", lambda scale, name: found)
     said = tune.write(Planned(), "trial-tune")  # type: ignore[arg-type]
-    assert said == ["a: 0.002 (3.900)", "b: no rate at which every seed was finished"]
+    assert said == ["a: 0.002 (3.900)", "b: no rate at which every seed has a value"]
     table = pd.read_csv("results/test/tables/trial-tune/rates.csv")
     assert list(table.columns) == ["arm", "learning_rate", "n", "mean", "sd", "best", "edge"]
     assert table["best"].sum() == 1
