@@ -57,14 +57,9 @@ def unigram_entropy(tokens: NDArray[Any], n_tokens: int) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def trunk_tokens(run: Run) -> int:
-    """Where the learning rate begins to decay; the end of the run where it does not."""
-    return run.budget_tokens - run.optimizer.decay_tokens
-
-
 def trunk(run: Run, records: Iterable[dict[str, Any]], corruption: str = "yardstick") -> list[dict[str, Any]]:
     """The evaluations under a corruption before the learning rate decays, in order."""
-    end = trunk_tokens(run)
+    end = measures.trunk_tokens(run)
     evaluations = (r for r in records if r["event"] == "evaluation" and r["tokens"] <= end)
     return [r for r in evaluations if "loss_nats" in r[corruption]]
 
@@ -73,11 +68,11 @@ def problem(run: Run) -> str | None:
     """Why nothing can be reached in a run, whatever its losses."""
     every = run.curve_steps
     first = min(every, run.steps) * run.tokens_per_step
-    if first <= trunk_tokens(run):
+    if first <= measures.trunk_tokens(run):
         return None
     return (
         f"the first evaluation comes after {first} tokens, and the learning rate decays from "
-        f"{trunk_tokens(run)} on, where no loss counts as reached; evaluate more often "
+        f"{measures.trunk_tokens(run)} on, where no loss counts as reached; evaluate more often "
         "(curve.every_tokens) or shorten optimizer.decay_tokens"
     )
 
