@@ -164,7 +164,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     write_yaml(copy.folder / "experiments" / "scales" / "tiny.yaml", SCALE)
     arms = EXPERIMENT["arms"] | {"continued": {**EXPERIMENT["arms"]["continued"], "init_from": str(bert)}}
     write_yaml(copy.folder / "experiments" / "instruments.yaml", EXPERIMENT | {"arms": arms})
-    (copy.folder / "experiments" / "split.yaml").unlink()
+    for name in ("split", "split-12m"):
+        (copy.folder / "experiments" / f"{name}.yaml").unlink()
     copy.snakemake("instruments")  # all but the paper, which tells of `split`
     return Place(copy, lab, bert)
 

@@ -33,7 +33,8 @@ def taken(folder: Path) -> dict[Path, tuple[int, str]]:
 def test_a_changed_measure_alone_is_taken_anew(tmp_path: Path) -> None:
     place = copy_to(tmp_path / "copy")
     folder = place.folder
-    (folder / "experiments" / "split.yaml").unlink()
+    for name in ("split", "split-12m"):
+        (folder / "experiments" / f"{name}.yaml").unlink()
     wandb, contrast = {"wandb": {"mode": "disabled"}}, {"primary_measure": "test.own.accuracy", "seeds": 1}
     found_study(folder, SCALE, trial=EXPERIMENT | contrast)
     rows = [f"{label} {text} number {n}\n" for n in range(60) for label, text in (("A", "The"), ("B", "One"))]
