@@ -174,11 +174,15 @@ def render(published: Sequence[Published], place: Path) -> str:
 
 
 def _shared(one: Published, published: Sequence[Published]) -> set[str]:
-    return {run for other in published if other is not one for run in {*one.runs["run"]} & {*other.runs["run"]}}
+    return {run for other in published if other is not one for run in _common(one, other)}
 
 
 def _sharing(one: Published, published: Sequence[Published]) -> list[str]:
-    return [o.facts.experiment for o in published if o is not one and {*one.runs["run"]} & {*o.runs["run"]}]
+    return [other.facts.experiment for other in published if other is not one and _common(one, other)]
+
+
+def _common(one: Published, other: Published) -> set[str]:
+    return {*one.runs["run"]} & {*other.runs["run"]}
 
 
 def _cell(text: str) -> str:

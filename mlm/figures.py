@@ -122,9 +122,8 @@ def problems(
         if strange := [arm for arm in figure.arms or () if arm not in stated]:
             yield f"{key}.arms: no arm is called {strange[0]!r}; there are: {', '.join(stated)}"
             continue
-        arms = [
-            arm for arm in figure.arms or stated if arm in runs
-        ]  # what is wrong with others is told already
+        # What is wrong with the others is told already.
+        arms = [arm for arm in figure.arms or stated if arm in runs]
         if not arms:
             continue
         for one in figure.by:
