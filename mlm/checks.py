@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mlm import measures, reach, schedules
-from mlm.config import Run
+from mlm.config import Numerics, Run
 from mlm.experiment import Equivalence, Experiment, Measures
 from mlm.files import read_json
 
@@ -24,6 +24,16 @@ def sentences(where: str, run: Run, shards: Path) -> Iterator[str]:
                 f"{where}: {run.objective} reads pairs of lines, and no document of corpus {run.corpus}, "
                 f"{split} split, has two; write a sentence a line, or choose another objective"
             )
+
+
+def shared(where: str, run: Run, numerics: Numerics) -> list[str]:
+    """Whether the processes of a run can share its batches evenly."""
+    if run.batch_size % numerics.processes == 0:
+        return []
+    return [
+        f"{where}: {run.batch_size} sequences cannot be shared evenly by {numerics.processes} processes (the "
+        "scale's `numerics.processes`); give a multiple"
+    ]
 
 
 def reachable(path: Path, resolved: Mapping[str, Run], stated: Measures) -> Iterator[str]:

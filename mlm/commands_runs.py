@@ -33,7 +33,7 @@ def train(
     [bold]python -m mlm train split --arm 100-0-0 --seed 3 --set masking.rate=.3[/bold] plans a run of
     its own, prepares the data it needs and trains it.
     """
-    from mlm import runs, single
+    from mlm import distributed, runs, single
     from mlm.planner import available
 
     if name in available():
@@ -45,7 +45,10 @@ def train(
         )
     else:
         folder = runs.find(name).path
-    code = single.train(runs.RunFolder.open(folder), checkpoint_seconds, log)
+    run = runs.RunFolder.open(folder)
+    told = ["train", str(folder), f"--checkpoint-seconds={checkpoint_seconds}"]
+    distributed.launch(run.numerics, told + ([f"--log={log}"] if log else []))
+    code = single.train(run, checkpoint_seconds, log)
     if code:
         raise typer.Exit(code)
 

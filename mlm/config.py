@@ -64,6 +64,8 @@ class Numerics(Strict):
     path: Literal["eager", "compiled"] = "eager"
     deterministic: bool = False
     """On CUDA: ask for deterministic kernels. On the CPU they always are."""
+    processes: Count = 1
+    """Of one run, each with a share of every batch: on the CPU cores, on CUDA devices (`mlm.distributed`)."""
 
 
 class Growth(Strict):

@@ -268,7 +268,8 @@ class _Planner:
             try:
                 run = resolve(layers)
                 plugins.check(run, partial(place, layers))
-                if problems := list(checks.sentences(place(layers, "objective"), run, self.data(run).shards)):
+                problems = list(checks.sentences(place(layers, "objective"), run, self.data(run).shards))
+                if problems := problems + checks.shared(place(layers, "batch_size"), run, self.numerics):
                     raise InputError(*problems)
             except InputError as error:
                 found.extend(problem for problem in error.problems if problem not in found)

@@ -15,6 +15,7 @@ from mlm import (
     checkpoint,
     compiled,
     corpus,
+    distributed,
     hugging_face_tokenizer,
     layout,
     planner,
@@ -84,15 +85,25 @@ def overrides(changes: list[str]) -> dict[str, Any]:
 def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
     """Train a run; returns the exit status: 0, or 128 + signal where one stopped it.
 
-    A call for a run that has ended, or died between its last steps, does what is left to do.
+    A call for a run that has ended, or died between its last steps, does what is left to do. Of several
+    processes that train a run together the first does all but the computing.
     """
+    distributed.check(run.numerics, str(run.path))
+    with distributed.joined(run.numerics) as group:
+        if group.first:
+            return _lead(run, checkpoint_seconds, log, group)
+        begun = group.any(False)
+        return _train(run, checkpoint_seconds, Console(quiet=True), None, group) if begun else 0
+
+
+def _lead(run: RunFolder, checkpoint_seconds: float, log: Path | None, group: distributed.Group) -> int:
     if is_locked(run.path / "lock"):
         print(f"{run.name}: another process is training this run; waiting for it", file=sys.stderr)
     with locked(run.path / "lock"):
         tracker = Tracker(run)
-        if not (run.path / "run.json").exists():
+        if group.any(not (run.path / "run.json").exists()):
             with _console(log) as console:
-                stopped = _train(run, checkpoint_seconds, console, tracker)
+                stopped = _train(run, checkpoint_seconds, console, tracker, group)
             if stopped:
                 return stopped
         outcome = run.outcome()
@@ -110,7 +121,9 @@ def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
     return 0
 
 
-def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker: Tracker) -> int:
+def _train(
+    run: RunFolder, checkpoint_seconds: float, console: Console, tracker: Tracker | None, group: distributed.Group
+) -> int:
     begun = time.monotonic()
     run.check_code()
     device, _ = run.compute()
@@ -123,13 +136,15 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
     tokenizer = run.tokenizer()
     prompts = corpus.load(run.corpus_file).prompts
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread"
+    where = f"{group.size} × {where}" if group.size > 1 else where
     console.print(f"{run.name} ({run.path.name}) on {where} in {run.numerics.dtype}, torch {torch.__version__}")
-    trainer = trainer_of(run)
+    trainer = trainer_of(run, group)
     progress = _Progress(console, run.config.budget_tokens)
 
     def report(record: dict[str, Any]) -> None:
         progress.show(record)
-        tracker.begin()
+        if tracker is not None:
+            tracker.begin()
 
     with _signals() as stopped_by:
         options = Options(
@@ -143,7 +158,8 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
         except Interrupted as told:
             console.print(f"stopped: {told}; the same command goes on")
             return 128 + stopped_by[0]
-    outcome.write(run, trained, time.monotonic() - begun, where)
+    if group.first:
+        outcome.write(run, trained, time.monotonic() - begun, where)
     if trained["diverged"]:
         at = trained["diverged"]
         console.print(
@@ -152,15 +168,20 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
     return 0
 
 
-def trainer_of(run: RunFolder) -> "Trainer":
-    """Data, encoder and optimizer of a run before its first step, in the run's numerics."""
+def trainer_of(run: RunFolder, group: distributed.Group | None = None) -> "Trainer":
+    """Data, encoder and optimizer of a run before its first step, in the run's numerics.
+
+    Args:
+        group: the processes that train it; without, this is the first of them and talks to none.
+    """
+    group = group or distributed.Group(size=run.numerics.processes)
     if run.numerics.path == "compiled":
         compiled.keep_in(compiled.CACHE, run.record["code"])
     encoder = run.encoder(trained=False).train()
     from mlm.train import Trainer
 
     data, begins_word = shards.read(run.shards, run.vocabulary), run.tokenizer().begins_word
-    return Trainer(run.config, data, begins_word, encoder, run.numerics.path)
+    return Trainer(run.config, data, begins_word, encoder, run.numerics.path, group)
 
 
 def compile_steps(run: RunFolder, flag: Path) -> None:

@@ -19,6 +19,7 @@ from mlm import (
     checkpoint,
     compiled,
     config,
+    distributed,
     evaluate,
     flops,
     measures,
@@ -78,6 +79,7 @@ class Trainer:
         begins_word: of each token of the vocabulary, whether a word begins with it.
         encoder: as it is before the first step, on the device where it is to be trained.
         path: how steps are computed, as the run's numerics say.
+        group: the processes that share each batch; all of them hold the same weights.
     """
 
     def __init__(
@@ -87,7 +89,13 @@ class Trainer:
         begins_word: list[bool],
         encoder: Encoder,
         path: str = "eager",
+        group: distributed.Group = distributed.ALONE,
     ) -> None:
+        self.group = group
+        self.parts = -(-run.batch_size // ((run.micro_batch or run.batch_size) * group.size))
+        """Micro-batches in which this process's rows of a batch are computed; twice as many where memory ends."""
+        self.notes: list[str] = []
+        """What the steps since the last record have to tell."""
         self.run, self.n_tokens, self.encoder = run, len(begins_word), encoder
         self.device = encoder.embedding.device
         self.begins_word = torch.tensor(begins_word)
@@ -127,12 +135,44 @@ class Trainer:
         return Step(losses, items, norm, torch.cat([eligible[None], kinds, predicted[None]]))
 
     def _gradients(self, number: int, batch: Batch, items: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Sums of losses over a batch, whose mean's gradient is gathered, micro-batch by micro-batch."""
-        parts = self.run.batch_size // (self.run.micro_batch or self.run.batch_size)
+        """Sums of losses over this process's rows; the gradient of the whole batch's mean is gathered.
+
+        Where a device's memory does not hold a micro-batch, the step is computed again in halves: the same
+        batch, masks and loss but for rounding.
+        """
+        first, last = self.group.rows(len(batch.inputs))
+        while True:
+            try:
+                summed, lacking = self._in_parts(number, batch, items, first, last), None
+            except torch.OutOfMemoryError as error:
+                summed, lacking = {}, str(error).partition("\n")[0]
+            # All processes are asked before gradients are summed: one that fell out would stop the others.
+            if not self.group.any(lacking is not None, self.device):
+                break
+            at_once = (last - first) // self.parts
+            if at_once <= 1:
+                raise InputError(
+                    f"micro_batch: a single sequence does not fit the device's memory "
+                    f"({lacking or 'of another process'}); give shorter sequences or a smaller encoder"
+                )
+            self.parts *= 2
+            self.optimizer.gradients.zero_()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.notes.append(
+                f"step {number + 1}: out of memory with {at_once} sequences at once; going on with "
+                f"{max(1, (last - first) // self.parts)}, the same batch and masks. `micro_batch` states it beforehand"
+            )
+        self.group.sum_(self.optimizer.gradients)
+        return summed
+
+    def _in_parts(
+        self, number: int, batch: Batch, items: dict[str, Tensor], first: int, last: int
+    ) -> dict[str, Tensor]:
         rows = len(batch.inputs)
-        bounds = range(0, rows, rows // parts)
+        bounds = range(first, last, max(1, (last - first) // self.parts))
         summed: dict[str, Tensor] = {}
-        for begin, end in itertools.pairwise((*bounds, rows)):
+        for begin, end in itertools.pairwise((*bounds, last)):
             dropout = self._dropout(number, rows, begin, end)
             sums = self.sums(self.encoder, batch.rows(begin, end), dropout)
             if sums.keys() != items.keys():
@@ -187,7 +227,9 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
     if state is not None:
         first, counters = state.step, state.counters
         trainer.optimizer.load(state.tensors)
-    log = MetricsLog(folder / "metrics.jsonl", after=first)
+        trainer.parts = int(counters["parts"])  # how a batch is cut decides how its sums are rounded
+    group = trainer.group
+    log = MetricsLog(folder / "metrics.jsonl", after=first) if group.first else None
     for warning in warnings:
         options.report({"event": "warning", "message": warning})
     spent, kept = flops.by_step(run, trainer.n_tokens), set(run.kept_steps)
@@ -196,15 +238,18 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
     def record(event: str, done: int, content: dict[str, Any]) -> None:
         place = {"event": event, "step": done, "tokens": done * run.tokens_per_step, "flops": spent[done]}
         entry = {**place, **content, "train_seconds": round(counters["seconds"], 3)}
-        log.append(entry)
-        options.report(entry)
+        if log is not None:
+            log.append(entry)
+            options.report(entry)
 
     def validate(done: int) -> bool:
-        result = trainer.validate()
-        if not all(math.isfinite(value) for _, value in measures.flatten("", result)):
+        result = trainer.validate()  # in every process: their weights are the same
+        finite = all(math.isfinite(value) for _, value in measures.flatten("", result))
+        if group.any(not finite, trainer.device):
             return False
         record("evaluation", done, result)
-        record("fills", done, {"prompts": options.fills(trainer.encoder)})
+        if group.first:
+            record("fills", done, {"prompts": options.fills(trainer.encoder)})
         return True
 
     if first == 0:
@@ -216,13 +261,13 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         gathered.append(trainer.step(number))
         done = number + 1
         last = done == run.steps
-        if done in kept:
+        if done in kept and group.first:
             counters["seconds"] += time.perf_counter() - begun
             checkpoint.save_weights(kept_weights(folder, done), trainer.encoder, {"run": folder.name})
             begun = time.perf_counter()
         if done % log_every and done % run.curve_steps and not last:
             continue
-        told = _gather(gathered)
+        told = _gather(gathered, group)
         losses, norms, counts = told.losses, told.norms, told.counts
         counters["seconds"] += time.perf_counter() - begun
         gathered = []
@@ -231,20 +276,26 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         for name, count in zip(COUNTED, counts.sum(0).tolist(), strict=True):
             counters[name] += count
         record("train", done, _training_record(run, number, told))
+        for note in trainer.notes:
+            options.report({"event": "warning", "message": note})
+        trainer.notes.clear()
         if (done % run.curve_steps == 0 or last) and not validate(done):
             diverged = done
             break
-        stop = options.stop()
-        if stop or time.monotonic() - saved >= options.checkpoint_seconds:
+        stop = group.any(options.stop(), trainer.device)
+        if log is not None and (stop or time.monotonic() - saved >= options.checkpoint_seconds):
             log.sync()
+            counters["parts"] = trainer.parts
             checkpoint.save(keep, checkpoint.State(done, trainer.optimizer.state(), counters))
             saved = time.monotonic()
         if stop:
-            log.close()
+            if log is not None:
+                log.close()
             raise Interrupted(f"saved at step {done} of {run.steps}")
         begun = time.perf_counter()
-    log.close()
-    checkpoint.save_weights(folder / "weights.safetensors", trainer.encoder, {"run": folder.name})
+    if log is not None:
+        log.close()
+        checkpoint.save_weights(folder / "weights.safetensors", trainer.encoder, {"run": folder.name})
     ended = run.steps if diverged is None else diverged
     rate = _rate(run, ended - 1)
     return {
@@ -279,16 +330,18 @@ class _Interval(NamedTuple):
     terms: list[str]
 
 
-def _gather(steps: list[Step]) -> _Interval:
+def _gather(steps: list[Step], group: distributed.Group) -> _Interval:
     def table(rows: list[dict[str, Tensor]]) -> Tensor:
-        return torch.stack([torch.stack(list(row.values())) for row in rows]).double().cpu()
+        return torch.stack([torch.stack(list(row.values())) for row in rows]).double()
 
+    losses = table([step.losses for step in steps])
+    group.sum_(losses)
     norms, counts = (
         torch.stack(column).double().cpu() for column in ([s.norm for s in steps], [s.counts for s in steps])
     )
     return _Interval(
-        table([step.losses for step in steps]),
-        table([s.items for s in steps]),
+        losses.cpu(),
+        table([s.items for s in steps]).cpu(),
         norms,
         counts,
         list(steps[0].items),
