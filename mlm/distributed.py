@@ -1,10 +1,10 @@
 """One run on several processes, each with its slice of the same batch. torch is loaded only to join.
 
-Every process draws the whole batch and its masks, which follow from (seed, step), and computes the rows that are
-its own; gradients are summed over all of them. That is data parallelism as DistributedDataParallel does it (Li et
-al. 2020, arXiv 2006.15704) but for its buckets: the gradients of a run lie in one flat buffer already, so one
-all-reduce a step is enough, and it comes after all have told that they have not run out of memory. Losses are
-divided by the targets of the whole batch, which every process knows without asking.
+Every process draws the whole batch and its masks, which follow from (seed, step), and computes the rows
+that are its own; gradients are summed over all of them. That is data parallelism as DistributedDataParallel
+does it (Li et al. 2020, arXiv 2006.15704) but for its buckets: the gradients of a run lie in one flat buffer
+already, so one all-reduce a step is enough, and it comes after all have told that they have not run out of
+memory. Losses are divided by the targets of the whole batch, which every process knows without asking.
 """
 
 import datetime
@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from mlm.config import Numerics
 from mlm.errors import InputError
@@ -72,19 +72,19 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def launch(numerics: Numerics, words: list[str]) -> NoReturn | None:
+def launch(numerics: Numerics, words: list[str]) -> None:
     """Where a run wants several processes and this is none of them: become torchrun, which starts them.
 
     Args:
         words: what `python -m mlm` was told.
     """
     if numerics.processes == 1 or "WORLD_SIZE" in os.environ:
-        return None
+        return
     sys.stdout.flush()
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={numerics.processes}"]
     # Each process computes on one thread; unset, torchrun says so in a paragraph.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.execv(sys.executable, [sys.executable, *torchrun, "-m", "mlm", *words])
+    os.execv(sys.executable, [sys.executable, *torchrun, "-m", "mlm", *words])  # noqa: S606
 
 
 def check(numerics: Numerics, name: str) -> None:

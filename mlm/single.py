@@ -122,7 +122,11 @@ def _lead(run: RunFolder, checkpoint_seconds: float, log: Path | None, group: di
 
 
 def _train(
-    run: RunFolder, checkpoint_seconds: float, console: Console, tracker: Tracker | None, group: distributed.Group
+    run: RunFolder,
+    checkpoint_seconds: float,
+    console: Console,
+    tracker: Tracker | None,
+    group: distributed.Group,
 ) -> int:
     begun = time.monotonic()
     run.check_code()

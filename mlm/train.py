@@ -93,7 +93,7 @@ class Trainer:
     ) -> None:
         self.group = group
         self.parts = -(-run.batch_size // ((run.micro_batch or run.batch_size) * group.size))
-        """Micro-batches in which this process's rows of a batch are computed; twice as many where memory ends."""
+        """Micro-batches that this process's rows of a batch are cut into; twice as many where memory ends."""
         self.notes: list[str] = []
         """What the steps since the last record have to tell."""
         self.run, self.n_tokens, self.encoder = run, len(begins_word), encoder
@@ -160,8 +160,8 @@ class Trainer:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.notes.append(
-                f"step {number + 1}: out of memory with {at_once} sequences at once; going on with "
-                f"{max(1, (last - first) // self.parts)}, the same batch and masks. `micro_batch` states it beforehand"
+                f"step {number + 1}: out of memory with {at_once} sequences at once; going on with the same "
+                f"batch and masks, {max(1, (last - first) // self.parts)} at once (`micro_batch` states it)"
             )
         self.group.sum_(self.optimizer.gradients)
         return summed
