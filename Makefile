@@ -71,11 +71,13 @@ system:
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null \
 	  || { echo "missing: python3-venv; apt-get install python3-venv" >&2; exit 2; }
 
-# A killed Snakemake leaves a lock. A live one holds results/.live: then the lock is not stale.
+# A killed Snakemake leaves a lock. This shell and a live one hold results/.live: then the lock is not stale.
+# Their jobs, which may outlive them, do not: the next Snakemake ends those (mlm/orphans.py).
 define run
-mkdir -p results; \
-if ! flock --exclusive --nonblock results/.live true; then \
+mkdir -p results; exec 9>> results/.live; \
+if ! flock --exclusive --nonblock 9; then \
   echo "another snakemake is at work in this folder; wait for it, or stop it" >&2; exit 1; fi; \
+flock --shared 9; \
 if compgen -G '.snakemake/locks/*' > /dev/null; then \
   echo "a killed run left its lock behind; removing it and going on"; snakemake --unlock $(1) || exit $$?; fi; \
 snakemake --cores $(CORES) $(1)

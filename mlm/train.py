@@ -188,8 +188,6 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         first, counters = state.step, state.counters
         trainer.optimizer.load(state.tensors)
     log = MetricsLog(folder / "metrics.jsonl", after=first)
-    for warning in warnings:
-        options.report({"event": "warning", "message": warning})
     spent, kept = flops.by_step(run, trainer.n_tokens), set(run.kept_steps)
     log_every = max(1, run.log_every_tokens // run.tokens_per_step)
 
@@ -207,6 +205,8 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         record("fills", done, {"prompts": options.fills(trainer.encoder)})
         return True
 
+    for warning in warnings:
+        record("warning", first, {"message": warning})
     if first == 0:
         validate(0)
     gathered: list[Step] = []

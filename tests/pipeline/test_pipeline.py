@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from mlm import identity
-from tests.pipeline.copies import SCALE, Copy, copy_to
+from tests.pipeline.copies import SCALE, Copy, copy_to, results
 
 pytestmark = pytest.mark.pipeline
 SEEDS, ARMS = 2, 7
@@ -29,23 +29,6 @@ ANALYSIS = (
     "comparison",
     "report_page",
 )
-
-# What must be the same bits whenever the pipeline is run; seconds.csv is the one table of times.
-RESULTS = ("results/smoke/tables", "results/smoke/figures", "results/smoke/numbers.json", "results/smoke/paper")
-
-
-def contents(copy: Copy) -> dict[str, bytes]:
-    """Every compared file of a finished pipeline."""
-    found: dict[str, bytes] = {}
-    for place in RESULTS:
-        top = copy.folder / place
-        for path in [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.is_file()):
-            if path.name != "seconds.csv":
-                found[str(path.relative_to(copy.folder))] = path.read_bytes()
-    for path in sorted((copy.folder / "results" / "runs").glob("*/weights.safetensors")):
-        found[str(path.relative_to(copy.folder))] = path.read_bytes()
-    return found
-
 
 def jobs(output: str) -> Counter[str]:
     """Rule -> number of jobs that a dry run lists; `measure` of measure_1, measure_2, …."""
@@ -169,7 +152,7 @@ def test_a_changed_question_reaches_the_paper_and_the_pages(smoke: Copy) -> None
 def test_an_edited_arm_reruns_alone_with_what_follows(smoke: Copy, tmp_path: Path) -> None:
     copy = Copy(tmp_path / "edited")
     shutil.copytree(smoke.folder, copy.folder, symlinks=True)
-    kept = contents(copy)
+    kept = results(copy)
     experiment = copy.folder / "experiments/split.yaml"
     experiment.write_text(
         experiment.read_text().replace(
@@ -181,7 +164,7 @@ def test_an_edited_arm_reruns_alone_with_what_follows(smoke: Copy, tmp_path: Pat
     anew = Counter({"train": SEEDS, "measure": ARMS * SEEDS, **dict.fromkeys(("all", *ANALYSIS), 1)})
     assert planned == anew + Counter({"total": anew.total()})
     copy.snakemake()
-    after = contents(copy)
+    after = results(copy)
     assert set(kept) < set(after)
     weights = [name for name in kept if name.endswith(".safetensors")]
     assert all(kept[name] == after[name] for name in weights)  # old runs stay until they are removed
@@ -217,7 +200,7 @@ def test_killed_with_its_children_and_made_again_on_one_core_gives_the_same_bits
     assert refused.returncode != 0
     assert "--unlock" in refused.stdout + refused.stderr
     copy.run(*copy.make("smoke", "CORES=1"))
-    assert contents(copy) == contents(smoke)
+    assert results(copy) == results(smoke)
 
 
 def test_a_second_start_beside_a_live_one_says_so(smoke: Copy) -> None:
