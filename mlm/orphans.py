@@ -36,7 +36,9 @@ def end() -> None:
             process.terminate()
     _, left = psutil.wait_procs(found, PATIENCE_SECONDS)
     for process in left:
-        print(f"note: it did not leave in {PATIENCE_SECONDS:g} s; killing it: {_told(process)}", file=sys.stderr)
+        print(
+            f"note: it did not leave in {PATIENCE_SECONDS:g} s; killing it: {_told(process)}", file=sys.stderr
+        )
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(left, PATIENCE_SECONDS)

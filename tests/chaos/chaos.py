@@ -94,7 +94,12 @@ class Chaos:
         command = self.place.make("smoke", f"CORES={self.random.choice([1, 2, 3])}")
         with self._log.open("w") as log:
             started = psutil.Popen(
-                command, cwd=self.place.folder, env=self.place.environment, stdin=DEVNULL, stdout=log, stderr=STDOUT
+                command,
+                cwd=self.place.folder,
+                env=self.place.environment,
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=STDOUT,
             )
         self._known.add(started)
         return started
@@ -170,28 +175,41 @@ def main() -> None:
     """Rounds of chaos until there were enough kills; ends with status 1 where a bit differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30, help="at least so many, over all rounds")
-    parser.add_argument("--a-round", type=int, default=15, help="at most so many before a pipeline is left in peace")
+    parser.add_argument(
+        "--a-round", type=int, default=15, help="at most so many before a pipeline is left in peace"
+    )
     parser.add_argument("--seed", type=int, default=0)
     told = parser.parse_args()
     begun, total, rounds = time.monotonic(), Counts(), 0
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        calm = tiny(Path(folder) / "calm", seeds=2)
+        calm = tiny(Path(folder) / "calm", every_stage=True)
         calm.run(*calm.make("smoke"))
         expected = finished(calm)
         print(f"undisturbed: {time.monotonic() - begun:.0f} s, {len(expected)} files to compare", flush=True)
         while total.kills < told.kills:
             rounds += 1
-            place = tiny(Path(folder) / f"round-{rounds}", seeds=2)
+            place = tiny(Path(folder) / f"round-{rounds}", every_stage=True)
             counts = Chaos(place, told.seed + rounds).run(min(told.a_round, told.kills - total.kills))
             found = finished(place)
             differing = [name for name in {*found, *expected} if found.get(name) != expected.get(name)]
             total.add(counts)
-            print(f"round {rounds}: {counts.kills} kills, {counts.starts} starts, {len(differing)} files differ, "
-                  f"{time.monotonic() - begun:.0f} s", *sorted(differing), sep="\n  ", flush=True)
+            print(
+                f"round {rounds}: {counts.kills} kills, {counts.starts} starts, {len(differing)} files differ, "
+                f"{time.monotonic() - begun:.0f} s",
+                *sorted(differing),
+                sep="\n  ",
+                flush=True,
+            )
             if differing:
                 sys.exit(1)
-    print(f"{total.kills} kills in {rounds} rounds; all {len(expected)} files were the undisturbed run's, each time")
-    for title, counter in (("killed", total.aims), ("at work when a kill came", total.stages), ("told", total.told)):
+    print(
+        f"{total.kills} kills in {rounds} rounds; all {len(expected)} files were the undisturbed run's, each time"
+    )
+    for title, counter in (
+        ("killed", total.aims),
+        ("at work when a kill came", total.stages),
+        ("told", total.told),
+    ):
         print(f"{title}: " + ", ".join(f"{name} {n}" for name, n in counter.most_common()))
     print(f"second starts beside a live one that said so and left: {total.refused}")
 

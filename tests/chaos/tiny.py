@@ -9,12 +9,17 @@ from tests.mlm.places import EXPERIMENT, SCALE, found_study, write_yaml
 from tests.pipeline.copies import Copy, copy_to, results
 
 
-def tiny(folder: Path, seeds: int = 1) -> Copy:
-    """A copy of the repository whose smoke scale runs one experiment of two arms on half a megabyte of text."""
+def tiny(folder: Path, every_stage: bool = False) -> Copy:
+    """A copy of the repository whose smoke scale runs one experiment of two arms on half a megabyte of text.
+
+    Args:
+        folder: where to.
+        every_stage: whether the encoders before the first step, probes, pairs and W&B are in it too.
+    """
     place = copy_to(folder)
     for path in (folder / "experiments").glob("*.yaml"):
         path.unlink()
-    experiment = copy.deepcopy(EXPERIMENT) | {"seeds": seeds}
+    experiment = copy.deepcopy(EXPERIMENT) | {"seeds": 1, "primary_measure": "test.own.accuracy"}
     del experiment["arms"]["bert"]
     found_study(folder, trial=experiment)
     (folder / "experiments" / "scales" / "test.yaml").unlink()
@@ -22,7 +27,11 @@ def tiny(folder: Path, seeds: int = 1) -> Copy:
     (folder / "text" / "words.txt").write_text(f"{words}.\n" * grammar.OCCURRENCES)
     scale = copy.deepcopy(SCALE) | {"checkpoint_seconds": 0.02}
     scale["run"] |= {"checkpoints_at": {"first": 2048, "number": 2}}
-    scale["measures"]["pairs"] = {"per_kind": 5}
+    if every_stage:
+        scale["measures"]["pairs"] = {"per_kind": 5}
+    else:
+        del scale["measures"]["probe"]
+        scale["wandb"] = {"mode": "disabled"}
     write_yaml(folder / "experiments" / "scales" / "smoke.yaml", scale)
     return place
 

@@ -72,7 +72,9 @@ def test_no_whole_checkpoint_is_a_new_start_and_says_so(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-1])
     found, warnings = checkpoint.latest(tmp_path)
     assert found is None
-    assert [str(path) in told for path, told in zip(sorted(tmp_path.iterdir(), reverse=True), warnings, strict=True)]
+    assert [
+        str(path) in told for path, told in zip(sorted(tmp_path.iterdir(), reverse=True), warnings, strict=True)
+    ]
     assert "falling back to the one of step 1" in warnings[0]
     assert "no checkpoint is whole; training anew" in warnings[1]
 

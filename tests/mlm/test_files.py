@@ -63,7 +63,9 @@ def test_a_failing_write_leaves_no_litter(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DiskFull, match=r"deep/file: No space left on device: 1 bytes needed, [\d,]+ bytes free"):
+    with pytest.raises(
+        DiskFull, match=r"deep/file: No space left on device: 1 bytes needed, [\d,]+ bytes free"
+    ):
         write_atomically(tmp_path / "deep" / "file", "x")
     assert not list((tmp_path / "deep").iterdir())
 

@@ -30,6 +30,7 @@ ANALYSIS = (
     "report_page",
 )
 
+
 def jobs(output: str) -> Counter[str]:
     """Rule -> number of jobs that a dry run lists; `measure` of measure_1, measure_2, …."""
     table = output.rpartition("Job stats:")[2]
