@@ -7,7 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 MARK = "MLM_OOM_KILLS"
-"""Variable of the environment: processes that the kernel had ended for want of memory when Snakemake started."""
+"""Variable of the environment: how many processes the kernel had ended for want of memory at the start."""
 ADVICE = (
     "let fewer jobs run at once (`make CORES=1`), or lower `micro_batch` in the scale or the experiment: "
     "the sequences that are computed at once, of the same batch"

@@ -37,7 +37,7 @@ def tiny(folder: Path, every_stage: bool = False) -> Copy:
 
 
 def finished(place: Copy) -> dict[str, bytes]:
-    """What must be the same bits however often the pipeline was killed: seconds are left out, and nothing else."""
+    """What must be the same bits however often the pipeline was killed: all but seconds."""
     found = results(place)
     for pattern in ("data/**/*", "runs/*/*-*.json", "untrained/*/*.json", "runs/*/kept/*"):
         for path in sorted((place.folder / "results").glob(pattern)):

@@ -87,9 +87,9 @@ def test_a_job_that_the_kernel_ends_is_told_as_such(
 ) -> None:
     monkeypatch.delenv(memory.MARK, raising=False)
     memory.mark()
-    done = subprocess.run(
-        ["bash", "-c", f"echo $$ > {small_memory}/cgroup.procs; {sys.executable} -c \"$GREEDY\" || python -m mlm ended $?"],
-        cwd=ROOT, env=environment(GREEDY=GREEDY), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    within = f'echo $$ > {small_memory}/cgroup.procs; $PYTHON -c "$GREEDY" || $PYTHON -m mlm ended $?'
+    variables = environment(GREEDY=GREEDY, PYTHON=sys.executable)
+    command = ["bash", "-c", within]
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == memory.KILLED, done.stderr
     assert "error: killed by the kernel: memory ran out; let fewer jobs run at once" in done.stderr
