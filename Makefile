@@ -3,6 +3,7 @@
 # make report   after either: figures, tables, pages and paper of SCALE=laptop in one archive with captions
 # make results  after either: what was found with SCALE=laptop, as small files and a page under docs/results
 # make test     set up, then lint, types, tests and the pipeline at smoke scale
+# make chaos    kill the pipeline at random moments, thirty times over, and compare what it comes to; up to half an hour
 # make setup    set up only
 # make bench    the training speed of the same shapes beside other packages', on one core; some minutes
 # make bench-setup   the other packages, for `make bench`
@@ -14,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 SCALE ?= laptop
 
-.PHONY: study smoke report results test setup bench bench-setup lint lock system
+.PHONY: study smoke report results test chaos setup bench bench-setup lint lock system
 .DEFAULT_GOAL := study
 
 study: setup
@@ -32,6 +33,9 @@ results: setup
 test: setup lint
 	@mkdir -p results
 	pytest
+
+chaos: setup
+	@python -m tests.chaos.chaos
 
 lint: setup
 	ruff check .
@@ -71,11 +75,13 @@ system:
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null \
 	  || { echo "missing: python3-venv; apt-get install python3-venv" >&2; exit 2; }
 
-# A killed Snakemake leaves a lock. A live one holds results/.live: then the lock is not stale.
+# A killed Snakemake leaves a lock. This shell and a live one hold results/.live: then the lock is not stale.
+# Their jobs, which may outlive them, do not: the next Snakemake ends those (mlm/orphans.py).
 define run
-mkdir -p results; \
-if ! flock --exclusive --nonblock results/.live true; then \
+mkdir -p results; exec 9>> results/.live; \
+if ! flock --exclusive --nonblock 9; then \
   echo "another snakemake is at work in this folder; wait for it, or stop it" >&2; exit 1; fi; \
+flock --shared 9; \
 if compgen -G '.snakemake/locks/*' > /dev/null; then \
   echo "a killed run left its lock behind; removing it and going on"; snakemake --unlock $(1) || exit $$?; fi; \
 snakemake --cores $(CORES) $(1)

@@ -17,6 +17,10 @@ for problem in testable.problems(study):
     print(f"note: {problem}", file=sys.stderr)
 
 
+# A job that is killed cannot say why; its shell can.
+shell.suffix("|| python -m mlm ended $?")
+
+
 report: "analysis/captions/workflow.rst"
 
 

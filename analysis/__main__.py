@@ -1,6 +1,5 @@
 """The commands of the analysis: python -m analysis COMMAND SCALE [EXPERIMENT]."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from analysis import outputs
-from mlm.errors import InputError
+from mlm.refusal import refusing
 
 app = typer.Typer(
     help="From results to tables, figures, numbers and the paper. Run in the root of the study; "
@@ -149,12 +148,9 @@ def _said(command: str, scale: str, experiment: str = "", own: Sequence[str] = (
 
 
 def main(run: Callable[[], None] = app) -> None:
-    """Run a command; bad input ends it with status 2 and no traceback."""
-    try:
+    """Run a command; what a person can put right ends it with status 2 and no traceback."""
+    with refusing():
         run()
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
 """The commands a person types: python -m mlm --help."""
 
-import contextlib
 import signal
-import sys
-from collections.abc import Iterator
 
 import typer
 
 from mlm import commands_data, commands_look, commands_measures, commands_runs
-from mlm.errors import InputError
+from mlm.refusal import refusing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,26 +23,10 @@ for part in (commands_data, commands_runs, commands_measures, commands_look):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; bad input is told without a traceback and exits with status 2."""
+    """Run a command; what a person can put right is told without a traceback."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a closed pipe (`… | head`) is no error of ours
     with refusing():
         app(arguments)
-
-
-@contextlib.contextmanager
-def refusing() -> Iterator[None]:
-    """Print bad input as what it is and exit with status 2."""
-    try:
-        yield
-    except InputError as error:
-        for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except OSError as error:
-        if error.filename is None:
-            raise  # not about a file
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

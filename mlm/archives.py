@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from mlm.errors import InputError
-from mlm.files import file_sha256
+from mlm.files import file_sha256, write_atomically
 from mlm.yaml_file import Strict
 
 MEMBER_LIMIT_BYTES = 256 * 2**20
@@ -59,10 +59,7 @@ def fetch(source: Package, declared_in: str) -> Path:
                 f"{declared_in}: source.sha256 is {source.sha256}, but the registry sent {source.package} "
                 f"with {actual}; do not use it unless you can explain the change"
             )
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_name(f".{kept.name}.{os.getpid()}")
-        partial.write_bytes(archive.read_bytes())
-        partial.replace(kept)
+        write_atomically(kept, archive.read_bytes())
     return kept
 
 

@@ -1,6 +1,7 @@
 """The complete state of a run: written atomically, read strictly, the last two kept."""
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mlm.errors import Damaged
-from mlm.files import write_atomically
+from mlm.files import clear_partial, write_atomically
 
 KEPT = 2
 
@@ -33,25 +34,27 @@ def save(folder: Path, state: State) -> None:
     content = safetensors.torch.save(tensors, header)
     # The checksum stands in front of what it covers: one file, one rename.
     write_atomically(folder / f"{state.step:012d}.checkpoint", hashlib.sha256(content).digest() + content)
-    for old in _by_age(folder)[KEPT:]:
-        old.unlink()
+    # One of a later step was damaged, or the run would have gone on from it.
+    kept = [path for path in _by_age(folder) if int(path.stem) <= state.step][:KEPT]
+    for path in _by_age(folder):
+        if path not in kept:
+            path.unlink()
+    clear_partial(folder)
 
 
 def latest(folder: Path) -> tuple[State | None, list[str]]:
     """The newest checkpoint that is whole, and a warning for each damaged one passed over.
 
-    Raises:
-        Damaged: there are checkpoints and none is whole.
+    None where there is none: the run begins anew.
     """
     warnings: list[str] = []
     found = _by_age(folder)
-    for path in found:
+    for path, before in itertools.zip_longest(found, found[1:]):
         try:
             return _load(path), warnings
         except Damaged as error:
-            warnings.append(f"{error}; falling back to the checkpoint before it")
-    if found:
-        raise Damaged(*warnings, f"{folder}: no checkpoint is whole; delete the folder to train anew")
+            step = f"falling back to the one of step {int(before.stem)}" if before else None
+            warnings.append(f"{error}; {step or 'no checkpoint is whole; training anew'}")
     return None, warnings
 
 
@@ -68,14 +71,19 @@ def _by_age(folder: Path) -> list[Path]:
 
 
 def _load(path: Path) -> State:
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{path}: unreadable checkpoint ({error.strerror})") from None
     if hashlib.sha256(raw[32:]).digest() != raw[:32]:
         raise Damaged(f"{path}: damaged checkpoint ({len(raw)} bytes, wrong checksum)")
     # safetensors gives the header of a file only, so it is parsed here: length, then JSON.
     size = int.from_bytes(raw[32:40], "little")
-    header = json.loads(raw[40 : 40 + size])["__metadata__"]
-    tensors = safetensors.torch.load(raw[32:])
-    return State(int(header["step"]), tensors, json.loads(header["counters"]))
+    try:
+        header = json.loads(raw[40 : 40 + size])["__metadata__"]
+        return State(int(header["step"]), safetensors.torch.load(raw[32:]), json.loads(header["counters"]))
+    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise Damaged(f"{path}: damaged checkpoint ({error})") from None
 
 
 def save_weights(path: Path, module: torch.nn.Module, header: dict[str, str]) -> None:

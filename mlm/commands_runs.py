@@ -65,6 +65,16 @@ def compile_(
 
 
 @app.command(hidden=True)
+def ended(status: Annotated[int, typer.Argument(help="With which a job of the pipeline failed.")]) -> None:
+    """Say why a job ended that could not say it itself, and end with its status."""
+    from mlm import memory
+
+    if status == memory.KILLED:
+        print(f"error: {memory.of_killed()}", file=sys.stderr)
+    raise typer.Exit(status)
+
+
+@app.command(hidden=True)
 def track(
     path: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     trainer: Annotated[int, typer.Option(help="Process id of the training that is followed.")],

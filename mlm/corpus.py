@@ -112,7 +112,7 @@ class _Split:
     """One split while it is written: its file, its hash and its counts."""
 
     def __init__(self, path: Path, corpus: Corpus) -> None:
-        self.path, self.stream, self.hash = path, path.open("wb"), hashlib.sha256()
+        self.path, self.stream, self.hash = path, files.Stream(path), hashlib.sha256()
         self.counts = dict(NOTHING)
         self.of_source = {part.name: dict(NOTHING) for part in corpus.sources}
         self.last: str | None = None

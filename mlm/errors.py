@@ -12,5 +12,9 @@ class InputError(Exception):
         self.problems = problems
 
 
+class DiskFull(InputError):
+    """No room for a file: the message names it, what it needs and what is free."""
+
+
 class Damaged(InputError):
     """A file that exists but is not what was written: truncated, altered or of another run."""

@@ -1,16 +1,21 @@
 """Files that are whole or absent, and whose damage is noticed."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlm.errors import Damaged
+from mlm.errors import Damaged, DiskFull
+
+PARTIAL = ".partial"
+"""Ends the name of a file that is not whole yet; one that a killed writer left is not read by anything."""
 
 
 def file_sha256(path: Path) -> str:
@@ -20,19 +25,104 @@ def file_sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """The whole file or none of it, also when the machine stops in the middle."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """The whole file or none of it, also when the machine stops in the middle.
+
+    Raises:
+        DiskFull: there is no room for it; what was there before stays.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    with told_if_full(path, len(raw)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(raw)
+                stream.flush()
+                os.fsync(stream.fileno())
+            Path(temporary).chmod(0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+class Stream:
+    """A file that is written piece by piece, each of which is in it when `write` returns.
+
+    Raises:
+        DiskFull: there is no room for the next piece.
+    """
+
+    def __init__(self, path: Path, append: bool = False) -> None:
+        self.path = path
+        with told_if_full(path):
+            self._file = path.open("ab" if append else "wb", buffering=0)
+
+    def write(self, content: bytes | memoryview) -> None:
+        left = memoryview(content).cast("B")
+        with told_if_full(self.path, len(left)):
+            while left:  # a disk that is almost full takes a part
+                left = left[self._file.write(left) :]
+
+    def sync(self) -> None:
+        """Return when the disk has what was written."""
+        with told_if_full(self.path):
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self.sync()
+        self._file.close()
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._file.close()
+
+
+@contextlib.contextmanager
+def told_if_full(path: Path | None = None, needed_bytes: int | None = None) -> Iterator[None]:
+    """Tell a full disk, or a quota that is used up, by the path that was written and by what it needs.
+
+    Args:
+        path: what is written; without, it is what the system's error names.
+        needed_bytes: how much of it was to be written, if that is known.
+
+    Raises:
+        DiskFull: in the place of the system's error.
+    """
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = path or Path(error.filename or ".")
+        need = "more" if needed_bytes is None else f"{needed_bytes:,} bytes"
+        raise DiskFull(
+            f"{place}: {os.strerror(error.errno)}: {need} needed, {_room(place)}; make room, and the same "
+            "command goes on"
+        ) from None
+
+
+def _room(path: Path) -> str:
+    there = next(one for one in path.absolute().parents if one.exists())
+    disk = os.statvfs(there)
+    told = f"{disk.f_bavail * disk.f_frsize:,} bytes free"
+    return told if disk.f_favail or not disk.f_files else f"{told}, and no further file can be made"
+
+
+def clear_partial(folder: Path, seconds: float = 0.0) -> None:
+    """Remove what killed writers left in a folder and below, if it is older than some seconds.
+
+    Within them, nothing may be writing there.
+    """
+    for left in folder.rglob(f".*{PARTIAL}"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime >= seconds:
+                left.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:

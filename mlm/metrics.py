@@ -1,17 +1,16 @@
 """metrics.jsonl, the source of truth of what happened during a run: one JSON object a line."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mlm.errors import Damaged
-from mlm.files import write_atomically
+from mlm.files import Stream, write_atomically
 
 
 class MetricsLog:
-    """Appends records and flushes each, so that nothing said is lost with the process.
+    """Appends records, each at once, so that nothing said is lost with the process.
 
     Args:
         path: the file; lines behind step `after` (and a torn last line) are dropped, so that after
@@ -34,20 +33,18 @@ class MetricsLog:
             )
         # From the very beginning, a run also says its first evaluation again.
         write_atomically(path, b"".join(kept) if after else b"")
-        self._stream = path.open("a", encoding="utf-8")
+        self._stream = Stream(path, append=True)
 
     def append(self, record: dict[str, Any]) -> None:
         """Write one record; numbers must be finite."""
-        self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-        self._stream.flush()
+        self._stream.write((json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
     def sync(self) -> None:
         """Make what was said durable; a checkpoint must not know more than this file."""
-        os.fsync(self._stream.fileno())
+        self._stream.sync()
 
     def close(self) -> None:
         """Make the file durable and end."""
-        self.sync()
         self._stream.close()
 
 

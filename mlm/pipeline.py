@@ -1,24 +1,27 @@
 """What the Snakefile asks of a study: which files a rule needs. Loads no torch."""
 
-import contextlib
 import fcntl
 import functools
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlm import compiled, devices, identity, tracking
+from mlm import compiled, devices, identity, memory, orphans, tracking
 from mlm.config import Run
 from mlm.errors import InputError
+from mlm.files import clear_partial
 from mlm.layout import RESULTS
 from mlm.measured import Measured
 from mlm.planner import load_study
+from mlm.refusal import refusing
 from mlm.study import Data, PlannedRun
 
 KNOWN = ("scale",)
+LONG_DEAD_SECONDS = 3600.0
+"""Age at which a file that is not whole has lost its writer, who may be no job of Snakemake's."""
 
 
 class Plan:
@@ -30,7 +33,7 @@ class Plan:
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        with _refusing():
+        with refusing(os._exit):
             unknown = [key for key in settings if key not in KNOWN]
             if unknown:
                 raise InputError(f"--config {unknown[0]}: unknown key; known keys: {', '.join(KNOWN)}")
@@ -42,6 +45,8 @@ class Plan:
                     file=sys.stderr,
                 )
             self._lock = _say_alive()
+            orphans.mark()
+            memory.mark()
         runs = self.study.runs.values()
         data = [run.data for run in runs]
         self.corpora = {d.corpus.name: d.corpus_file.stem for d in data}
@@ -64,13 +69,17 @@ class Plan:
         """File that measures read -> what the command that prepares it is told."""
 
     def write(self, here: bool = True) -> None:
-        """Write the study's index and its runs' configurations, before the first job.
+        """Take up what a killed start left; write the study's index and its runs' configurations.
+
+        This comes before the first job, when Snakemake has the folder to itself.
 
         Args:
             here: whether the jobs compute on this machine, which must then have what it takes.
         """
-        with _refusing():
+        with refusing(os._exit):
             if here:
+                orphans.end()
+                clear_partial(RESULTS, LONG_DEAD_SECONDS)
                 devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
 
@@ -93,7 +102,7 @@ class Plan:
 
     def refuse(self, experiment: str) -> None:
         """End with status 2 and say all that keeps an experiment from being run at this scale."""
-        with _refusing():
+        with refusing(os._exit):
             raise InputError(*self.study.left_out[experiment])
 
     def data(self, measures: list[Measured], run: PlannedRun) -> list[str]:
@@ -131,22 +140,6 @@ class Plan:
         record = self._record
         index = [cell for cell in record["index"] if cell["experiment"] == experiment]
         return identity.digest([record["evidence"], record["experiments"][experiment], index])
-
-
-@contextlib.contextmanager
-def _refusing() -> Iterator[None]:
-    """Tell bad input and end with status 2; Snakemake would wrap an exception in a traceback."""
-    try:
-        yield
-    except InputError as error:
-        told = list(error.problems)
-    except OSError as error:
-        told = [f"{error.filename}: {error.strerror}"]
-    else:
-        return
-    for problem in told:
-        print(f"error: {problem}", file=sys.stderr, flush=True)
-    os._exit(2)
 
 
 def _say_alive() -> Any:

@@ -12,7 +12,6 @@ of a line, which the part before tells by not ending with a line end, begins non
 """
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,14 +20,14 @@ from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlm import config, corpus
 from mlm.errors import Damaged, InputError
-from mlm.files import file_sha256, locked, read_json, write_json
+from mlm.files import Stream, file_sha256, locked, read_json, write_json
 from mlm.progress import Progress
 from mlm.vocabulary import Tokenizer
 
@@ -176,7 +175,7 @@ def _tasks(parts: Iterator[tuple[str, str]]) -> Iterator[list[_Part]]:
 class _File:
     """An array's file while it is written, and its hash."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: Stream) -> None:
         self.stream, self.hash, self.values = stream, hashlib.sha256(), 0
 
     def put(self, values: NDArray[Any]) -> None:
@@ -186,8 +185,7 @@ class _File:
 
     def finish(self) -> str:
         """Its SHA-256, when the disk has it."""
-        self.stream.flush()
-        os.fsync(self.stream.fileno())
+        self.stream.sync()
         return self.hash.hexdigest()
 
 
@@ -204,7 +202,7 @@ def _write_split(
     last_line = -1
     with ExitStack() as streams:
         tokens, offsets, lines = (
-            _File(streams.enter_context((folder / f"{split}.{name}").open("wb")))
+            _File(streams.enter_context(Stream(folder / f"{split}.{name}")))
             for name in ("tokens", "offsets", "lines")
         )
 

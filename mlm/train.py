@@ -230,8 +230,6 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         trainer.parts = int(counters["parts"])  # how a batch is cut decides how its sums are rounded
     group = trainer.group
     log = MetricsLog(folder / "metrics.jsonl", after=first) if group.first else None
-    for warning in warnings:
-        options.report({"event": "warning", "message": warning})
     spent, kept = flops.by_step(run, trainer.n_tokens), set(run.kept_steps)
     log_every = max(1, run.log_every_tokens // run.tokens_per_step)
 
@@ -252,6 +250,8 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
             record("fills", done, {"prompts": options.fills(trainer.encoder)})
         return True
 
+    for warning in warnings:
+        record("warning", first, {"message": warning})
     if first == 0:
         validate(0)
     gathered: list[Step] = []
@@ -277,7 +277,7 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
             counters[name] += count
         record("train", done, _training_record(run, number, told))
         for note in trainer.notes:
-            options.report({"event": "warning", "message": note})
+            record("warning", done, {"message": note})
         trainer.notes.clear()
         if (done % run.curve_steps == 0 or last) and not validate(done):
             diverged = done

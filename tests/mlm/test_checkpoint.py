@@ -1,11 +1,13 @@
 """A checkpoint is whole or refused, and the one before it is there."""
 
+import hashlib
 import multiprocessing
 import os
 import signal
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from mlm import checkpoint, config, files
@@ -63,12 +65,42 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(tmp_path: Path, part: str
     assert str(newest) in warnings[0]
 
 
-def test_no_whole_checkpoint_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+def test_no_whole_checkpoint_is_a_new_start_and_says_so(tmp_path: Path) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, state(step))
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    found, warnings = checkpoint.latest(tmp_path)
+    assert found is None
+    assert [
+        str(path) in told for path, told in zip(sorted(tmp_path.iterdir(), reverse=True), warnings, strict=True)
+    ]
+    assert "falling back to the one of step 1" in warnings[0]
+    assert "no checkpoint is whole; training anew" in warnings[1]
+
+
+def test_a_damaged_one_of_a_later_step_takes_no_place(tmp_path: Path) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, state(step))
+    (tmp_path / f"{9:012d}.checkpoint").write_bytes(b"damaged")
+    checkpoint.save(tmp_path, state(3))
+    assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [2, 3]
+
+
+def test_a_checksum_over_what_is_no_checkpoint_does_not_help(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, state(1))
-    path = next(tmp_path.iterdir())
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(Damaged, match="delete the folder to train anew"):
-        checkpoint.latest(tmp_path)
+    for content in (b"", b"x" * 40, safetensors.torch.save({"a": torch.zeros(2)}, {"step": "2"})):
+        raw = hashlib.sha256(content).digest() + content
+        (tmp_path / f"{2:012d}.checkpoint").write_bytes(raw)
+        found, warnings = checkpoint.latest(tmp_path)
+        assert same(found, state(1))
+        assert len(warnings) == 1
+
+
+def test_a_save_takes_what_a_killed_writer_left(tmp_path: Path) -> None:
+    (tmp_path / f".{3:012d}.checkpoint.abc{files.PARTIAL}").write_bytes(b"half")
+    checkpoint.save(tmp_path, state(4))
+    assert [path.name for path in tmp_path.iterdir()] == [f"{4:012d}.checkpoint"]
 
 
 def test_clear_takes_what_a_killed_writer_left(tmp_path: Path) -> None:

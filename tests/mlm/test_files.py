@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlm import identity
-from mlm.errors import Damaged
+from mlm.errors import Damaged, DiskFull
 from mlm.files import file_sha256, read_json, write_atomically, write_json
 
 VALUES = st.recursive(
@@ -63,7 +63,9 @@ def test_a_failing_write_leaves_no_litter(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(
+        DiskFull, match=r"deep/file: No space left on device: 1 bytes needed, [\d,]+ bytes free"
+    ):
         write_atomically(tmp_path / "deep" / "file", "x")
     assert not list((tmp_path / "deep").iterdir())
 

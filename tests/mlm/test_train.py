@@ -235,8 +235,9 @@ def test_a_run_that_diverges_says_at_which_step_and_rate(
     assert all(r["step"] < step for r in records(tmp_path / "a" / "run"))
 
 
-def test_a_damaged_newest_checkpoint_costs_a_warning_and_no_bit(
-    modern: RunFolder, data: dict[str, shards.Shard], tmp_path: Path
+@pytest.mark.parametrize(("harmed", "goes_on_from"), [(1, 12), (2, 0)])
+def test_damaged_checkpoints_cost_warnings_and_no_bit(
+    modern: RunFolder, data: dict[str, shards.Shard], tmp_path: Path, harmed: int, goes_on_from: int
 ) -> None:
     expected = to_the_end(modern.config, data, tmp_path / "whole" / "run")
     folder = tmp_path / "harmed" / "run"
@@ -244,18 +245,21 @@ def test_a_damaged_newest_checkpoint_costs_a_warning_and_no_bit(
     stops = iter([False, False, False, True])
     with pytest.raises(Interrupted, match="step 16 of 40"):
         train.train(folder, trainer(modern.config, data), options(lambda: next(stops)))
-    newest = max((folder / "checkpoints").iterdir())
-    assert newest.name == f"{16:012d}.checkpoint"
-    newest.write_bytes(newest.read_bytes()[:-100])
+    newest = sorted((folder / "checkpoints").iterdir(), reverse=True)[:harmed]
+    assert newest[0].name == f"{16:012d}.checkpoint"
+    for path in newest:
+        path.write_bytes(path.read_bytes()[:-100])
     seen: list[dict[str, Any]] = []
     outcome = train.train(folder, trainer(modern.config, data), options(seen=seen))
-    assert seen[0]["event"] == "warning"
-    assert str(newest) in seen[0]["message"]
+    assert [r["event"] for r in seen[: harmed + 1]] == ["warning"] * harmed + [seen[harmed]["event"]]
+    assert all(str(path) in told["message"] for path, told in zip(newest, seen, strict=False))
     assert {k: v for k, v in outcome.items() if k != "training_seconds"} == expected
     assert (folder / "weights.safetensors").read_bytes() == (
         tmp_path / "whole/run/weights.safetensors"
     ).read_bytes()
-    assert records(folder) == records(tmp_path / "whole" / "run")
+    told = [r for r in records(folder) if r["event"] == "warning"]
+    assert [r["step"] for r in told] == [goes_on_from] * harmed
+    assert [r for r in records(folder) if r not in told] == records(tmp_path / "whole" / "run")
 
 
 def test_the_prompts_are_always_masked_at_the_same_places(modern: RunFolder) -> None:

@@ -49,8 +49,8 @@ class Copy:
         return done.stdout + done.stderr
 
     def make(self, target: str, *settings: str) -> list[str]:
-        """`make` as the README says it, in the environment that runs the tests."""
-        return ["make", target, f"VENV={sys.prefix}", *settings]
+        """`make` as the README says it, in the environment that runs the tests, which is left as it is."""
+        return ["make", target, f"VENV={sys.prefix}", "--old-file=requirements.lock", *settings]
 
 
 def copy_to(folder: Path) -> Copy:
@@ -65,3 +65,20 @@ def copy_to(folder: Path) -> Copy:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target)
     return Copy(folder)
+
+
+# What must be the same bits whenever the pipeline is run; seconds.csv is the one table of times.
+RESULTS = ("results/smoke/tables", "results/smoke/figures", "results/smoke/numbers.json", "results/smoke/paper")
+
+
+def results(copy: Copy) -> dict[str, bytes]:
+    """Every compared file of a finished pipeline."""
+    found: dict[str, bytes] = {}
+    for place in RESULTS:
+        top = copy.folder / place
+        for path in [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.is_file()):
+            if path.name != "seconds.csv":
+                found[str(path.relative_to(copy.folder))] = path.read_bytes()
+    for path in sorted((copy.folder / "results" / "runs").glob("*/weights.safetensors")):
+        found[str(path.relative_to(copy.folder))] = path.read_bytes()
+    return found

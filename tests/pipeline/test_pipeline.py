@@ -4,17 +4,15 @@ import csv
 import json
 import re
 import shutil
-import time
 import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from mlm import identity
-from tests.pipeline.copies import SCALE, Copy, copy_to
+from tests.pipeline.copies import SCALE, Copy, results
 
 pytestmark = pytest.mark.pipeline
 SEEDS, ARMS = 2, 7
@@ -29,22 +27,6 @@ ANALYSIS = (
     "comparison",
     "report_page",
 )
-
-# What must be the same bits whenever the pipeline is run; seconds.csv is the one table of times.
-RESULTS = ("results/smoke/tables", "results/smoke/figures", "results/smoke/numbers.json", "results/smoke/paper")
-
-
-def contents(copy: Copy) -> dict[str, bytes]:
-    """Every compared file of a finished pipeline."""
-    found: dict[str, bytes] = {}
-    for place in RESULTS:
-        top = copy.folder / place
-        for path in [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.is_file()):
-            if path.name != "seconds.csv":
-                found[str(path.relative_to(copy.folder))] = path.read_bytes()
-    for path in sorted((copy.folder / "results" / "runs").glob("*/weights.safetensors")):
-        found[str(path.relative_to(copy.folder))] = path.read_bytes()
-    return found
 
 
 def jobs(output: str) -> Counter[str]:
@@ -169,7 +151,7 @@ def test_a_changed_question_reaches_the_paper_and_the_pages(smoke: Copy) -> None
 def test_an_edited_arm_reruns_alone_with_what_follows(smoke: Copy, tmp_path: Path) -> None:
     copy = Copy(tmp_path / "edited")
     shutil.copytree(smoke.folder, copy.folder, symlinks=True)
-    kept = contents(copy)
+    kept = results(copy)
     experiment = copy.folder / "experiments/split.yaml"
     experiment.write_text(
         experiment.read_text().replace(
@@ -181,43 +163,18 @@ def test_an_edited_arm_reruns_alone_with_what_follows(smoke: Copy, tmp_path: Pat
     anew = Counter({"train": SEEDS, "measure": ARMS * SEEDS, **dict.fromkeys(("all", *ANALYSIS), 1)})
     assert planned == anew + Counter({"total": anew.total()})
     copy.snakemake()
-    after = contents(copy)
+    after = results(copy)
     assert set(kept) < set(after)
     weights = [name for name in kept if name.endswith(".safetensors")]
     assert all(kept[name] == after[name] for name in weights)  # old runs stay until they are removed
     assert len([name for name in after if name.endswith(".safetensors")]) == len(weights) + SEEDS
-    results = "results/smoke/tables/split/results.csv"
+    table = "results/smoke/tables/split/results.csv"
 
-    def others(table: bytes) -> list[str]:
-        return [line for line in table.decode().splitlines() if not re.search(r"[,.]0-20-80[,.]", line)]
+    def others(content: bytes) -> list[str]:
+        return [line for line in content.decode().splitlines() if not re.search(r"[,.]0-20-80[,.]", line)]
 
-    assert kept[results] != after[results]
-    assert others(kept[results]) == others(after[results])
-
-
-@pytest.mark.parametrize("seconds", [25.0])
-def test_killed_with_its_children_and_made_again_on_one_core_gives_the_same_bits(
-    smoke: Copy, tmp_path: Path, seconds: float
-) -> None:
-    copy = copy_to(tmp_path / "killed")
-    command = copy.make("smoke")
-    process = psutil.Popen(command, cwd=copy.folder, env=copy.environment, stdout=-3, stderr=-3, stdin=-3)
-    time.sleep(seconds)
-    assert process.is_running(), "the pipeline ended before it could be killed"
-    family = [process, *process.children(recursive=True)]
-    for member in family:
-        member.suspend()  # so that none can start another in between
-    family = list({p.pid: p for p in [*family, *process.children(recursive=True)]}.values())
-    for member in family:
-        member.kill()
-    psutil.wait_procs(family, timeout=30)
-
-    # Bare Snakemake says how to unlock; make looks for a live one, unlocks and goes on.
-    refused = copy.run("snakemake", "--cores", "all", *SCALE, ok=False)
-    assert refused.returncode != 0
-    assert "--unlock" in refused.stdout + refused.stderr
-    copy.run(*copy.make("smoke", "CORES=1"))
-    assert contents(copy) == contents(smoke)
+    assert kept[table] != after[table]
+    assert others(kept[table]) == others(after[table])
 
 
 def test_a_second_start_beside_a_live_one_says_so(smoke: Copy) -> None:
