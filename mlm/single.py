@@ -17,6 +17,7 @@ from mlm import (
     corpus,
     hugging_face_tokenizer,
     layout,
+    leases,
     planner,
     shards,
     status,
@@ -113,6 +114,7 @@ def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
 def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker: Tracker) -> int:
     begun = time.monotonic()
     run.check_code()
+    leases.take(run.numerics)
     device, _ = run.compute()
     import torch
 
@@ -166,6 +168,7 @@ def trainer_of(run: RunFolder) -> "Trainer":
 def compile_steps(run: RunFolder, flag: Path) -> None:
     """Compile what the steps of a run need, unless it is there; runs of its shape then begin at once."""
     run.check_code()
+    leases.take(run.numerics)
     begun = time.monotonic()
     trainer = trainer_of(run)
     steps = compiled.shapes(run.config)
