@@ -25,7 +25,7 @@ _held: list[IO[str]] = []
 
 
 def visible() -> list[str]:
-    """What names the GPUs this process may use, in the order of CUDA_VISIBLE_DEVICES: numbers, UUIDs, MIG names.
+    """What names the GPUs this process may use, in CUDA_VISIBLE_DEVICES' order: numbers, UUIDs, MIG names.
 
     As CUDA reads the list, a negative number and all that follows it are not seen. Where there is none, the
     driver is asked how many there are.

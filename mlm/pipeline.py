@@ -91,8 +91,8 @@ class Plan:
         with _refusing():
             if limit is not None and limit < 1:
                 raise InputError(
-                    f"--resources gpu={limit}: this study computes on GPUs, and under that limit Snakemake would "
-                    "start all its runs at once; give how many may compute at once, or leave it away: one a GPU"
+                    f"--resources gpu={limit}: this study computes on GPUs, and so limited Snakemake would "
+                    "start all its runs at once; give how many may compute at once, or nothing: one a GPU"
                 )
             there = max(1, len(leases.visible())) if here else None
             jobs = limit or there
