@@ -3,6 +3,7 @@
 # make report   after either: figures, tables, pages and paper of SCALE=laptop in one archive with captions
 # make results  after either: what was found with SCALE=laptop, as small files and a page under docs/results
 # make test     set up, then lint, types, tests and the pipeline at smoke scale
+# make test-slurm    the pipeline on a Slurm that it starts, and as root on Debian installs; under ten minutes
 # make setup    set up only
 # make bench    the training speed of the same shapes beside other packages', on one core; some minutes
 # make bench-setup   the other packages, for `make bench`
@@ -13,8 +14,9 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 SCALE ?= laptop
+SLURM := slurmctld slurmd slurm-client munge
 
-.PHONY: study smoke report results test setup bench bench-setup lint lock system
+.PHONY: study smoke report results test test-slurm setup bench bench-setup lint lock system
 .DEFAULT_GOAL := study
 
 study: setup
@@ -32,6 +34,12 @@ results: setup
 test: setup lint
 	@mkdir -p results
 	pytest
+
+# Interrupted, pytest ends the daemons that it started.
+test-slurm: setup
+	@if ! command -v slurmctld > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends $(SLURM); fi
+	timeout --signal=INT --kill-after=30 590 pytest -m slurm tests/slurm
 
 lint: setup
 	ruff check .

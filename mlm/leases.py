@@ -5,13 +5,15 @@ user's processes on one machine, whichever study they are of; within a Slurm job
 """
 
 import fcntl
+import math
 import multiprocessing
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 from mlm import config, devices
@@ -57,6 +59,39 @@ def take(numerics: config.Numerics) -> None:
     name, lease = _wait(folder, names, _share())
     _held.append(lease)
     os.environ["CUDA_VISIBLE_DEVICES"] = name
+
+
+def limit(jobs: int | None, asked: Mapping[str, Any], here: bool) -> int | None:
+    """How many jobs may be on GPUs at once: what Snakemake's resource `gpu` is to be limited to.
+
+    Snakemake counts jobs and nothing else: without a limit it starts all at once, a limit of 0 takes `gpu=1`
+    from them and starts all at once, and a job that asks for more than the limit gets less without a word.
+
+    Args:
+        jobs: the limit that the profile or the command line states; above the number of GPUs, runs share them.
+        asked: rule -> `gpu` where `--set-resources` states it.
+        here: whether jobs run on this machine, one a GPU unless told; each of them then takes a lease.
+
+    Raises:
+        InputError: under that limit jobs would be given less than they need.
+    """
+    if jobs is not None and jobs < 1:
+        raise InputError(
+            f"--resources gpu={jobs}: this study computes on GPUs, and so limited Snakemake would start all "
+            "its runs at once; state how many may compute at once, or leave it away: one a GPU"
+        )
+    if here:
+        there = max(1, len(visible()))
+        jobs = jobs or there
+        os.environ[SHARE] = str(math.ceil(jobs / there))
+    for rule, number in asked.items():
+        if not isinstance(number, int) or number < 1:
+            raise InputError(f"--set-resources {rule}:gpu={number}: its jobs need a GPU; leave it away")
+        if jobs is not None and number > jobs:
+            raise InputError(
+                f"--set-resources {rule}:gpu={number}: the limit is {jobs}; state --resources gpu=…"
+            )
+    return jobs
 
 
 def _share() -> int:

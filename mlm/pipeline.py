@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import functools
-import math
 import os
 import shlex
 import sys
@@ -75,40 +74,11 @@ class Plan:
                 devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
 
-    def gpu_jobs(self, limit: int | None, asked: Mapping[str, int], here: bool) -> int | None:
-        """How many jobs may compute on GPUs at once: the `gpu` that Snakemake is to be limited to.
-
-        It counts jobs and nothing else: without a limit it starts all at once, one of 0 takes `gpu=1` from them
-        and starts all at once, and a job that asks for more than the limit is given less without a word.
-
-        Args:
-            limit: as the profile or the command line says; more than there are GPUs, and runs share them.
-            asked: `gpu` of the rules for which `--set-resources` states it.
-            here: whether the jobs run on this machine, and share out its GPUs by leases.
-        """
-        if self.study.numerics.device != "cuda":
-            return limit
+    def gpu_jobs(self, limit: int | None, asked: Mapping[str, Any], here: bool) -> int | None:
+        """The `gpu` that Snakemake is to be limited to; see `leases.limit`."""
         with _refusing():
-            if limit is not None and limit < 1:
-                raise InputError(
-                    f"--resources gpu={limit}: this study computes on GPUs, and so limited Snakemake would "
-                    "start all its runs at once; give how many may compute at once, or nothing: one a GPU"
-                )
-            there = max(1, len(leases.visible())) if here else None
-            jobs = limit or there
-            for rule, number in asked.items():
-                if number < 1 or (jobs is not None and number > jobs):
-                    raise InputError(
-                        f"--set-resources {rule}:gpu={number}: "
-                        + (
-                            f"the limit is {jobs}; raise it"
-                            if number > 0
-                            else "its jobs need a GPU; leave it away"
-                        )
-                    )
-        if there and jobs:
-            os.environ[leases.SHARE] = str(math.ceil(jobs / there))
-        return jobs
+            return leases.limit(limit, asked, here) if self.study.numerics.device == "cuda" else limit
+        return None
 
     def training(self, run: str) -> dict[str, int]:
         """What a cluster's scheduler is told that the training of a run needs."""

@@ -1,4 +1,4 @@
-"""The smoke pipeline on a real Slurm: jobs cancelled and requeued in the middle give the same bits."""
+"""The pipeline at smoke scale on a real Slurm: jobs cancelled and requeued in the middle give the same bits."""
 
 import subprocess
 import sys
@@ -6,10 +6,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from mlm import yaml_file
+from tests.mlm.places import write_yaml
 from tests.pipeline.copies import Copy, copy_to
 from tests.pipeline.test_pipeline import contents
 from tests.slurm import controller
@@ -22,7 +25,24 @@ pytestmark = [
     ),
 ]
 MINUTES = 8
-"""When the pipeline is given up; it takes two on two idle cores."""
+"""When the pipeline is given up."""
+EXPERIMENT: dict[str, Any] = {
+    "title": "Three runs",
+    "question": "Does it matter where they run?",
+    "claim": "It does not.",
+    "reference": "none",
+    "cost": "seconds",
+    "baseline": "mask",
+    "arms": {
+        "mask": {"masking": {"split": {"mask": 1}}},
+        "random": {"masking": {"split": {"random": 1}}},
+        "causal": {"objective": "causal"},
+    },
+    "seeds": 1,
+    "measures": {"evaluation": {"sequences": 64}, "probe": None, "pairs": None},
+    "primary_measure": "test.yardstick.loss_nats",
+    "contrasts": {"primary": {"arm": "random", "expect": "differ"}},
+}
 
 
 @dataclass
@@ -39,20 +59,16 @@ class Watched:
 
 
 def small(folder: Path, variables: dict[str, str] | None = None) -> Copy:
-    """A copy whose smoke scale has one seed an arm, and runs long enough to be met in the middle."""
+    """A copy whose smoke scale has one experiment of three runs, long enough to be met in the middle."""
     copy = Copy(copy_to(folder).folder, variables=variables or {})
-    for path in (copy.folder / "experiments").glob("*.yaml"):
-        if path.name != "split.yaml":
-            path.unlink()
-    scale = copy.folder / "experiments" / "scales" / "smoke.yaml"
-    text = scale.read_text()
-    for old, new in (
-        ("seeds_at_most: 2", "seeds_at_most: 1"),
-        ("budget_tokens: 102_400", "budget_tokens: 307_200"),
-    ):
-        assert old in text
-        text = text.replace(old, new)
-    scale.write_text(text)
+    experiments = copy.folder / "experiments"
+    for path in experiments.glob("*.yaml"):
+        path.unlink()
+    write_yaml(experiments / "cluster.yaml", EXPERIMENT)
+    scale = experiments / "scales" / "smoke.yaml"
+    content = yaml_file.read(scale)
+    content["run"]["budget_tokens"] *= 3
+    write_yaml(scale, content | {"experiments": ["cluster"]})
     return copy
 
 
@@ -69,9 +85,9 @@ def training(folder: Path) -> dict[str, str]:
     return found
 
 
-def job_of(slurm: controller.Slurm, run: str) -> str:
-    """Slurm's number of the job that trains a run."""
-    rows = slurm("squeue", "--noheader", "--states=running", "--format=%i %k").splitlines()
+def job_of(slurm: controller.Slurm, state: str, run: str) -> str:
+    """Slurm's number of the job of a run's training in a state, if there is one."""
+    rows = slurm("squeue", "--noheader", f"--states={state}", "--format=%i %k").splitlines()
     return next((row.split()[0] for row in rows if row.endswith(f"rule_train_wildcards_{run}")), "")
 
 
@@ -82,10 +98,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         path = f"{folder}/cluster/bin:{Path(sys.executable).parent}:{slurm.variables['PATH']}"
         copy = small(folder / "copy", slurm.variables | {"PATH": path, "PYTHONUNBUFFERED": "1"})
         seen = Watched(copy, "", slurm.folder)
-        command = ["snakemake", "--workflow-profile", "profiles/slurm", "--config", "scale=smoke"]
+        command = ["snakemake", "cluster", "--workflow-profile", "profiles/slurm", "--config", "scale=smoke"]
         # The runs compute on the CPU; the GPUs are only shared out.
         command += ["--set-resources", "train:gpu=1", "--max-threads", "2"]
-        command += ["--slurm-init-seconds-before-status-checks", "3", "--slurm-no-account"]
+        command += ["--slurm-init-seconds-before-status-checks", "3"]
         log = folder / "snakemake.log"
         with log.open("w") as stream:
             snakemake = subprocess.Popen(
@@ -112,17 +128,16 @@ def look(slurm: controller.Slurm, seen: Watched) -> None:
         seen.devices.append(now)
     for run in now:
         saved = any((seen.copy.folder / "results" / "runs" / run / "checkpoints").glob("*.checkpoint"))
-        if not saved or run in (seen.cancelled, seen.requeued) or (seen.cancelled and seen.requeued):
+        if not saved or run in (seen.cancelled, seen.requeued) or not (job := job_of(slurm, "running", run)):
             continue
-        if job := job_of(slurm, run):
-            if not seen.cancelled:
-                seen.cancelled = run
-                slurm("scancel", job)
-            else:
-                seen.requeued = run
-                slurm("scontrol", "requeue", job)
-                # Slurm would wait for two minutes.
-                slurm("scontrol", "update", f"job={job}", "StartTime=now")
+        if not seen.cancelled:
+            seen.cancelled = run
+            slurm("scancel", job)
+        elif not seen.requeued:
+            seen.requeued = run
+            slurm("scontrol", "requeue", job)
+    if seen.requeued and seen.requeued not in now and (job := job_of(slurm, "pending", seen.requeued)):
+        slurm("scontrol", "update", f"job={job}", "StartTime=now")  # Slurm would wait for two minutes
 
 
 def test_jobs_at_once_have_gpus_of_their_own(watched: Watched) -> None:
@@ -142,5 +157,5 @@ def test_a_cancelled_and_a_requeued_job_saved_themselves_and_went_on(watched: Wa
 
 def test_the_results_are_those_without_slurm(watched: Watched, tmp_path: Path) -> None:
     alone = small(tmp_path / "copy")
-    alone.snakemake()
+    alone.snakemake("cluster")
     assert contents(watched.copy) == contents(alone)
