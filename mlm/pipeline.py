@@ -77,8 +77,9 @@ class Plan:
     def gpu_jobs(self, limit: int | None, asked: Mapping[str, Any], here: bool) -> int | None:
         """The `gpu` that Snakemake is to be limited to; see `leases.limit`."""
         with _refusing():
-            return leases.limit(limit, asked, here) if self.study.numerics.device == "cuda" else limit
-        return None
+            if self.study.numerics.device == "cuda":
+                limit = leases.limit(limit, asked, here)
+        return limit
 
     def training(self, run: str) -> dict[str, int]:
         """What a cluster's scheduler is told that the training of a run needs."""

@@ -45,7 +45,6 @@ def test_snakemake_accepts_the_profile_where_there_is_no_cluster(
     [
         (["--resources", "gpu=0"], "--resources gpu=0: this study computes on GPUs"),
         (["--set-resources", "train:gpu=3"], "--set-resources train:gpu=3: the limit is 2"),
-        (["--set-resources", "train:gpu=0"], "--set-resources train:gpu=0: its jobs need a GPU"),
     ],
 )
 def test_a_study_on_gpus_refuses_limits_that_snakemake_would_pass_over(
