@@ -4,6 +4,7 @@
 # make results  after either: what was found with SCALE=laptop, as small files and a page under docs/results
 # make test     set up, then lint, types, tests and the pipeline at smoke scale
 # make chaos    kill the pipeline at random moments, thirty times over, and compare what it comes to; up to half an hour
+# make test-slurm    the pipeline on a Slurm that it starts, and as root on Debian installs; under ten minutes
 # make setup    set up only
 # make bench    the training speed of the same shapes beside other packages', on one core; some minutes
 # make bench-setup   the other packages, for `make bench`
@@ -14,8 +15,9 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 SCALE ?= laptop
+SLURM := slurmctld slurmd slurm-client munge
 
-.PHONY: study smoke report results test chaos setup bench bench-setup lint lock system
+.PHONY: study smoke report results test test-slurm chaos setup bench bench-setup lint lock system
 .DEFAULT_GOAL := study
 
 study: setup
@@ -36,6 +38,12 @@ test: setup lint
 
 chaos: setup
 	@python -m tests.chaos.chaos
+
+# Interrupted, pytest ends the daemons that it started.
+test-slurm: setup
+	@if ! command -v slurmctld > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends $(SLURM); fi
+	timeout --signal=INT --kill-after=30 590 pytest -m slurm tests/slurm
 
 lint: setup
 	ruff check .

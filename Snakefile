@@ -16,6 +16,13 @@ study, scale = plan.study, plan.study.scale_name
 for problem in testable.problems(study):
     print(f"note: {problem}", file=sys.stderr)
 
+# Jobs on other machines parse this file too; there the scheduler has settled which GPU is whose.
+if workflow.is_main_process:
+    stated = workflow.resource_settings._parsed_overwrite_resources.items()
+    asked = {rule: found["gpu"].value for rule, found in stated if "gpu" in found}
+    limit = workflow.global_resources.get("gpu").value
+    workflow.global_resources["gpu"] = plan.gpu_jobs(limit, asked, workflow.local_exec)
+
 
 # A job that is killed cannot say why; its shell can.
 shell.suffix("|| python -m mlm ended $?")
@@ -95,6 +102,27 @@ for name in study.left_out:
             name
         input:
             lambda w, name=name: plan.refuse(name),
+
+
+# Where jobs go to a cluster: what fetches, and what takes seconds, runs where Snakemake does.
+localrules:
+    corpus,
+    sentences,
+    task,
+    collect,
+    tune,
+    contrasts,
+    table,
+    wandb,
+    numbers,
+    paper,
+    comparison,
+    report_page,
+
+
+def needed(what):
+    """The minutes or memory of a run's training; a second attempt, which goes on with the first's work, has twice."""
+    return lambda w, attempt: attempt * plan.training(w.run)[what]
 
 
 wildcard_constraints:
@@ -208,6 +236,8 @@ rule train:
         "results/logs/train/{run}.log",
     resources:
         gpu=int(study.numerics.device == "cuda"),
+        runtime=needed("runtime"),
+        mem_mb=needed("mem_mb"),
     shell:
         f"python -m mlm train results/runs/{{wildcards.run}} --log {{log:q}}"
         f" --checkpoint-seconds {study.scale.checkpoint_seconds}"
@@ -228,6 +258,8 @@ for number, (measures, runs) in enumerate(plan.measured, 1):
             run=runs,
         resources:
             gpu=int(study.numerics.device == "cuda"),
+            runtime=needed("runtime"),
+            mem_mb=needed("mem_mb"),
         params:
             words=lambda w, measures=measures: plan.words(measures, study.runs[w.run]),
         shell:
@@ -323,6 +355,7 @@ for name, experiment in study.experiments.items():
         output:
             [shown(path, name) for path in outputs.files("figures", scale, name)],
             [shown(path, name, kind) for kind, path in own_figures(name, experiment)],
+        localrule: True
         params:
             name=name,
             study=plan.stated(name),

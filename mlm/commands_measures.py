@@ -100,7 +100,9 @@ def measure(
     also pairs=PAIRS, tasks.trec=SENTENCES, finetune.trec={data: SENTENCES, restarts: 5}, reach=[4.5] (nats)
     and plugins.mine=my_lab.probes:depth.
     """
-    from mlm import measuring
+    from mlm import leases, measuring
 
     asked = measuring.wanted(take or [], with_ or [], over_training or [])
-    measuring.measure(_run(name, untrained, at), asked, not untrained, at, keep)
+    run = _run(name, untrained, at)
+    leases.take(run.numerics)
+    measuring.measure(run, asked, not untrained, at, keep)

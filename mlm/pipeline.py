@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlm import compiled, devices, identity, memory, orphans, tracking
+from mlm import allocation, compiled, devices, identity, leases, memory, orphans, tracking
 from mlm.config import Run
 from mlm.errors import InputError
 from mlm.files import clear_partial
@@ -82,6 +82,21 @@ class Plan:
                 clear_partial(RESULTS, LONG_DEAD_SECONDS)
                 devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
+
+    def gpu_jobs(self, limit: int | None, asked: Mapping[str, Any], here: bool) -> int | None:
+        """The `gpu` that Snakemake is to be limited to; see `leases.limit`."""
+        with _refusing():
+            if self.study.numerics.device == "cuda":
+                limit = leases.limit(limit, asked, here)
+        return limit
+
+    def training(self, run: str) -> dict[str, int]:
+        """What a cluster's scheduler is told that the training of a run needs."""
+        planned = self.study.runs[run]
+        return {
+            "runtime": allocation.minutes(planned.config, planned.numerics),
+            "mem_mb": allocation.memory_mb(planned.config, planned.numerics),
+        }
 
     def compiled(self, run: str) -> list[str]:
         """The file that tells that the steps of a run are compiled, if they are to be."""

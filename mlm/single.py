@@ -18,6 +18,7 @@ from mlm import (
     distributed,
     hugging_face_tokenizer,
     layout,
+    leases,
     planner,
     shards,
     status,
@@ -130,6 +131,7 @@ def _train(
 ) -> int:
     begun = time.monotonic()
     run.check_code()
+    leases.take(run.numerics)
     device, _ = run.compute()
     import torch
 
@@ -191,6 +193,7 @@ def trainer_of(run: RunFolder, group: distributed.Group | None = None) -> "Train
 def compile_steps(run: RunFolder, flag: Path) -> None:
     """Compile what the steps of a run need, unless it is there; runs of its shape then begin at once."""
     run.check_code()
+    leases.take(run.numerics)
     begun = time.monotonic()
     trainer = trainer_of(run)
     steps = compiled.shapes(run.config)

@@ -1,0 +1,119 @@
+"""A GPU, or a share of one, for each process that computes on it: leases that end with their process.
+
+A lease is a lock on a slot file, which the system takes back however the process ends. Slots belong to the
+user's processes on one machine, whichever study they are of; within a Slurm job, to that job's.
+"""
+
+import fcntl
+import math
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+from mlm import config, devices
+from mlm.errors import InputError
+
+SHARE = "MLM_RUNS_PER_GPU"
+"""Variable of the environment: how many processes a GPU takes at once."""
+
+_held: list[IO[str]] = []
+"""This process's lease; letting go of the file would give it back."""
+
+
+def visible() -> list[str]:
+    """What names the GPUs this process may use, in CUDA_VISIBLE_DEVICES' order: numbers, UUIDs, MIG names.
+
+    As CUDA reads the list, a negative number and all that follows it are not seen. Where there is none, the
+    driver is asked how many there are.
+    """
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is None:
+        # By a child: what a process sees is fixed when it first asks the driver.
+        with multiprocessing.get_context("fork").Pool(1) as child:
+            return [str(number) for number in range(child.apply(devices.cuda_devices))]
+    names = [name.strip() for name in told.split(",")]
+    seen = next((at for at, name in enumerate(names) if not name or name.startswith("-")), len(names))
+    return list(dict.fromkeys(names[:seen]))
+
+
+def take(numerics: config.Numerics) -> None:
+    """Make one GPU the only one that this process and its children see, until the process ends.
+
+    Waits while others hold them all. To be called before anything asks the driver. Nothing is to choose, and
+    nothing is done, in numerics without CUDA, where no GPU is seen, for the one GPU of a Slurm job, and in a
+    process that `torchrun` started, which chooses by its rank.
+    """
+    if numerics.device != "cuda" or _held or "LOCAL_RANK" in os.environ:
+        return
+    names, job = visible(), os.environ.get("SLURM_JOB_ID")
+    if not names or (job and len(names) == 1):
+        return
+    folder = Path(tempfile.gettempdir()) / f"mlm-gpus-{os.getuid()}{f'-{job}' if job else ''}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    name, lease = _wait(folder, names, _share())
+    _held.append(lease)
+    os.environ["CUDA_VISIBLE_DEVICES"] = name
+
+
+def limit(jobs: int | None, asked: Mapping[str, Any], here: bool) -> int | None:
+    """How many jobs may be on GPUs at once: what Snakemake's resource `gpu` is to be limited to.
+
+    Snakemake counts jobs and nothing else: without a limit it starts all at once, a limit of 0 takes `gpu=1`
+    from them and starts all at once, and a job that asks for more than the limit gets less without a word.
+
+    Args:
+        jobs: the limit that the profile or the command line states; above the number of GPUs, runs share them.
+        asked: rule -> `gpu` where `--set-resources` states it.
+        here: whether jobs run on this machine, one a GPU unless told; each of them then takes a lease.
+
+    Raises:
+        InputError: under that limit jobs would be given less than they need.
+    """
+    if jobs is not None and jobs < 1:
+        raise InputError(
+            f"--resources gpu={jobs}: this study computes on GPUs, and so limited Snakemake would start all "
+            "its runs at once; state how many may compute at once, or leave it away: one a GPU"
+        )
+    if here:
+        there = max(1, len(visible()))
+        jobs = jobs or there
+        os.environ[SHARE] = str(math.ceil(jobs / there))
+    for rule, number in asked.items():
+        if not isinstance(number, int) or number < 1:
+            raise InputError(f"--set-resources {rule}:gpu={number}: its jobs need a GPU; leave it away")
+        if jobs is not None and number > jobs:
+            raise InputError(
+                f"--set-resources {rule}:gpu={number}: the limit is {jobs}; state --resources gpu=…"
+            )
+    return jobs
+
+
+def _share() -> int:
+    told = os.environ.get(SHARE, "1")
+    if not told.isdecimal() or int(told) < 1:
+        raise InputError(f"{SHARE}: is {told!r}; it must be how many runs share a GPU, 1 or more")
+    return int(told)
+
+
+def _wait(folder: Path, names: list[str], share: int) -> tuple[str, IO[str]]:
+    told = False
+    while True:
+        for slot in range(share):  # the second of any GPU only when the first of each is taken
+            for name in names:
+                lease = (folder / f"{quote(name, safe='')}.{slot}").open("a")
+                try:
+                    fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    lease.close()
+                else:
+                    return name, lease
+        if not told:
+            print(f"waiting for a GPU: others compute on {', '.join(names)}", file=sys.stderr, flush=True)
+            told = True
+        time.sleep(0.5)

@@ -1,0 +1,48 @@
+"""What a cluster is asked for grows with what a run needs."""
+
+import pytest
+
+from mlm import allocation, config
+from mlm.config import Numerics, Run
+
+CPU, GPU = Numerics(device="cpu", dtype="bfloat16"), Numerics(device="cuda", dtype="bfloat16")
+
+
+def run(**told: object) -> Run:
+    return Run.model_validate(told)
+
+
+@pytest.mark.parametrize("numerics", [CPU, GPU])
+def test_twice_the_tokens_take_twice_the_time_and_the_same_memory(numerics: Numerics) -> None:
+    budget = 2**36
+    one, two = run(budget_tokens=budget), run(budget_tokens=2 * budget)
+
+    def training(which: Run) -> int:
+        return allocation.minutes(which, numerics) - allocation.START_MINUTES
+
+    assert training(two) == pytest.approx(2 * training(one), abs=1)
+    assert allocation.memory_mb(two, numerics) == allocation.memory_mb(one, numerics)
+
+
+def test_a_micro_batch_is_in_main_memory_where_there_is_no_gpu() -> None:
+    whole, half = run(batch_size=1024), run(batch_size=1024, micro_batch=512)
+    fixed = allocation.memory_mb(run(batch_size=1024, micro_batch=1), CPU)
+    spared = allocation.memory_mb(whole, CPU) - allocation.memory_mb(half, CPU)
+    assert 2 * spared == pytest.approx(allocation.memory_mb(whole, CPU) - fixed, rel=0.01)
+    assert allocation.memory_mb(whole, GPU) == allocation.memory_mb(half, GPU)
+
+
+def test_a_larger_model_takes_more_of_both() -> None:
+    sizes = [run(encoder={"size": size}) for size in config.SIZES]
+    for numerics in (CPU, GPU):
+        memory = [allocation.memory_mb(one, numerics) for one in sizes]
+        minutes = [allocation.minutes(one, numerics) for one in sizes]
+        assert memory == sorted(set(memory))
+        assert minutes == sorted(minutes)
+    full = Numerics(device="cpu", dtype="float32")
+    assert allocation.memory_mb(sizes[0], full) > allocation.memory_mb(sizes[0], CPU)
+    assert (
+        allocation.minutes(sizes[-1], full)
+        > allocation.minutes(sizes[-1], CPU)
+        > allocation.minutes(sizes[-1], GPU)
+    )
