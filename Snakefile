@@ -217,7 +217,7 @@ rule compile:
     output:
         "results/data/compiled/{shape}.json",
     resources:
-        gpu=int(study.numerics.device == "cuda"),
+        gpu=plan.gpus,
     params:
         run=lambda w: str(plan.of_shape[w.shape].folder),
     shell:
@@ -235,7 +235,7 @@ rule train:
     log:
         "results/logs/train/{run}.log",
     resources:
-        gpu=int(study.numerics.device == "cuda"),
+        gpu=plan.gpus * study.numerics.processes,
         runtime=needed("runtime"),
         mem_mb=needed("mem_mb"),
     shell:
@@ -257,7 +257,7 @@ for number, (measures, runs) in enumerate(plan.measured, 1):
         wildcard_constraints:
             run=runs,
         resources:
-            gpu=int(study.numerics.device == "cuda"),
+            gpu=plan.gpus,
             runtime=needed("runtime"),
             mem_mb=needed("mem_mb"),
         params:
@@ -281,7 +281,7 @@ for number, (measures, encoders) in enumerate(plan.measured_untrained, 1):
         wildcard_constraints:
             untrained=encoders,
         resources:
-            gpu=int(study.numerics.device == "cuda"),
+            gpu=plan.gpus,
         params:
             words=lambda w, measures=measures: plan.words(
                 measures, plan.of_untrained[w.untrained], w.untrained

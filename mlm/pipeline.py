@@ -83,9 +83,14 @@ class Plan:
                 devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
 
+    @property
+    def gpus(self) -> int:
+        """What a job that computes takes of the `gpu` there are; training takes one for each of its processes."""
+        return int(self.study.numerics.device == "cuda")
+
     def gpu_jobs(self, limit: int | None, asked: Mapping[str, Any], here: bool) -> int | None:
         """The `gpu` that Snakemake is to be limited to; see `leases.limit`."""
-        with _refusing():
+        with refusing(os._exit):
             if self.study.numerics.device == "cuda":
                 limit = leases.limit(limit, asked, here)
         return limit
