@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis import runs, tidy
+from analysis import outputs, provenance, run_files, runs, tidy
 from analysis.study import Cell, Study
 from mlm import layout, measures
 from mlm.errors import Damaged, InputError
@@ -25,13 +25,31 @@ class _Tables:
     seconds: list[Row] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     codes: dict[str, list[str]] = field(default_factory=dict)
+    commits: dict[str, list[str]] = field(default_factory=dict)
+    read: dict[str, str] = field(default_factory=dict)
     partial: bool = False
 
+    def stand_on(self, found: Iterable[run_files.Vouched]) -> None:
+        """Note files that the results stand on.
 
-def collect(study: Study, experiment: str) -> None:
+        Raises:
+            Damaged: another run says something else of one.
+        """
+        for path, sha256 in found:
+            if self.read.setdefault(path, sha256) != sha256:
+                raise Damaged(
+                    f"{path}: was not the same file for all runs (SHA-256 {self.read[path][:16]} and "
+                    f"{sha256[:16]}); delete its folder and the runs that had the other one, and run again"
+                )
+
+
+def collect(study: Study, experiment: str, mixed: bool = False) -> None:
     """Write results.csv, curves.csv, seconds.csv and collected.json of an experiment.
 
     A run not finished leaves the experiment partial; a run that diverged is a result of that kind.
+
+    Args:
+        mixed: take runs of different code together; every output then says so.
 
     Raises:
         InputError: damaged files, each named, or runs of different code; nothing is written then.
@@ -45,7 +63,7 @@ def collect(study: Study, experiment: str) -> None:
             damaged.extend(problem for problem in error.problems if problem not in damaged)
     if damaged:
         raise Damaged(*damaged)
-    if len(tables.codes) > 1:
+    if len(tables.codes) > 1 and not mixed:
         raise InputError(_mixture(experiment, tables.codes))
     place = layout.tables(study.scale, experiment)
     (place / "collected.json").unlink(missing_ok=True)  # until the end, what lies here is not vouched for
@@ -56,10 +74,14 @@ def collect(study: Study, experiment: str) -> None:
         "experiment": experiment,
         "partial": tables.partial,
         "runs": {state: tables.states[state] for state in ("finished", "diverged", "unfinished")},
-        "code": next(iter(tables.codes), None),
+        "codes": {code: sorted(tables.codes[code]) for code in sorted(tables.codes)},
+        "commits": {commit: sorted(tables.commits[commit]) for commit in sorted(tables.commits)},
         "files": {name: file_sha256(place / name) for name in ("results.csv", "curves.csv")},
     }
     write_json(place / "collected.json", manifest)
+    written = outputs.files("collect", study.scale, experiment)
+    told = study.stated(experiment)
+    provenance.write("collect", study.scale, experiment, study=told, read=tables.read, wrote=written)
 
 
 def _add(study: Study, cell: Cell, tables: _Tables) -> None:
@@ -72,6 +94,9 @@ def _add(study: Study, cell: Cell, tables: _Tables) -> None:
     complete = record is not None
     if record is not None:
         tables.codes.setdefault(record.code, []).append(cell.digest)
+        tables.commits.setdefault(record.git.words, []).append(cell.digest)
+        tables.stand_on(run_files.of_run(record))
+        tables.stand_on(run_files.of_data(record))
         tables.curves += [(*label, *row) for row in _curves(runs.metrics(record))]
         tables.seconds += [(*label, key, value) for key, value in _machine(record)]
         for name, file in study.experiment(cell.experiment).measure_files.items():
@@ -79,6 +104,7 @@ def _add(study: Study, cell: Cell, tables: _Tables) -> None:
             complete &= measure is not None
             if measure is not None:
                 _check(runs.folder(cell.digest) / file, name, measure, names)
+                tables.stand_on(run_files.of_measure(runs.folder(cell.digest) / file, measure))
                 found |= dict(_values(name, measure))
                 tables.curves += [(*label, *row) for row in _over_training(measure, record.tokens)]
                 tables.seconds += [(*label, key, value) for key, value in measure.seconds.items()]
@@ -132,6 +158,7 @@ def _add_untrained(study: Study, cell: Cell, tables: _Tables) -> None:
             row = (*label, f"untrained.{name}", None, "unfinished", cell.untrained)
             tables.results.append(row)
             continue
+        tables.stand_on(run_files.of_measure(place / file, measure))
         for key, value in measure.values.items():
             tables.results.append((*label, f"untrained.{key}", value, measure.status, cell.untrained))
 
@@ -167,5 +194,6 @@ def _mixture(experiment: str, codes: dict[str, list[str]]) -> str:
     )
     return (
         f"{layout.RESULTS / 'runs'}: code: the runs of {experiment} were trained by different code ({parts}); "
-        "plan the study again and train what is missing, so that one code made all of them"
+        "plan the study again and train what is missing, so that one code made all of them, or take them "
+        "together with `--config mixed=true`, which every output then says"
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import labels, paired, tidy, verdicts
+from analysis import labels, outputs, paired, provenance, tidy, verdicts
 from analysis.multiplicity import holm
 from analysis.signflip import SignFlip, p_beyond, p_equivalent
 from analysis.study import Contrast, Experiment, Study
@@ -198,6 +198,9 @@ def write(study: Study, experiment: str) -> None:
         "contrasts": [_jsonable(result) for result in found],
     }
     write_json(place / "contrasts.json", content)
+    *read, _ = outputs.results(study.scale, experiment)
+    wrote, told = outputs.files("contrasts", study.scale, experiment), study.stated(experiment)
+    provenance.write("contrasts", study.scale, experiment, study=told, read=read, wrote=wrote)
 
 
 def load(scale: str, experiment: str) -> list[Result]:
@@ -207,6 +210,7 @@ def load(scale: str, experiment: str) -> list[Result]:
         Damaged: they are missing or not what was written.
     """
     path = layout.tables(scale, experiment) / "contrasts.json"
+    provenance.check("contrasts", scale, experiment)
     remedy = f"run `python -m analysis contrasts {scale} {experiment}` again"
     content = read_json(path, remedy)
     try:

@@ -14,6 +14,8 @@ from analysis import (
     figure_over,
     figure_radius,
     marks,
+    outputs,
+    provenance,
     style,
     tidy,
 )
@@ -46,3 +48,6 @@ def write(study: Study, name: str) -> None:
         for stem, figure in made.items():
             style.mark(figure, seen)
             style.save(figure, place, stem)
+    wrote = outputs.files("figures", study.scale, name, [one.stem for one in experiment.figures])
+    read, told = outputs.results(study.scale, name), study.stated(name)
+    provenance.write("figures", study.scale, name, study=told, read=read, wrote=wrote)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from analysis import marks, reached, references, summary, tidy
+from analysis import marks, outputs, provenance, reached, references, summary, tidy
 from analysis.panels import panels
 from analysis.printed import DASH, Panel
 from analysis.study import Experiment, Study
@@ -101,3 +101,5 @@ def write(study: Study, name: str) -> None:
     comment = "".join(f"% {mark}\n" for mark in seen)
     warning = "".join(rf"\textbf{{{_escape(mark)}}}" + "\n\n" for mark in seen)
     write_atomically(place / "table.tex", comment + warning + "\n".join(map(latex, printed)))
+    read, wrote = outputs.results(study.scale, name), outputs.files("table", study.scale, name)
+    provenance.write("table", study.scale, name, study=study.stated(name), read=read, wrote=wrote)
