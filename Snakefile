@@ -261,9 +261,10 @@ rule collect:
         outputs.files("collect", scale, "{experiment}"),
     params:
         study=lambda w: plan.stated(w.experiment),
+        mixed=plan.mixed,
         code=code_hash(outputs.modules("collect")),
     shell:
-        f"python -m analysis collect {scale} {{wildcards.experiment:q}}"
+        f"python -m analysis collect {scale} {{wildcards.experiment:q}} {{params.mixed:q}}"
 
 
 rule tune:
@@ -351,9 +352,10 @@ rule numbers:
     params:
         study=[plan.stated(name) for name in study.scale.experiments],
         experiments=[f"--experiment={name}" for name in study.scale.experiments],
+        mixed=plan.mixed,
         code=code_hash(outputs.modules("numbers")),
     shell:
-        f"python -m analysis numbers {scale} {{params.experiments:q}}"
+        f"python -m analysis numbers {scale} {{params.experiments:q}} {{params.mixed:q}}"
 
 
 rule paper:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis import outputs, provenance, run_files, runs, tidy
+from analysis import codes, outputs, provenance, run_files, runs, tidy
 from analysis.study import Cell, Study
 from mlm import layout, measures
-from mlm.errors import Damaged, InputError
+from mlm.errors import Damaged
 from mlm.files import file_sha256, write_json
 
 REALISED = ("eligible", "selected", "mask", "same", "random", "predicted")
@@ -63,8 +63,7 @@ def collect(study: Study, experiment: str, mixed: bool = False) -> None:
             damaged.extend(problem for problem in error.problems if problem not in damaged)
     if damaged:
         raise Damaged(*damaged)
-    if len(tables.codes) > 1 and not mixed:
-        raise InputError(_mixture(experiment, tables.codes))
+    codes.refuse_mixed(tables.codes, experiment, mixed)
     place = layout.tables(study.scale, experiment)
     (place / "collected.json").unlink(missing_ok=True)  # until the end, what lies here is not vouched for
     tidy.write_csv(place / "results.csv", tables.results, tidy.RESULTS)
@@ -186,14 +185,3 @@ def _machine(record: runs.RunFile) -> Iterator[tuple[str, float]]:
         yield "tokens_per_second", round(record.tokens / record.training_seconds, 1)
     if record.peak_memory_bytes is not None:
         yield "peak_memory_bytes", record.peak_memory_bytes
-
-
-def _mixture(experiment: str, codes: dict[str, list[str]]) -> str:
-    parts = "; ".join(
-        f"{code}: {len(found)} runs, such as {runs.folder(found[0])}" for code, found in codes.items()
-    )
-    return (
-        f"{layout.RESULTS / 'runs'}: code: the runs of {experiment} were trained by different code ({parts}); "
-        "plan the study again and train what is missing, so that one code made all of them, or take them "
-        "together with `--config mixed=true`, which every output then says"
-    )

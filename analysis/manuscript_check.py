@@ -1,9 +1,11 @@
-"""The paper's sources before they are filled in: no number of ours typed by hand, nothing stated and never told.
+"""The paper's sources before they are filled in: no number of ours typed by hand, nothing stated but not told.
 
 Where results are told, a decimal or a percentage must come from `numbers.json` by its id, or from
-paper/published.yaml by the name of its table. What is no result may stand in the text: a constant of the method
-as a formula, `$0.1$`, anything in code, and the level of the intervals. Sections on question and method may say
-what they like. Every table of published.yaml must be inserted by some text, and remarks must be of an experiment.
+paper/published.yaml by the name of its table. What is no result may stand in the text: a constant of the
+method as a formula, `$0.1$`, anything in code, and the level of the intervals. Sections on question and method
+may say what they like. Of the ids of numbers.json, which are made for every measure of every arm, most go
+unused; what is stated in order to be told are the tables of published.yaml, of which each must be inserted by
+some text, and the remarks on an experiment, which must exist.
 """
 
 import re

@@ -12,6 +12,7 @@ between them by arm. No seconds: those differ from machine to machine.
 from collections.abc import Iterable, Iterator, Sequence
 
 from analysis import (
+    codes,
     contrasts,
     labels,
     leaving,
@@ -35,10 +36,19 @@ from mlm.files import read_json, write_json
 T, SIGN_FLIP = "95 % Student t", "95 % sign-flip, unadjusted"
 
 
-def write(study: Study, experiments: Iterable[str]) -> None:
-    """Write numbers.json over experiments whose results and contrasts have been made."""
+def write(study: Study, experiments: Iterable[str], mixed: bool = False) -> None:
+    """Write numbers.json over experiments whose results and contrasts have been made.
+
+    Args:
+        mixed: take experiments whose runs are of different code together.
+
+    Raises:
+        InputError: they are, and that was not asked for.
+    """
     found: dict[str, Entry] = {}
     told, of_all = list(experiments), dict[str, origins.Origin]()
+    found_codes = codes.together(tidy.load(study.scale, name) for name in told)
+    codes.refuse_mixed(found_codes, ", ".join(told), mixed)
     for name in told:
         mine, read = origins.of_runs(study, name), origins.tables(study, [name])
         of_all |= mine

@@ -21,7 +21,7 @@ class Origin:
 
 
 def of_runs(study: Study, name: str) -> dict[str, Origin]:
-    """Digest -> origin, of the runs of an experiment that have ended and of encoders before their first step."""
+    """Digest -> origin, of runs of an experiment that have ended and of encoders before their first step."""
     read = provenance.load(provenance.file("collect", study.scale, name)).read
     found: dict[str, Origin] = {}
     for cell in study.cells(name):

@@ -1,4 +1,4 @@
-"""The files that a run's results stand on, from its corpus to its measures, each with the hash that vouches for it."""
+"""The files that a run's results stand on, from corpus to measures, each with the hash that vouches for it."""
 
 from collections.abc import Iterator
 from pathlib import Path

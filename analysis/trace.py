@@ -1,4 +1,4 @@
-"""From a number of the paper back to its corpus: every file on the way, and whether it still is what was recorded.
+"""From a number of the paper back to its corpus: every file on the way, and whether it is as recorded.
 
 Who says what a file was are the manifests of `analysis.provenance`, which vouch for themselves. A number's way
 holds its tables, its own runs and their data; without a number it is all between corpus and paper.
@@ -222,5 +222,6 @@ def _title(number: str, entry: dict[str, Any]) -> str:
     ends = [labels.number(entry[end], entry["digits"]) for end in ("low", "high")]
     said = f" ({entry['interval']}: {ends[0]} to {ends[1]})" if entry["low"] is not None else ""
     n = f", n = {entry['n']}" if entry["n"] else ""
-    made = f"{len(entry['runs'])} runs; code {', '.join(entry['code']) or '—'}; commit {', '.join(entry['git_commit']) or '—'}"
-    return f"{number} = {value} {entry['unit']}{said}{n}\nfrom {made}"
+    code, commit = (", ".join(entry[key]) or "—" for key in ("code", "git_commit"))
+    made = f"from {len(entry['runs'])} runs; code {code}; commit {commit}"
+    return f"{number} = {value} {entry['unit']}{said}{n}\n{made}"

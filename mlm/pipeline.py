@@ -18,7 +18,7 @@ from mlm.measured import Measured
 from mlm.planner import load_study
 from mlm.study import Data, PlannedRun
 
-KNOWN = ("scale",)
+KNOWN = ("scale", "mixed")
 
 
 class Plan:
@@ -34,6 +34,11 @@ class Plan:
             unknown = [key for key in settings if key not in KNOWN]
             if unknown:
                 raise InputError(f"--config {unknown[0]}: unknown key; known keys: {', '.join(KNOWN)}")
+            mixed = str(settings.get("mixed", False)).lower()
+            if mixed not in ("true", "false"):
+                raise InputError(f"--config mixed={mixed}: is true or false")
+            self.mixed = ["--mixed"] if mixed == "true" else []
+            """What `collect` and `numbers` are told where runs of different code are to be taken together."""
             self.study = load_study(str(settings.get("scale") or "laptop"))
             tracking.environment(self.study.scale_name, os.environ)
             for name, problems in self.study.left_out.items():
