@@ -6,15 +6,20 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from analysis import outputs, testable
+from analysis import outputs, provenance, testable
 from mlm.files import file_sha256
 from mlm.identity import code_hash
-from mlm.pipeline import Plan
+from mlm.pipeline import Plan, refusing
 
 plan = Plan(config)
 study, scale = plan.study, plan.study.scale_name
 for problem in testable.problems(study):
     print(f"note: {problem}", file=sys.stderr)
+# Steps are made anew for what they read and are told, not for the times of files: who changed a table by hand
+# is told so.
+if workflow.is_main_process:
+    with refusing():
+        provenance.check_scale(scale)
 
 
 report: "analysis/captions/workflow.rst"

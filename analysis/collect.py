@@ -65,6 +65,7 @@ def collect(study: Study, experiment: str, mixed: bool = False) -> None:
         raise Damaged(*damaged)
     codes.refuse_mixed(tables.codes, experiment, mixed)
     place = layout.tables(study.scale, experiment)
+    provenance.forget("collect", study.scale, experiment)
     (place / "collected.json").unlink(missing_ok=True)  # until the end, what lies here is not vouched for
     tidy.write_csv(place / "results.csv", tables.results, tidy.RESULTS)
     tidy.write_csv(place / "curves.csv", tables.curves, tidy.CURVES)

@@ -181,6 +181,7 @@ def write(study: Study, experiment: str) -> None:
     """Write contrasts.csv and contrasts.json of an experiment from its tidy results."""
     collected = tidy.load(study.scale, experiment)
     found = evaluate(experiment, study.experiment(experiment), collected, len(study.seeds(experiment)))
+    provenance.forget("contrasts", study.scale, experiment)
     place = layout.tables(study.scale, experiment)
     rows = [[getattr(result, name) for name in COLUMNS] for result in found]
     tidy.write_csv(place / "contrasts.csv", rows, COLUMNS)

@@ -38,6 +38,7 @@ def write(study: Study, name: str) -> None:
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     results = contrasts.load(study.scale, name)
     place, seen = layout.figures(study.scale, name), marks.of(study, collected)
+    provenance.forget("figures", study.scale, name)
     with style.applied():
         made: dict[str, Figure] = {
             "curves": figure_curves.draw(experiment, collected),

@@ -56,6 +56,7 @@ def write(study: Study, experiments: Iterable[str], mixed: bool = False) -> None
     read = origins.tables(study, told)
     for key, entry in numbers_study.of_all(study, told):
         found[key] = origins.told(entry, of_all, read)
+    provenance.forget("numbers", study.scale)
     write_json(outputs.numbers_file(study.scale), found)
     provenance.write("numbers", study.scale, read=read, wrote=outputs.files("numbers", study.scale))
 

@@ -47,6 +47,7 @@ def write(study: Study, experiments: Sequence[str] | None = None) -> None:
         for step in ("table", "figures"):
             provenance.check(step, study.scale, name)
     markdown = render(study, told, Quoter(entries))
+    provenance.forget("paper", study.scale)
     write_atomically(place / "paper.md", markdown)
     source = to_typst(markdown)
     write_atomically(place / "paper.typ", source)

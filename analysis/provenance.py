@@ -51,6 +51,11 @@ def file(step: str, scale: str, experiment: str = "") -> Path:
     return folder(scale) / experiment / f"{step}.json"
 
 
+def forget(step: str, scale: str, experiment: str = "") -> None:
+    """Take a step's manifest away before it writes: if it is killed, nobody vouches for what it has left."""
+    file(step, scale, experiment).unlink(missing_ok=True)
+
+
 def write(
     step: str, scale: str, experiment: str = "", *, study: str = "",
     read: Mapping[str, str] | Iterable[str] = (), wrote: Iterable[str],
@@ -99,6 +104,20 @@ def load(path: Path) -> Manifest:
     raise Damaged(f"{path}: damaged or altered (its seal does not fit); {remedy}")
 
 
+def check_scale(scale: str) -> None:
+    """Refuse files of any step that were changed since; those that are gone will be made again.
+
+    Raises:
+        Damaged: names each file, and the first line of it that is another.
+    """
+    found: list[str] = []
+    for path in sorted(folder(scale).rglob("*.json")):
+        manifest = load(path)
+        found += _problems(scale, manifest, [one for one in manifest.wrote if Path(one).exists()])
+    if found:
+        raise Damaged(*found)
+
+
 def check(step: str, scale: str, experiment: str = "") -> None:
     """Refuse files of a step that were changed since it wrote them. Without a manifest there is nothing to say.
 
@@ -109,11 +128,16 @@ def check(step: str, scale: str, experiment: str = "") -> None:
     if not path.exists():
         return
     manifest = load(path)
-    remedy = f"run `{' '.join(filter(None, ('python -m analysis', step, scale, experiment)))}` again"
-    changed = [Path(one) for one, sha256 in manifest.wrote.items() if not matches(Path(one), sha256)]
-    if changed:
-        told = (_changed(one, step, manifest.lines.get(one.as_posix())) for one in changed)
-        raise Damaged(*(f"{one}; {remedy}" for one in told))
+    if found := _problems(scale, manifest, manifest.wrote):
+        raise Damaged(*found)
+
+
+def _problems(scale: str, manifest: Manifest, paths: Iterable[str]) -> list[str]:
+    """What is wrong with files of a step, and how they are had back."""
+    words = ("python -m analysis", manifest.step, scale, manifest.experiment)
+    remedy = f"run `{' '.join(filter(None, words))}` again"
+    changed = [one for one in paths if not matches(Path(one), manifest.wrote[one])]
+    return [f"{_changed(Path(one), manifest.step, manifest.lines.get(one))}; {remedy}" for one in changed]
 
 
 def matches(path: Path, sha256: str) -> bool:

@@ -103,6 +103,7 @@ def write(study: Study, name: str) -> None:
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     place, seen = layout.tables(study.scale, name), marks.of(study, collected)
     printed = panels(study, name, collected)
+    provenance.forget("table", study.scale, name)
     tidy.write_csv(place / "table.csv", list(rows(experiment, collected)), COLUMNS)
     title = f"# {experiment.title}\n\n"
     banner = "".join(f"**{mark}**\n\n" for mark in seen)

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis import labels, outputs, provenance
+from analysis import labels, outputs, provenance, study
+from mlm import layout
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json
 from mlm.layout import RESULTS
 from mlm.progress import Progress
 
-STAGES = ("paper", "numbers", "figures", "tables", "measures", "runs", "weights", "read by measures",
-          "vocabulary", "shards", "corpus", "records")  # fmt: skip
+STAGES = ("paper", "numbers", "figures", "tables", "plan", "measures", "runs", "weights",
+          "read by measures", "vocabulary", "shards", "corpus", "records")  # fmt: skip
 """Of the way, in its order; `records` are the manifests themselves."""
 OF_DATA = {"vocabularies": "vocabulary", "shards": "shards", "corpora": "corpus"}
 OF_RUNS = {"config.json", "run.json", "metrics.jsonl"}
@@ -47,6 +48,8 @@ class File:
         if inside[0] in ("runs", "untrained"):
             weights = self.path.suffix == ".safetensors"
             return "weights" if weights else "runs" if self.path.name in OF_RUNS else "measures"
+        if inside[1] == layout.study_file("").name:
+            return "plan"
         return "numbers" if len(inside) == 2 else {"provenance": "records"}.get(inside[1], inside[1])
 
     def look(self) -> None:
@@ -114,6 +117,7 @@ def of(scale: str, number: str = "") -> Way:
     if not number:
         for manifest in manifests:
             _claim(files, manifest, manifest.read | manifest.wrote)
+        _look_at_plan(scale, files, manifests)
         return _looked(f"the paper of scale {scale}, from corpus to PDF", files)
     entry = _entry(scale, number, files, manifests)
     if entry is None:
@@ -121,6 +125,8 @@ def of(scale: str, number: str = "") -> Way:
     for manifest in manifests:
         _claim(files, manifest, _on_the_way(scale, entry, manifest))
     _claim_of_number(files, entry)
+    mine = {Path(path).parent.name for path in entry["tables"]}
+    _look_at_plan(scale, files, [one for one in manifests if one.experiment in mine])
     return _looked(_title(number, entry), files)
 
 
@@ -204,6 +210,24 @@ def _claim(files: dict[str, File], manifest: provenance.Manifest, said: dict[str
 def _claim_of_number(files: dict[str, File], entry: dict[str, Any]) -> None:
     for path, sha256 in (entry["tables"] | entry["inputs"]).items():
         files.setdefault(path, File(Path(path))).said["the number was made"] = sha256
+
+
+def _look_at_plan(scale: str, files: dict[str, File], manifests: list[provenance.Manifest]) -> None:
+    """study.json holds all experiments, so it is what it says of each that must be as steps were told."""
+    path = layout.study_file(scale)
+    planned = File(path, state=OK)
+    try:
+        found = study.load(scale)
+        changed = [one for one in manifests if one.study and one.study != found.stated(one.experiment)]
+        if changed:
+            planned.state = f"changed since {', '.join(map(_read_by, changed))}"
+    except InputError as error:
+        planned.state = f"changed: {error.problems[0]}"
+    files[path.as_posix()] = planned
+
+
+def _read_by(manifest: provenance.Manifest) -> str:
+    return f"`{manifest.step}` of {manifest.experiment} read it"
 
 
 def _looked(title: str, files: dict[str, File]) -> Way:

@@ -30,7 +30,7 @@ class Plan:
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        with _refusing():
+        with refusing():
             unknown = [key for key in settings if key not in KNOWN]
             if unknown:
                 raise InputError(f"--config {unknown[0]}: unknown key; known keys: {', '.join(KNOWN)}")
@@ -74,7 +74,7 @@ class Plan:
         Args:
             here: whether the jobs compute on this machine, which must then have what it takes.
         """
-        with _refusing():
+        with refusing():
             if here:
                 devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
@@ -98,7 +98,7 @@ class Plan:
 
     def refuse(self, experiment: str) -> None:
         """End with status 2 and say all that keeps an experiment from being run at this scale."""
-        with _refusing():
+        with refusing():
             raise InputError(*self.study.left_out[experiment])
 
     def data(self, measures: list[Measured], run: PlannedRun) -> list[str]:
@@ -139,7 +139,7 @@ class Plan:
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Tell bad input and end with status 2; Snakemake would wrap an exception in a traceback."""
     try:
         yield
