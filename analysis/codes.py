@@ -47,12 +47,12 @@ def mark(codes: Codes) -> list[str]:
     """The mark of outputs that runs of different code stand behind.
 
     >>> mark({"aaaaaaaabbbbbbbb": ["1", "2"], "ccccccccdddddddd": ["3"]}), mark({"a": ["1"]})
-    (['mixed code: 2 runs of aaaaaaaa, 1 of cccccccc'], [])
+    (['mixed code: 2 runs of aaaaaaaa, 1 run of cccccccc'], [])
     """
     if len(codes) < 2:
         return []
-    counts = [f"{len(digests)} of {code[:SHOWN]}" for code, digests in codes.items()]
-    return [f"mixed code: {', '.join(counts).replace(' of', ' runs of', 1)}"]
+    counts = (f"{len(runs)} run{'s' * (len(runs) > 1)} of {code[:SHOWN]}" for code, runs in codes.items())
+    return [f"mixed code: {', '.join(counts)}"]
 
 
 def listed(collected: Collected, several: bool = False) -> Iterator[tuple[str, str]]:

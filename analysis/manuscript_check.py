@@ -20,7 +20,8 @@ FREE_SECTIONS = ("question", "method", "setup")
 """Labels of the sections of paper.md that tell no results."""
 LEVEL = "95 %"
 """Of every interval; the words of the text may say so."""
-NUMBER = re.compile(r"(?<![\w.,/^])[−-]?(?:\d[\d,]*\.\d+|\.\d+|\d[\d,]*(?=(?:\\?\s|\u00a0|\u202f|\\)*%))")
+PERCENT = r"(?:\\?[\s\u00a0\u202f]|\\)*%"
+NUMBER = re.compile(rf"(?<![\w.,/^])[−-]?(?:(?:\d[\d,]*)?\.\d+(?!\d|\.\d)|\d[\d,]*(?={PERCENT}))")
 SKIPPED = re.compile(
     r"<%.*?%>|<<.*?>>|<#.*?#>"  # the template's own language
     r"|\$\$.*?\$\$|(?<!\\)\$[^$\n]+?\$"  # formulas
@@ -72,7 +73,7 @@ def typed(text: str) -> Iterator[tuple[int, str]]:
             section = ""
         if section not in FREE_SECTIONS:
             for match in NUMBER.finditer(line):
-                percent = re.match(r"(?:\\?\s|\u00a0|\u202f|\\)*%", line[match.end() :])
+                percent = re.match(PERCENT, line[match.end() :])
                 found = f"{match.group()} %" if percent else match.group()
                 if found != LEVEL:
                     yield number, found
