@@ -1,20 +1,27 @@
 # From text to paper, in the order of the data. `snakemake --cores all` runs the experiments that
 # the scale names, `snakemake --cores all split` one of them, `--config scale=smoke` the quick version.
+import os
 import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
-from analysis import outputs, testable
+from analysis import outputs, provenance, testable
 from mlm.files import file_sha256
 from mlm.identity import code_hash
 from mlm.pipeline import Plan
+from mlm.refusal import refusing
 
 plan = Plan(config)
 study, scale = plan.study, plan.study.scale_name
 for problem in testable.problems(study):
     print(f"note: {problem}", file=sys.stderr)
+# Steps are made anew for what they read and are told, not for the times of files: who changed a table by hand
+# is told so.
+if workflow.is_main_process:
+    with refusing(os._exit):
+        provenance.check_scale(scale)
 
 # Jobs on other machines parse this file too; there the scheduler has settled which GPU is whose.
 if workflow.is_main_process:
@@ -297,9 +304,10 @@ rule collect:
         outputs.files("collect", scale, "{experiment}"),
     params:
         study=lambda w: plan.stated(w.experiment),
+        mixed=plan.mixed,
         code=code_hash(outputs.modules("collect")),
     shell:
-        f"python -m analysis collect {scale} {{wildcards.experiment:q}}"
+        f"python -m analysis collect {scale} {{wildcards.experiment:q}} {{params.mixed:q}}"
 
 
 rule tune:
@@ -388,9 +396,10 @@ rule numbers:
     params:
         study=[plan.stated(name) for name in study.scale.experiments],
         experiments=[f"--experiment={name}" for name in study.scale.experiments],
+        mixed=plan.mixed,
         code=code_hash(outputs.modules("numbers")),
     shell:
-        f"python -m analysis numbers {scale} {{params.experiments:q}}"
+        f"python -m analysis numbers {scale} {{params.experiments:q}} {{params.mixed:q}}"
 
 
 rule paper:

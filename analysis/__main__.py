@@ -24,13 +24,18 @@ Experiments = Annotated[
 ]
 
 
+Mixed = Annotated[
+    bool, typer.Option("--mixed", help="Take runs of different code together; every output then says so.")
+]
+
+
 @app.command()
-def collect(scale: Scale, experiment: Experiment) -> None:
+def collect(scale: Scale, experiment: Experiment, mixed: Mixed = False) -> None:
     """Gather the runs of an experiment into results.csv, curves.csv and seconds.csv."""
     from analysis import collect as room
     from analysis import study
 
-    room.collect(study.load(scale), experiment)
+    room.collect(study.load(scale), experiment, mixed)
     _said("collect", scale, experiment)
 
 
@@ -77,13 +82,13 @@ def figures(scale: Scale, experiment: Experiment) -> None:
 
 
 @app.command()
-def numbers(scale: Scale, experiment: Experiments = None) -> None:
+def numbers(scale: Scale, experiment: Experiments = None, mixed: Mixed = False) -> None:
     """Every number that the paper may quote, with its runs; wants collect and contrasts."""
     from analysis import numbers as room
     from analysis import study
 
     planned = study.load(scale)
-    room.write(planned, experiment or list(planned.experiments))
+    room.write(planned, experiment or list(planned.experiments), mixed)
     _said("numbers", scale)
 
 

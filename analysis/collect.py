@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis import runs, tidy
+from analysis import codes, outputs, provenance, run_files, runs, tidy
 from analysis.study import Cell, Study
 from mlm import layout, measures
-from mlm.errors import Damaged, InputError
+from mlm.errors import Damaged
 from mlm.files import file_sha256, write_json
 
 REALISED = ("eligible", "selected", "mask", "same", "random", "predicted")
@@ -25,13 +25,31 @@ class _Tables:
     seconds: list[Row] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     codes: dict[str, list[str]] = field(default_factory=dict)
+    commits: dict[str, list[str]] = field(default_factory=dict)
+    read: dict[str, str] = field(default_factory=dict)
     partial: bool = False
 
+    def stand_on(self, found: Iterable[run_files.Vouched]) -> None:
+        """Note files that the results stand on.
 
-def collect(study: Study, experiment: str) -> None:
+        Raises:
+            Damaged: another run says something else of one.
+        """
+        for path, sha256 in found:
+            if self.read.setdefault(path, sha256) != sha256:
+                raise Damaged(
+                    f"{path}: was not the same file for all runs (SHA-256 {self.read[path][:16]} and "
+                    f"{sha256[:16]}); delete its folder and the runs that had the other one, and run again"
+                )
+
+
+def collect(study: Study, experiment: str, mixed: bool = False) -> None:
     """Write results.csv, curves.csv, seconds.csv and collected.json of an experiment.
 
     A run not finished leaves the experiment partial; a run that diverged is a result of that kind.
+
+    Args:
+        mixed: take runs of different code together; every output then says so.
 
     Raises:
         InputError: damaged files, each named, or runs of different code; nothing is written then.
@@ -45,9 +63,9 @@ def collect(study: Study, experiment: str) -> None:
             damaged.extend(problem for problem in error.problems if problem not in damaged)
     if damaged:
         raise Damaged(*damaged)
-    if len(tables.codes) > 1:
-        raise InputError(_mixture(experiment, tables.codes))
+    codes.refuse_mixed(tables.codes, experiment, mixed)
     place = layout.tables(study.scale, experiment)
+    provenance.forget("collect", study.scale, experiment)
     (place / "collected.json").unlink(missing_ok=True)  # until the end, what lies here is not vouched for
     tidy.write_csv(place / "results.csv", tables.results, tidy.RESULTS)
     tidy.write_csv(place / "curves.csv", tables.curves, tidy.CURVES)
@@ -56,10 +74,14 @@ def collect(study: Study, experiment: str) -> None:
         "experiment": experiment,
         "partial": tables.partial,
         "runs": {state: tables.states[state] for state in ("finished", "diverged", "unfinished")},
-        "code": next(iter(tables.codes), None),
+        "codes": {code: sorted(tables.codes[code]) for code in sorted(tables.codes)},
+        "commits": {commit: sorted(tables.commits[commit]) for commit in sorted(tables.commits)},
         "files": {name: file_sha256(place / name) for name in ("results.csv", "curves.csv")},
     }
     write_json(place / "collected.json", manifest)
+    written = outputs.files("collect", study.scale, experiment)
+    told = study.stated(experiment)
+    provenance.write("collect", study.scale, experiment, study=told, read=tables.read, wrote=written)
 
 
 def _add(study: Study, cell: Cell, tables: _Tables) -> None:
@@ -72,6 +94,9 @@ def _add(study: Study, cell: Cell, tables: _Tables) -> None:
     complete = record is not None
     if record is not None:
         tables.codes.setdefault(record.code, []).append(cell.digest)
+        tables.commits.setdefault(record.git.words, []).append(cell.digest)
+        tables.stand_on(run_files.of_run(record))
+        tables.stand_on(run_files.of_data(record))
         tables.curves += [(*label, *row) for row in _curves(runs.metrics(record))]
         tables.seconds += [(*label, key, value) for key, value in _machine(record)]
         for name, file in study.experiment(cell.experiment).measure_files.items():
@@ -79,6 +104,7 @@ def _add(study: Study, cell: Cell, tables: _Tables) -> None:
             complete &= measure is not None
             if measure is not None:
                 _check(runs.folder(cell.digest) / file, name, measure, names)
+                tables.stand_on(run_files.of_measure(runs.folder(cell.digest) / file, measure))
                 found |= dict(_values(name, measure))
                 tables.curves += [(*label, *row) for row in _over_training(measure, record.tokens)]
                 tables.seconds += [(*label, key, value) for key, value in measure.seconds.items()]
@@ -132,6 +158,7 @@ def _add_untrained(study: Study, cell: Cell, tables: _Tables) -> None:
             row = (*label, f"untrained.{name}", None, "unfinished", cell.untrained)
             tables.results.append(row)
             continue
+        tables.stand_on(run_files.of_measure(place / file, measure))
         for key, value in measure.values.items():
             tables.results.append((*label, f"untrained.{key}", value, measure.status, cell.untrained))
 
@@ -159,13 +186,3 @@ def _machine(record: runs.RunFile) -> Iterator[tuple[str, float]]:
         yield "tokens_per_second", round(record.tokens / record.training_seconds, 1)
     if record.peak_memory_bytes is not None:
         yield "peak_memory_bytes", record.peak_memory_bytes
-
-
-def _mixture(experiment: str, codes: dict[str, list[str]]) -> str:
-    parts = "; ".join(
-        f"{code}: {len(found)} runs, such as {runs.folder(found[0])}" for code, found in codes.items()
-    )
-    return (
-        f"{layout.RESULTS / 'runs'}: code: the runs of {experiment} were trained by different code ({parts}); "
-        "plan the study again and train what is missing, so that one code made all of them"
-    )

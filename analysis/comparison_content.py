@@ -63,7 +63,7 @@ def _experiment(study: Study, name: str) -> dict[str, Any]:
         "question": experiment.question,
         "baseline": experiment.baseline,
         "primary": experiment.primary_measure,
-        "mark": marks.partial(collected.runs) if collected.partial else None,
+        "mark": " · ".join(marks.of_results(collected)) or None,
         "arms": arms,
         "ends": {m: _rows(experiment, values, []) for m, values in ends.items()},
         "after": {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import labels, paired, tidy, verdicts
+from analysis import labels, outputs, paired, provenance, tidy, verdicts
 from analysis.multiplicity import holm
 from analysis.signflip import SignFlip, p_beyond, p_equivalent
 from analysis.study import Contrast, Experiment, Study
@@ -181,6 +181,7 @@ def write(study: Study, experiment: str) -> None:
     """Write contrasts.csv and contrasts.json of an experiment from its tidy results."""
     collected = tidy.load(study.scale, experiment)
     found = evaluate(experiment, study.experiment(experiment), collected, len(study.seeds(experiment)))
+    provenance.forget("contrasts", study.scale, experiment)
     place = layout.tables(study.scale, experiment)
     rows = [[getattr(result, name) for name in COLUMNS] for result in found]
     tidy.write_csv(place / "contrasts.csv", rows, COLUMNS)
@@ -198,6 +199,9 @@ def write(study: Study, experiment: str) -> None:
         "contrasts": [_jsonable(result) for result in found],
     }
     write_json(place / "contrasts.json", content)
+    *read, _ = outputs.results(study.scale, experiment)
+    wrote, told = outputs.files("contrasts", study.scale, experiment), study.stated(experiment)
+    provenance.write("contrasts", study.scale, experiment, study=told, read=read, wrote=wrote)
 
 
 def load(scale: str, experiment: str) -> list[Result]:
@@ -207,6 +211,7 @@ def load(scale: str, experiment: str) -> list[Result]:
         Damaged: they are missing or not what was written.
     """
     path = layout.tables(scale, experiment) / "contrasts.json"
+    provenance.check("contrasts", scale, experiment)
     remedy = f"run `python -m analysis contrasts {scale} {experiment}` again"
     content = read_json(path, remedy)
     try:

@@ -14,6 +14,8 @@ from analysis import (
     figure_over,
     figure_radius,
     marks,
+    outputs,
+    provenance,
     style,
     tidy,
 )
@@ -36,6 +38,7 @@ def write(study: Study, name: str) -> None:
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     results = contrasts.load(study.scale, name)
     place, seen = layout.figures(study.scale, name), marks.of(study, collected)
+    provenance.forget("figures", study.scale, name)
     with style.applied():
         made: dict[str, Figure] = {
             "curves": figure_curves.draw(experiment, collected),
@@ -46,3 +49,6 @@ def write(study: Study, name: str) -> None:
         for stem, figure in made.items():
             style.mark(figure, seen)
             style.save(figure, place, stem)
+    wrote = outputs.files("figures", study.scale, name, [one.stem for one in experiment.figures])
+    read, told = outputs.results(study.scale, name), study.stated(name)
+    provenance.write("figures", study.scale, name, study=told, read=read, wrote=wrote)

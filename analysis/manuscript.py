@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from analysis import labels, marks, outputs, published, report_tables, sentences
+from analysis import codes, labels, marks, outputs, published, report_tables, sentences
 from analysis.manuscript_markdown import RULE, escaped, listed, pipe_table
 from analysis.manuscript_part import Part
 from analysis.manuscript_settings import Settings
@@ -94,7 +94,11 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
 
     probe = yaml_file.read(outputs.PROBE_FILE, "the paper names the probe's data; restore it")
     seen = [] if study.evidence else [marks.SMOKE]
-    seen += [f"{name}: {marks.partial(one.runs)}" for name, one in parts.items() if one.partial]
+    watermark = marks.SMOKE if not study.evidence else "partial"
+    for name, one in parts.items():
+        seen += [f"{name}: {marks.partial(one.runs)}"] if one.partial else []
+    if mixed := codes.mark(codes.together(one.collected for one in parts.values())):
+        seen, watermark = [*seen, *mixed], watermark if seen else "mixed code"
     texts = {one.corpus.title: one for one in reversed(parts.values()) if one.corpus}
     versions = [one.versions for one in parts.values() if one.versions]
     return {
@@ -132,5 +136,10 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         "evidence": study.evidence,
         "partial": any(one.partial for one in parts.values()),
         "marks": seen,
-        "watermark": "partial" if study.evidence else marks.SMOKE,
+        "mixed": [
+            (code, f"{name} {runs}")
+            for name, one in parts.items()
+            for code, runs in codes.listed(one.collected, several=bool(mixed))
+        ],
+        "watermark": watermark,
     }

@@ -74,6 +74,12 @@ def files(command: str, scale: str, experiment: str = "", own: Iterable[str] = (
     return [path.as_posix() for path in found[command]]
 
 
+def results(scale: str, experiment: str) -> list[str]:
+    """The files of an experiment that later steps read their numbers from; contrasts.json last."""
+    names = ("collected.json", "results.csv", "curves.csv", "contrasts.json")
+    return [(tables(scale, experiment) / name).as_posix() for name in names]
+
+
 def modules(command: str) -> tuple[str, ...]:
     """Modules of this project that a command stands on, found by following the imports at their tops.
 

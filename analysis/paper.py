@@ -4,6 +4,7 @@ Jinja2 fills in the text, pandoc makes Typst of it, Typst the PDF: wheels alone,
 bytes from the same results.
 """
 
+import re
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -12,13 +13,15 @@ import jinja2
 import pypandoc
 import typst
 
-from analysis import manuscript, numbers, outputs
+from analysis import manuscript, manuscript_check, numbers, outputs, provenance
 from analysis.quote import Quoter
 from analysis.study import Study
 from mlm.errors import InputError
 from mlm.files import write_atomically
 
 SOURCE = outputs.PAPER / "paper.md"
+FIGURE = re.compile(r"\]\(/(results/[^)]+)\)")
+"""Path of a figure in the Markdown."""
 TIMESTAMP = 1_700_000_000  # Typst writes it into the PDF; a clock would change the bytes
 
 
@@ -29,19 +32,29 @@ def write(study: Study, experiments: Sequence[str] | None = None) -> None:
         experiments: those the paper may tell of; None takes those that numbers.json holds.
 
     Raises:
-        InputError: the source quotes a number that does not exist, or does not compile; names the line.
+        InputError: the source quotes a number that does not exist, or states one itself, or does not compile;
+            or a table or figure was changed by hand; names file and line.
     """
     for name in outputs.PAPER_SOURCES:
         if not (outputs.PAPER / name).exists():
             raise InputError(f"{outputs.PAPER / name}: missing; the paper needs it; restore it")
+    manuscript_check.check()
     place = outputs.paper(study.scale)
     entries = numbers.load(study.scale)
     known = [name for name in study.experiments if f"{name}.setup.runs" in entries]
-    markdown = render(study, experiments or known, Quoter(entries))
+    told = list(experiments or known)
+    for name in told:
+        for step in ("table", "figures"):
+            provenance.check(step, study.scale, name)
+    markdown = render(study, told, Quoter(entries))
+    provenance.forget("paper", study.scale)
     write_atomically(place / "paper.md", markdown)
     source = to_typst(markdown)
     write_atomically(place / "paper.typ", source)
     write_atomically(place / "paper.pdf", to_pdf(study.scale))
+    read = [outputs.numbers_file(study.scale).as_posix(), *outputs.sources(), *FIGURE.findall(markdown)]
+    read += [path for name in told for path in outputs.results(study.scale, name)]
+    provenance.write("paper", study.scale, read=read, wrote=outputs.files("paper", study.scale))
 
 
 def render(study: Study, experiments: Sequence[str], quote: Quoter) -> str:

@@ -36,6 +36,11 @@ class Published(Strict):
     rows: dict[str, dict[str, float]]
 
 
+def names() -> list[str]:
+    """What the published tables are called."""
+    return list(yaml_file.read(FILE, "the paper needs it; restore it"))
+
+
 def load(name: str) -> Published:
     """A published table by name.
 

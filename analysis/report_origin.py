@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from analysis import labels, outputs, runs, setup, tidy
+from analysis import codes, labels, outputs, runs, setup, tidy
 from analysis.quote import Quoter
 from analysis.study import Study
 from mlm import layout
@@ -63,6 +63,7 @@ def provenance(study: Study, name: str, collected: tidy.Collected) -> Iterator[F
     records = [record for cell in cells if (record := runs.run(cell.digest))]
     yield "git commit of the runs", _together(setup.commits(study, name))
     yield "training code", collected.code or NOTHING
+    yield from ((f"runs of code {code}", mine) for code, mine in codes.listed(collected))
     data = [runs.config(cell.digest)["data"] for cell in cells]
     for kind in ("corpus", "vocabulary", "shards"):
         yield kind, _together(one[kind] for one in data)

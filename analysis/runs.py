@@ -56,6 +56,11 @@ class Git(_Record):
     commit: str | None
     dirty: bool | None
 
+    @property
+    def words(self) -> str:
+        """The commit, `+dirty` where the work tree had changes that are in none."""
+        return f"{self.commit or 'no repository'}{'+dirty' if self.dirty else ''}"
+
 
 class SplitSize(_Record):
     """Size of one split of the corpus."""
@@ -89,6 +94,16 @@ class RunData(_Record):
     corpus: Corpus
 
 
+class Inputs(_Record):
+    """SHA-256 of what a run was trained on."""
+
+    corpus_sha256: dict[str, str] = {}
+    """By split."""
+    vocabulary_sha256: str = ""
+    manifests_sha256: dict[str, str] = {}
+    """Of corpus.json and shards.json, as `corpus` and `shards`; older runs have none."""
+
+
 class RunFile(_Record):
     """run.json: how a run ended."""
 
@@ -107,6 +122,7 @@ class RunFile(_Record):
     git: Git
     versions: dict[str, str]
     device: str
+    inputs: Inputs = Inputs()
     data: RunData
 
 
@@ -139,6 +155,8 @@ class MeasureFile(_Record):
     """Values that differ between machines."""
     over_training: list[Moment] = []
     examples: dict[str, Examples] = {}
+    data: dict[str, str] = {}
+    """Prepared files that were read beside the run: path -> SHA-256; older measures do not say."""
 
 
 def folder(digest: str) -> Path:

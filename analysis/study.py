@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlm import layout
+from mlm import identity, layout
 from mlm.errors import Damaged, InputError
 from mlm.experiment import Family
 from mlm.figures import Figures
@@ -100,6 +100,11 @@ class Study(_Record):
         """Of each arm the cell of its first seed, by arm in the order of its file."""
         first = {cell.arm: cell for cell in reversed(self.cells(name))}
         return [first[arm] for arm in self.experiment(name).arms if arm in first]
+
+    def stated(self, name: str) -> str:
+        """Digest of what the study says of an experiment: evidence or not, arms, contrasts, measures, runs."""
+        cells = [cell.model_dump() for cell in self.index if cell.experiment == name]
+        return identity.digest([self.evidence, self.experiment(name).model_dump(mode="json"), cells])
 
     def seeds(self, name: str) -> list[int]:
         """The experiment's seeds, in order."""

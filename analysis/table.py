@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from analysis import marks, reached, references, summary, tidy
+from analysis import codes, marks, outputs, provenance, reached, references, summary, tidy
 from analysis.panels import panels
 from analysis.printed import DASH, Panel
 from analysis.study import Experiment, Study
@@ -89,15 +89,29 @@ def _finite(found: summary.Estimate) -> tuple[float | None, float | None]:
     return (found.low, found.high) if math.isfinite(found.low) else (None, None)
 
 
+def _made_by(collected: tidy.Collected) -> Iterator[str]:
+    """The commits that the runs were made from, and which code made which where there are several."""
+    commits = (f"{commit} ({len(digests)})" for commit, digests in collected.commits.items())
+    if collected.commits:
+        yield f"Runs by the commit that they were made from: {', '.join(commits)}."
+    for code, mine in codes.listed(collected):
+        yield f"Runs of code {code}: {mine}."
+
+
 def write(study: Study, name: str) -> None:
     """Write table.csv, table.md and table.tex of an experiment."""
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     place, seen = layout.tables(study.scale, name), marks.of(study, collected)
     printed = panels(study, name, collected)
+    provenance.forget("table", study.scale, name)
     tidy.write_csv(place / "table.csv", list(rows(experiment, collected)), COLUMNS)
     title = f"# {experiment.title}\n\n"
     banner = "".join(f"**{mark}**\n\n" for mark in seen)
-    write_atomically(place / "table.md", title + banner + "\n".join(map(markdown, printed)))
-    comment = "".join(f"% {mark}\n" for mark in seen)
+    made = list(_made_by(collected))
+    below = "".join(f"\n{line}\n" for line in made)
+    write_atomically(place / "table.md", title + banner + "\n".join(map(markdown, printed)) + below)
+    comment = "".join(f"% {line}\n" for line in (*seen, *made))
     warning = "".join(rf"\textbf{{{_escape(mark)}}}" + "\n\n" for mark in seen)
     write_atomically(place / "table.tex", comment + warning + "\n".join(map(latex, printed)))
+    read, wrote = outputs.results(study.scale, name), outputs.files("table", study.scale, name)
+    provenance.write("table", study.scale, name, study=study.stated(name), read=read, wrote=wrote)

@@ -3,7 +3,8 @@
 results.csv  experiment, arm, seed, measure, value, status, run    one row per arm, seed and measure
 curves.csv   experiment, arm, seed, tokens, measure, value         one row per arm, seed, moment and measure
 seconds.csv  experiment, arm, seed, measure, value                 what differs between machines, kept apart
-collected.json  what was there, and the hashes of the first two, so that a damaged table is noticed
+collected.json  what was there, made by which code, and the hashes of the first two, so that a damaged table
+                is noticed
 
 A value that does not exist is empty, and `status` says why: `diverged`, or `unfinished`.
 """
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis import provenance
 from mlm import layout
 from mlm.errors import Damaged
 from mlm.files import file_sha256, read_json, write_atomically
@@ -56,7 +58,15 @@ class Collected:
     """Some run or measure is not there yet: what is built is marked, and gives no verdict."""
     runs: dict[str, int]
     """Number of runs finished, diverged, unfinished."""
-    code: str | None
+    codes: dict[str, list[str]]
+    """Code that trained runs -> their digests, sorted. More than one only where that was asked for."""
+    commits: dict[str, list[str]]
+    """The same by the commit that runs were made from, `+dirty` where the work tree had changes."""
+
+    @property
+    def code(self) -> str | None:
+        """The code that trained the runs; None before any has ended."""
+        return ", ".join(self.codes) or None
 
     def values(self, arm: str, measure: str) -> pd.Series:
         """The measure of an arm's runs, indexed by seed; runs without one are left out."""
@@ -115,14 +125,15 @@ def load(scale: str, experiment: str) -> Collected:
     """
     place = layout.tables(scale, experiment)
     remedy = f"run `python -m analysis collect {scale} {experiment}` again"
+    provenance.check("collect", scale, experiment)
     manifest = read_json(place / "collected.json", remedy)
     try:
         hashes, counts = dict(manifest["files"]), dict(manifest["runs"])
-        partial, code = bool(manifest["partial"]), manifest["code"]
+        partial, codes, commits = bool(manifest["partial"]), dict(manifest["codes"]), dict(manifest["commits"])
         frames = [_read(place / name, hashes[name], remedy) for name in ("results.csv", "curves.csv")]
     except (KeyError, TypeError, ValueError) as error:
         raise Damaged(f"{place / 'collected.json'}: damaged ({error!r}); {remedy}") from None
-    return Collected(experiment, frames[0], frames[1], partial, counts, code)
+    return Collected(experiment, frames[0], frames[1], partial, counts, codes, commits)
 
 
 def _read(path: Path, sha256: str, remedy: str) -> pd.DataFrame:

@@ -76,6 +76,33 @@ def status(
 
 
 @app.command(rich_help_panel=PANEL)
+def trace(
+    number: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID", help="Of numbers.json; a beginning lists ids. All of the paper, unless given."
+        ),
+    ] = "",
+    scale: Annotated[str, typer.Option(help="Scale whose paper it is.")] = "laptop",
+) -> None:
+    """Where a number of the paper comes from, and whether each file on its way is still as recorded.
+
+    From number, tables and runs to weights, vocabulary, shards and corpus; ends with status 1 if a file is
+    not what was recorded, and names it.
+    """
+    from analysis import trace
+
+    beginning = trace.ids(scale, number) if number else []
+    if beginning and number not in beginning:
+        typer.echo("\n".join(beginning))
+        return
+    way = trace.of(scale, number)
+    for line in way.lines(every=bool(number)):
+        typer.echo(line)
+    raise typer.Exit(1 if way.changed else 0)
+
+
+@app.command(rich_help_panel=PANEL)
 def doctor() -> None:
     """What this machine can do, and what is missing."""
     from rich.console import Console

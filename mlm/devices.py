@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlm import compiled, config, distributed
+from mlm import compiled, config
 from mlm.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,11 +84,7 @@ def prepare(numerics: config.Numerics) -> "tuple[torch.device, torch.dtype]":
     if numerics.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at CUDA's first product
         torch.use_deterministic_algorithms(True)  # loads the compiler, which takes most of a second
-    device = torch.device(numerics.device)
-    if numerics.device == "cuda" and numerics.processes > 1:
-        device = torch.device("cuda", distributed.local_rank())
-        torch.cuda.set_device(device)
-    return device, getattr(torch, numerics.dtype)
+    return torch.device(numerics.device), getattr(torch, numerics.dtype)
 
 
 def _keep_memory() -> None:

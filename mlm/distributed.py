@@ -67,11 +67,6 @@ class Group:
 ALONE = Group()
 
 
-def local_rank() -> int:
-    """Which of this machine's processes of the run this is, as torchrun says."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 def launch(numerics: Numerics, words: list[str]) -> None:
     """Where a run wants several processes and this is none of them: become torchrun, which starts them.
 

@@ -46,10 +46,10 @@ def take(numerics: config.Numerics) -> None:
     """Make one GPU the only one that this process and its children see, until the process ends.
 
     Waits while others hold them all. To be called before anything asks the driver. Nothing is to choose, and
-    nothing is done, in numerics without CUDA, where no GPU is seen, for the one GPU of a Slurm job, and in a
-    process that `torchrun` started, which chooses by its rank.
+    nothing is done, in numerics without CUDA, where no GPU is seen, and for the one GPU of a Slurm job. Of the
+    processes of one run each takes its own.
     """
-    if numerics.device != "cuda" or _held or "LOCAL_RANK" in os.environ:
+    if numerics.device != "cuda" or _held:
         return
     names, job = visible(), os.environ.get("SLURM_JOB_ID")
     if not names or (job and len(names) == 1):

@@ -194,6 +194,7 @@ def measure(
     if not asked:
         return
     results: list[dict[str, Any]] = [{"values": {}} for _ in asked]
+    read = [_data(one) for one in asked]
     if status == "finished":
         encoder = run.encoder(trained, step)
         results = [TAKEN_BY[measured.kind(one.name)](run, encoder, one) for one in asked]
@@ -205,12 +206,19 @@ def measure(
                 values = TAKEN_BY[measured.kind(one.name)](run, encoder, one)["values"]
                 entry = {"step": at, "tokens": at * run.config.tokens_per_step, "values": values}
                 results[number].setdefault("over_training", []).append(entry)
-    for one, result in zip(asked, results, strict=True):
-        content = {**of, "measure": one.name, **result}
+    for one, data, result in zip(asked, read, results, strict=True):
+        content = {**of, "measure": one.name, "data": data, **result}
         if one.output is not None:
             write_json(one.output, content)
         else:
             _show(content)
+
+
+def _data(wanted: Wanted) -> dict[str, str]:
+    """The prepared file that a measure reads beside the run -> its SHA-256."""
+    told = wanted.setting.get("data") if isinstance(wanted.setting, dict) else wanted.setting
+    path = Path(told) if isinstance(told, str) else None
+    return {path.as_posix(): file_sha256(path)} if path and path.is_file() else {}
 
 
 def _is_there(wanted: Wanted, of: dict[str, Any], steps: Sequence[int]) -> bool:

@@ -31,7 +31,14 @@ def write(run: RunFolder, trained: dict[str, Any], wall_seconds: float, device: 
         "git": git(),
         "versions": {"python": platform.python_version(), **versions},
         "device": device,
-        "inputs": {"corpus_sha256": shards["corpus_sha256"], "vocabulary_sha256": shards["vocabulary_sha256"]},
+        "inputs": {
+            "corpus_sha256": shards["corpus_sha256"],
+            "vocabulary_sha256": shards["vocabulary_sha256"],
+            "manifests_sha256": {
+                "corpus": file_sha256(run.corpus / "corpus.json"),
+                "shards": file_sha256(run.shards / "shards.json"),
+            },
+        },
         "data": {
             "corpus": {
                 "title": corpus["title"],

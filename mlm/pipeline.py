@@ -19,7 +19,7 @@ from mlm.planner import load_study
 from mlm.refusal import refusing
 from mlm.study import Data, PlannedRun
 
-KNOWN = ("scale",)
+KNOWN = ("scale", "mixed")
 LONG_DEAD_SECONDS = 3600.0
 """Age at which a file that is not whole has lost its writer, who may be no job of Snakemake's."""
 
@@ -37,6 +37,11 @@ class Plan:
             unknown = [key for key in settings if key not in KNOWN]
             if unknown:
                 raise InputError(f"--config {unknown[0]}: unknown key; known keys: {', '.join(KNOWN)}")
+            mixed = str(settings.get("mixed", False)).lower()
+            if mixed not in ("true", "false"):
+                raise InputError(f"--config mixed={mixed}: is true or false")
+            self.mixed = ["--mixed"] if mixed == "true" else []
+            """What `collect` and `numbers` are told where runs of different code are to be taken together."""
             self.study = load_study(str(settings.get("scale") or "laptop"))
             tracking.environment(self.study.scale_name, os.environ)
             for name, problems in self.study.left_out.items():

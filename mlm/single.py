@@ -90,6 +90,8 @@ def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
     processes that train a run together the first does all but the computing.
     """
     distributed.check(run.numerics, str(run.path))
+    if run.numerics.processes > 1:  # each process needs its device before they can talk
+        leases.take(run.numerics)
     with distributed.joined(run.numerics) as group:
         if group.first:
             return _lead(run, checkpoint_seconds, log, group)

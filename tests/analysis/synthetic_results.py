@@ -47,6 +47,8 @@ MEASURES = Measures.model_validate(
 )
 NAMES = ("evaluation", "probe", "pairs", "tasks.trec", "reach", "plugins.mine")
 MEASURE_FILES = {name: f"{name}-synthetic00000000.json" for name in NAMES}
+SENTENCES = Path("results/data/probes/brown-0/sentences.jsonl")
+"""What the probe reads."""
 UNTRAINED = ("probe", "pairs", "tasks.trec")
 BUDGET = 2_621_440
 LAYERS = 2
@@ -117,6 +119,7 @@ class Synthetic:
     def write(self) -> "Synthetic":
         for name in ("paper", "experiments"):
             shutil.copytree(REPOSITORY / name, self.root / name, dirs_exist_ok=True)
+        self.inputs = self._data()
         for arm in self.effects:
             for seed in self.seeds:
                 self._run(arm, seed)
@@ -169,6 +172,32 @@ class Synthetic:
         }
         write_json(self.results / self.scale / "study.json", study)
         return self
+
+    def _data(self) -> dict[str, Any]:
+        """Prepared data, each file with what vouches for it; and what runs say of them."""
+        place = self.results / "data"
+        corpus, shards = place / "corpora" / "shakespeare-0", place / "shards" / "s-0"
+        vocabulary = place / "vocabularies" / "shakespeare-unigram-2048-0" / "vocabulary.model"
+        splits: dict[str, dict[str, str]] = {}
+        files = [vocabulary, self.root / SENTENCES]
+        for split in ("train", "validation", "test"):
+            arrays = [shards / f"{split}.{name}" for name in ("tokens", "offsets", "lines")]
+            files += [corpus / f"{split}.jsonl", *arrays]
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"what {file.name} holds\n")
+        for split in ("train", "validation", "test"):
+            arrays = [shards / f"{split}.{name}" for name in ("tokens", "offsets", "lines")]
+            splits[split] = {f"{array.suffix[1:]}_sha256": file_sha256(array) for array in arrays}
+        texts = {split: file_sha256(corpus / f"{split}.jsonl") for split in splits}
+        write_json(corpus / "corpus.json", {"splits": {k: {"sha256": sha256} for k, sha256 in texts.items()}})
+        write_json(shards / "shards.json", {"splits": splits})
+        manifests = {"corpus": corpus / "corpus.json", "shards": shards / "shards.json"}
+        return {
+            "corpus_sha256": texts,
+            "vocabulary_sha256": file_sha256(vocabulary),
+            "manifests_sha256": {kind: file_sha256(path) for kind, path in manifests.items()},
+        }
 
     def _config(self, arm: str, seed: int) -> config.Run:
         mask, same, random = SPLITS[arm]
@@ -236,7 +265,7 @@ class Synthetic:
             "git": {"commit": hashlib.sha1(b"synthetic").hexdigest(), "dirty": False},
             "versions": {"torch": "2.13.0", "numpy": "2.4.6"},
             "device": "synthetic",
-            "inputs": {"corpus_sha256": {"train": "0" * 64}, "vocabulary_sha256": "0" * 64},
+            "inputs": self.inputs,
             "data": {
                 "corpus": {
                     "title": "The complete plays of Shakespeare (synthetic results)",
@@ -295,7 +324,8 @@ class Synthetic:
         }
         for measure, content in found.items():
             taken = content if status == "finished" else {"values": {}}
-            record = {"run": digest, "measure": measure, "status": status, **taken}
+            data = {str(SENTENCES): file_sha256(self.root / SENTENCES)} if measure == "probe" else {}
+            record = {"run": digest, "measure": measure, "status": status, "data": data, **taken}
             write_json(folder / MEASURE_FILES[measure], record)
 
 

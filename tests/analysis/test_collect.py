@@ -163,7 +163,9 @@ def test_a_table_changed_by_hand_is_noticed(make: Make) -> None:
     gather(made)
     path = made.table("results.csv")
     path.write_text(path.read_text().replace("0.7", "0.8", 1))
-    with pytest.raises(InputError, match=r"results.csv: truncated or altered"):
+    with pytest.raises(
+        InputError, match=r"results.csv, line \d+: truncated or altered .*now 'split,80-10-10,0,.*,0\.8"
+    ):
         tidy.load(made.scale, EXPERIMENT)
 
 
