@@ -7,6 +7,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from analysis import outputs, testable
+from mlm import registration
 from mlm.files import file_sha256
 from mlm.identity import code_hash
 from mlm.pipeline import Plan
