@@ -4,8 +4,8 @@ An entry holds value, low and high (null where there is no interval, or n is too
 digits (decimals to show; null: as it is), unit, interval (how it was made), runs (digests), code and
 git_commit; a cost of reaching a loss also `reached`, how many runs did, and a difference of such costs
 `up_to_tokens`, up to where they count if that is not all the way; `stated` where a contrast was not stated
-before the runs, or that is not known. What arms share stands once, what differs between them by arm. No seconds:
-those differ from machine to machine.
+before the runs, or that is not known. What arms share stands once, what differs between them by arm. No
+seconds: those differ from machine to machine.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

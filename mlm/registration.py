@@ -1,7 +1,7 @@
 """results/<scale>/registration/<experiment>.json: what an experiment stated when its first run began.
 
-Planning writes the file, anew as long as no run of the experiment has begun; the first run puts its name there, and
-from then on nothing replaces it. Contrasts that are not in it were changed since. Loads no torch.
+Planning writes the file, anew as long as no run of the experiment has begun; the first run puts its name there,
+and from then on nothing replaces it. Contrasts that are not in it were changed since. Loads no torch.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,9 +25,7 @@ def write(scale: str, names: Iterable[str]) -> None:
     for name in names:
         path = path_of(scale, name)
         with locked(path.with_name(".lock")):
-            if _begun(scale, name) is None and not (
-                path.exists() and _is_of(read_json(path, ""), history, name)
-            ):
+            if _begun(scale, name) is None and not _is_there(path, history, name):
                 write_json(path, _record(history, name))
 
 
@@ -58,18 +56,21 @@ def problems(scale: str, contrasts: Mapping[str, Sequence[dict[str, Any]]]) -> I
         file, then = EXPERIMENTS / f"{name}.yaml", registered(scale, name)
         if then is not None and not {*map(Row.of, rows)} <= {*then.contrasts}:
             yield (
-                f"{file}: contrasts: changed since the first run began ({path_of(scale, name)} has them as they "
-                "were); what is new or altered is marked post hoc"
+                f"{file}: contrasts: changed since the first run began ({path_of(scale, name)} has them as "
+                "they were); what is new or altered is marked post hoc"
             )
         elif then is None and history.uncommitted(name):
             yield (
-                f"{file}: contrasts: are in no commit yet, so nothing will show that they came before the runs, "
-                "and they will be marked post hoc; commit the file first"
+                f"{file}: contrasts: are in no commit yet, so nothing will show that they came before the "
+                "runs, and they will be marked post hoc; commit the file first"
             )
 
 
-def _is_of(content: dict[str, Any], history: History, name: str) -> bool:
-    """Whether a record is of the files as they are."""
+def _is_there(path: Path, history: History, name: str) -> bool:
+    """Whether there is a record of the files as they are."""
+    if not path.exists():
+        return False
+    content = read_json(path, _remedy(path))
     return content["git_commit"] == history.head and content["file_sha256"] == _hashes(history, name)
 
 

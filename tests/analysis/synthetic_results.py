@@ -301,7 +301,7 @@ class Synthetic:
 
 
 def _sentences(accuracy: float, draws: np.random.Generator) -> tuple[dict[str, float], dict[str, Any]]:
-    """`probe.accuracy` and its examples: some of the words of 400 sentences, as many in all as the accuracy asks."""
+    """`probe.accuracy` and its examples: words of 400 sentences, as many in all as the accuracy asks."""
     of = np.random.default_rng(1).integers(5, 26, 400)
     right = np.repeat(np.arange(len(of)), of)[draws.permutation(of.sum())[: round(accuracy * of.sum())]]
     found = np.bincount(right, minlength=len(of))
