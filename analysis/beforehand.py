@@ -22,7 +22,7 @@ class Mark(NamedTuple):
     """When a contrast was stated."""
 
     stated: When
-    note: str = ""
+    stated_note: str = ""
     """Why it is not known to have been beforehand."""
     seeds_added: tuple[int, ...] = ()
     """Seeds that nobody had asked for when there were results already."""
@@ -64,8 +64,8 @@ class Evidence:
         found += [("not known", "the git history is shallow")] if self.history.shallow else []
         for when in ("post hoc", "not known"):
             if notes := [note for one, note in found if one == when]:
-                return Mark(when, notes[0], self._added(pairs))
-        return Mark("beforehand", "", self._added(pairs))
+                return Mark(when, notes[0], self._added(row, pairs))
+        return Mark("beforehand", "", self._added(row, pairs))
 
     def _since_begun(self, row: Row) -> Iterator[tuple[When, str]]:
         if self.registered is not None and row not in self.registered.contrasts:
@@ -107,12 +107,12 @@ class Evidence:
         one, other = by_arm.get(row.arm, {}), by_arm.get(row.against, {})
         yield from (Pair(seed, (one[seed], other[seed])) for seed in sorted({*one} & {*other}))
 
-    def _added(self, pairs: Sequence[Pair]) -> tuple[int, ...]:
+    def _added(self, row: Row, pairs: Sequence[Pair]) -> tuple[int, ...]:
         """Seeds that were not asked for where results were already there."""
         asked = [{*self.registered.seeds}] if self.registered else []
         then = self.published and self.history.stated(self.published, self.name)
         asked += [{*then.seeds}] if then and then.seeds else []
-        for pair in pairs:
+        for pair in (*pairs, *self._published_pairs(row)):
             told = [commit and self.history.stated(commit, self.name) for commit in pair.commits]
             seeds = {seed for one in told if one for seed in one.seeds}
             asked += [seeds] if all(told) and pair.seed in seeds else []

