@@ -13,9 +13,9 @@ Percentiles of the draws are too narrow for few seeds: the spread of the draws i
 n - 1, and they know the normal's quantiles, not Student's. So they are taken further out, at
 Φ(√(n / (n - 1)) t_{α/2, n-1}) (Hesterberg 2015, *What teachers should know about the bootstrap*, The American
 Statistician 69, 371-386). In simulated studies of 8 and 12 seeds and 150 examples such intervals cover in 96 %
-and more, plain percentiles in 92 % and more, both least where seeds differ most. They are wider than need be, 99 %
-and more, where the noise of single examples in single seeds prevails, which draws count up to three times (Owen
-2007, *The pigeonhole bootstrap*, Annals of Applied Statistics 1, 386-411).
+and more, plain percentiles in 92 % and more, both least where seeds differ most. They are wider than need be,
+99 % and more, where the noise of single examples in single seeds prevails, which draws count up to three times
+(Owen 2007, *The pigeonhole bootstrap*, Annals of Applied Statistics 1, 386-411).
 """
 
 import math
