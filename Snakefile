@@ -14,7 +14,8 @@ from mlm.pipeline import Plan
 
 plan = Plan(config)
 study, scale = plan.study, plan.study.scale_name
-for problem in testable.problems(study):
+stated = study.contrasts if study.scale.evidence else {}
+for problem in (*testable.problems(study), *registration.problems(scale, stated)):
     print(f"note: {problem}", file=sys.stderr)
 
 

@@ -75,7 +75,11 @@ class History:
 
     def uncommitted(self, name: str) -> bool | None:
         """Whether the contrasts that stand in the work tree are others than in the last commit."""
-        if self.head is None or (now := self.stated(WORK_TREE, name)) is None:
+        if self.head is None:
+            return None
+        if not self._edited:
+            return False
+        if (now := self.stated(WORK_TREE, name)) is None:
             return None
         if not self._edited.intersection(now.files):
             return False
@@ -119,7 +123,7 @@ class History:
         """Files of experiments that are not as in the last commit."""
         words = ("--porcelain", "--untracked-files=all", "--no-renames", "-z", "--", str(EXPERIMENTS))
         prefix = _git("rev-parse", "--show-prefix") or ""
-        told = (_git("status", *words, strip=False) or "").split("\0")
+        told = (_git("--no-optional-locks", "status", *words, strip=False) or "").split("\0")
         return {Path(line[3:].removeprefix(prefix)) for line in told if line}
 
     def _read(self, commit: str, name: str) -> Stated | None:

@@ -49,7 +49,7 @@ def problems(scale: str, contrasts: Mapping[str, Sequence[dict[str, Any]]]) -> I
     """Experiments whose contrasts will be marked post hoc, told before more runs are paid for.
 
     Args:
-        contrasts: of each experiment as they are stated now.
+        contrasts: of each experiment, as they are stated now.
     """
     history = History(scale)
     for name, rows in contrasts.items():

@@ -162,7 +162,7 @@ class Study:
 
     @property
     def contrasts(self) -> dict[str, list[dict[str, Any]]]:
-        """The contrasts of every experiment that tests something."""
+        """The contrasts of every experiment that states some."""
         return {name: self.contrast_rows(name) for name in self.experiments if name not in self.trials}
 
     def names(self, experiment: str) -> dict[str, list[str]]:

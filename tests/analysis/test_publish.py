@@ -43,9 +43,7 @@ def findings(page: str) -> dict[tuple[str, str, str, str], list[str]]:
     """(experiment, contrast, measure, family) -> the cells that follow in the table of findings."""
     rows = [line[2:-2].split(" | ") for line in page.splitlines() if line.startswith("| [")]
     split = [
-        [row[0][1:-1], *row[1].split(", ", 1), *row[2].split(": "), *row[3:]]
-        for row in rows
-        if len(row) in (8, 9)
+        [row[0][1:-1], *row[1].split(", ", 1), *row[2].split(": "), *row[3:]] for row in rows if len(row) > 7
     ]
     return {(row[0], row[1], row[2], row[3]): row[4:] for row in split}
 
