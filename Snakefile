@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from analysis import outputs, provenance, testable
+from mlm import registration
 from mlm.files import file_sha256
 from mlm.identity import code_hash
 from mlm.pipeline import Plan
@@ -15,7 +16,8 @@ from mlm.refusal import refusing
 
 plan = Plan(config)
 study, scale = plan.study, plan.study.scale_name
-for problem in testable.problems(study):
+stated = study.contrasts if study.scale.evidence else {}
+for problem in (*testable.problems(study), *registration.problems(scale, stated)):
     print(f"note: {problem}", file=sys.stderr)
 # Steps are made anew for what they read and are told, not for the times of files: who changed a table by hand
 # is told so.
@@ -25,8 +27,8 @@ if workflow.is_main_process:
 
 # Jobs on other machines parse this file too; there the scheduler has settled which GPU is whose.
 if workflow.is_main_process:
-    stated = workflow.resource_settings._parsed_overwrite_resources.items()
-    asked = {rule: found["gpu"].value for rule, found in stated if "gpu" in found}
+    told = workflow.resource_settings._parsed_overwrite_resources.items()
+    asked = {rule: found["gpu"].value for rule, found in told if "gpu" in found}
     limit = workflow.global_resources.get("gpu").value
     workflow.global_resources["gpu"] = plan.gpu_jobs(limit, asked, workflow.local_exec)
 

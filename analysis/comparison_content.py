@@ -174,6 +174,7 @@ def _verdict(result: contrasts.Result, baseline: str) -> dict[str, str]:
         claim = f"{labels.number(result.difference, digits)} against {labels.arm(result.against)}, {claim}"
     p = "" if result.p_holm is None else f"; Holm p {labels.p_value(result.p_holm)}"
     note = f"; {result.note}" if result.note else ""
+    note += f"; post hoc: {result.stated_note}" if result.stated == "post hoc" else ""
     return {"verdict": result.verdict, "detail": f"{result.family}: {claim}{p}{note}"}
 
 

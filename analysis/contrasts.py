@@ -6,13 +6,14 @@ text, same evaluation masks. `analysis.paired` says what is compared.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import labels, outputs, paired, provenance, tidy, verdicts
+from analysis import beforehand, labels, outputs, paired, provenance, resampling, tidy, verdicts
+from analysis.beforehand import When
 from analysis.multiplicity import holm
 from analysis.signflip import SignFlip, p_beyond, p_equivalent
 from analysis.study import Contrast, Experiment, Study
@@ -20,6 +21,7 @@ from mlm import layout
 from mlm.errors import Damaged
 from mlm.experiment import FAMILIES
 from mlm.files import read_json, write_json
+from mlm.history import Row
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class Result:
     low: float | None
     """Lower end of the 95 % interval, unadjusted; infinite where n cannot give one, null in JSON."""
     high: float | None
+    two_level_low: float | None
+    """Lower end of the 95 % interval over seeds and evaluation examples; None where the measure has no examples
+    that the runs share, or n is too small."""
+    two_level_high: float | None
+    examples: int | None
+    """Of that interval."""
     effect_size: float | None
     """Mean of the paired differences over their standard deviation."""
     p: float | None
@@ -54,6 +62,12 @@ class Result:
     p_holm: float | None
     verdict: verdicts.Verdict
     note: str
+    stated: When
+    """Whether all of it was stated before the runs, as far as git and the first run's registration tell."""
+    stated_note: str
+    """Why it was not, or why that is not known."""
+    seeds_added: tuple[int, ...]
+    """Those of the pairs that were not asked for when there were results already."""
     untested: bool
     """Some run's cost of reaching a loss is not known, and the pairs that are left test nothing."""
     seeds: tuple[int, ...]
@@ -72,7 +86,15 @@ class Result:
         """What is compared, for a row of a table."""
         within = "" if self.up_to_tokens is None else f", {labels.within(self.up_to_tokens)}"
         within = f", {labels.KNOWN}" if self.untested else within
-        return f"{labels.arm(self.arm)} − {labels.arm(self.against)}{within}"
+        later = f", {self.stated}" if self.stated == "post hoc" else ""
+        return f"{labels.arm(self.arm)} − {labels.arm(self.against)}{within}{later}"
+
+    @property
+    def pairs(self) -> str:
+        """How many pairs there are, of how many, and how many were added later, for a cell of a table."""
+        of = "" if self.n == self.planned else f" of {self.planned}"
+        added = f", {len(self.seeds_added)} added" if self.seeds_added else ""
+        return f"{self.n}{of}{added}"
 
 
 COLUMNS = tuple(f.name for f in fields(Result) if f.name not in ("untested", "seeds", "differences", "runs"))
@@ -88,8 +110,21 @@ def identifier(experiment: str, contrast: Contrast, baseline: str) -> str:
     return f"{experiment}.{kind}.{contrast.arm}{versus}.{contrast.measure}"
 
 
+def of(study: Study, name: str, collected: tidy.Collected) -> list[Result]:
+    """All contrasts of an experiment, each with when it was stated."""
+    found = evaluate(name, study.experiment(name), collected, len(study.seeds(name)))
+    return marked(found, study.scale, name)
+
+
+def marked(results: Sequence[Result], scale: str, name: str) -> list[Result]:
+    """The same contrasts with when they were stated, which they themselves do not tell."""
+    evidence = beforehand.Evidence(scale, name)
+    marks = (evidence.mark(Row.of(asdict(one)), one.seeds, one.runs) for one in results)
+    return [replace(one, **mark._asdict()) for one, mark in zip(results, marks, strict=True)]
+
+
 def evaluate(name: str, experiment: Experiment, collected: tidy.Collected, planned: int) -> list[Result]:
-    """All contrasts of an experiment, Holm-adjusted within their families.
+    """All contrasts of an experiment, Holm-adjusted within their families, without when they were stated.
 
     Args:
         planned: number of seeds the study asked for.
@@ -97,12 +132,12 @@ def evaluate(name: str, experiment: Experiment, collected: tidy.Collected, plann
     found = []
     for family in FAMILIES:
         stated = [c for c in experiment.contrasts if c.family == family]
-        found += _family(name, experiment.baseline, stated, collected, planned)
+        found += _family(name, experiment, stated, collected, planned)
     return found
 
 
 def _family(
-    name: str, baseline: str, stated: Sequence[Contrast], collected: tidy.Collected, planned: int
+    name: str, experiment: Experiment, stated: Sequence[Contrast], collected: tidy.Collected, planned: int
 ) -> list[Result]:
     pairs = [paired.of(contrast, collected) for contrast in stated]
     # A contrast without any pair says nothing, yet it was stated: it keeps its place in the family.
@@ -130,9 +165,12 @@ def _family(
         shown = len(tested[i]) > 0 and not collected.partial
         sd = float(d.std(ddof=1)) if len(d) > 1 else math.nan
         low, high = SignFlip(d).interval() if len(tested[i]) else (None, None)
+        key = identifier(name, contrast, experiment.baseline)
+        added = resampling.examples(contrast.measure, experiment.measure_files, compared.runs)
+        both = added and resampling.interval(added, key)
         results.append(
             Result(
-                id=identifier(name, contrast, baseline),
+                id=key,
                 family=contrast.family,
                 arm=contrast.arm,
                 against=contrast.against,
@@ -149,11 +187,17 @@ def _family(
                 difference=float(d.mean()) if len(d) else None,
                 low=low,
                 high=high,
+                two_level_low=both.low if both else None,
+                two_level_high=both.high if both else None,
+                examples=both.examples if both else None,
                 effect_size=float(d.mean()) / sd if len(d) > 1 and sd > 1e-12 * np.abs(d).max() else None,
                 p=raw[i] if shown else None,
                 p_holm=adjusted[i] if shown else None,
                 verdict=verdict,
                 note=paired.note(contrast, collected, compared),
+                stated="not known",
+                stated_note="not looked up",
+                seeds_added=(),
                 untested=compared.untested,
                 seeds=tuple(seeds),
                 differences=tuple(float(x) for x in d),
@@ -180,10 +224,10 @@ def _sd(values: NDArray[np.float64]) -> float | None:
 def write(study: Study, experiment: str) -> None:
     """Write contrasts.csv and contrasts.json of an experiment from its tidy results."""
     collected = tidy.load(study.scale, experiment)
-    found = evaluate(experiment, study.experiment(experiment), collected, len(study.seeds(experiment)))
+    found = of(study, experiment, collected)
     provenance.forget("contrasts", study.scale, experiment)
     place = layout.tables(study.scale, experiment)
-    rows = [[getattr(result, name) for name in COLUMNS] for result in found]
+    rows = [[_cell(getattr(result, name)) for name in COLUMNS] for result in found]
     tidy.write_csv(place / "contrasts.csv", rows, COLUMNS)
     content = {
         "experiment": experiment,
@@ -193,6 +237,9 @@ def write(study: Study, experiment: str) -> None:
         "level": verdicts.LEVEL,
         "interval": "95 %, inverting the exact two-sided sign-flip test, unadjusted; "
         "null: n is too small, or the contrast is untested",
+        "two_level": f"95 % multi-bootstrap over seeds and examples, {resampling.DRAWS} draws, unadjusted; the "
+        "verdict goes by the other; null: no examples that the runs share, or n is too small",
+        "stated": "before the runs or not, as git tells; seeds_added: not asked for when there were results",
         "up_to_tokens": "given where some run does not reach the loss: of all runs the tokens to reach it "
         "count up to here (restricted mean times), in means and differences alike",
         "untested": "some run's cost of reaching the loss is not known; the other pairs are described",
@@ -202,6 +249,10 @@ def write(study: Study, experiment: str) -> None:
     *read, _ = outputs.results(study.scale, experiment)
     wrote, told = outputs.files("contrasts", study.scale, experiment), study.stated(experiment)
     provenance.write("contrasts", study.scale, experiment, study=told, read=read, wrote=wrote)
+
+
+def _cell(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def load(scale: str, experiment: str) -> list[Result]:
@@ -228,7 +279,7 @@ def _jsonable(result: Result) -> dict[str, Any]:
 
 
 def _from_json(row: dict[str, Any]) -> Result:
-    lists = {name: tuple(row[name]) for name in ("seeds", "differences", "runs")}
+    lists = {name: tuple(row[name]) for name in ("seeds", "differences", "runs", "seeds_added")}
     result = Result(**{**row, **lists})
     if result.n and result.low is None and not result.untested:
         return Result(**{**row, **lists, "low": -math.inf, "high": math.inf})

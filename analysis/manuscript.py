@@ -82,6 +82,7 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
             "The primary contrasts of all experiments, each in the unit of its own measure: difference, 95 % "
             "interval (unadjusted), p, and p after Holm's correction over all of them. The verdict is that of "
             f"the experiment by itself.{report_tables.restricted(result for _, result in told)}"
+            f"{report_tables.stated(result for _, result in told)}"
         )
         columns = ("experiment", "contrast", "difference", "95 % interval", "p", "Holm p", "verdict")
         return pipe_table("primaries", caption, columns, rows)

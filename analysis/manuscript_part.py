@@ -116,9 +116,9 @@ class Part:
         for (family, measure), group in groupby(told, key=lambda r: (r.family, r.measure)):
             of = f": {labels.measure(measure)}" if len(measured) > 1 else ""
             rows.append(heading(family.capitalize() + of))
-            rows += [_without_family(row) for row in report_tables.contrasts(list(group)).rows]
-        columns = _without_family(report_tables.contrasts(self.contrasts[:1]).columns)
-        caption = report_tables.contrasts(self.contrasts).caption
+            rows += [_without_family(row) for row in report_tables.contrasts(list(group), examples=False).rows]
+        columns = _without_family(report_tables.contrasts(self.contrasts[:1], examples=False).columns)
+        caption = report_tables.contrasts(self.contrasts, examples=False).caption
         return pipe_table(f"{self.name}-contrasts", caption, columns, rows)
 
 

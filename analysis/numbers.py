@@ -5,8 +5,9 @@ digits (decimals to show; null: as it is), unit, interval (how it was made), run
 git_commit of these (lists: of one each, unless they differ; `+dirty` where a work tree had changes), inputs
 (corpus.json, vocabulary.model and shards.json by path, with their SHA-256) and tables (what it was read from,
 likewise); a cost of reaching a loss also `reached`, how many runs did, and a difference of such costs
-`up_to_tokens`, up to where they count if that is not all the way. What arms share stands once, what differs
-between them by arm. No seconds: those differ from machine to machine.
+`up_to_tokens`, up to where they count if that is not all the way; `stated` where a contrast was not stated
+before the runs, or that is not known. What arms share stands once, what differs between them by arm. No
+seconds: those differ from machine to machine.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ from mlm.errors import Damaged
 from mlm.files import read_json, write_json
 
 T, SIGN_FLIP = "95 % Student t", "95 % sign-flip, unadjusted"
+TWO_LEVEL = "95 % multi-bootstrap over seeds and examples, unadjusted"
 
 
 def write(study: Study, experiments: Iterable[str], mixed: bool = False) -> None:
@@ -135,7 +137,14 @@ def _of_contrast(result: Result) -> Iterator[tuple[str, Entry]]:
         ends["up_to_tokens"] = result.up_to_tokens
     if result.untested:
         ends["untested"] = True
+    if result.stated != "beforehand":
+        ends["stated"] = result.stated
+    if result.seeds_added:
+        ends["seeds_added"] = list(result.seeds_added)
     yield f"{result.id}.difference", base | {"value": result.difference} | ends
+    if result.examples:
+        both = {"low": result.two_level_low, "high": result.two_level_high, "interval": TWO_LEVEL}
+        yield f"{result.id}.two_level", base | {"value": result.difference, "examples": result.examples} | both
     yield (
         f"{result.id}.effect_size",
         base | {"value": result.effect_size, "digits": 2, "unit": "SD of the paired differences"},

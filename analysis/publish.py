@@ -6,6 +6,7 @@ is made of what lies there (`analysis.publish_page`), so experiments may be publ
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from analysis import (
@@ -31,7 +32,6 @@ from mlm.errors import InputError
 from mlm.experiment import TUNE
 from mlm.files import write_atomically, write_json
 
-PLACE = Path("docs/results")
 MOST_BYTES = 200_000
 """Of a figure. An SVG grows with the points in it: of one that passes this the PNG is taken."""
 MARKS: dict[Emphasis, str] = {"": "", "strong": "**", "em": "*"}
@@ -42,7 +42,7 @@ def write(study: Study, names: Sequence[str], to: Path | None = None) -> tuple[l
 
     Args:
         names: experiments, all of which must be complete; empty: those that are complete.
-        to: folder in which the scale gets one; `PLACE`, unless told.
+        to: folder in which the scale gets one; `layout.PUBLISHED`, unless told.
 
     Returns:
         Files written; and, of experiments that nobody named, why they are left out.
@@ -61,7 +61,7 @@ def write(study: Study, names: Sequence[str], to: Path | None = None) -> tuple[l
     problems = [problem for found in missing.values() for problem in found]
     if problems and (names or all(missing.values())):
         raise InputError(*problems)
-    place = (to or PLACE) / study.scale
+    place = (to or layout.PUBLISHED) / study.scale
     gathered = {name: _gathered(study, name) for name, found in missing.items() if not found}
     earlier = {one.facts.experiment: one.facts.files for one in publish_page.read(place)}
     written = [path for name, found in gathered.items() for path in _put(place / name, *found)]
@@ -96,10 +96,13 @@ def _missing(study: Study, name: str) -> Iterator[str]:
     elif {*r[~r["measure"].str.startswith("untrained.")]["run"]} != {cell.digest for cell in study.cells(name)}:
         planned = layout.study_file(study.scale)
         yield f"{name}: its tables are not of the runs that {planned} plans; {again} makes them anew"
-    elif contrasts.load(study.scale, name) != contrasts.evaluate(
-        name, experiment, collected, len(study.seeds(name))
+    elif _unmarked(told := contrasts.load(study.scale, name)) != _unmarked(
+        now := contrasts.of(study, name, collected)
     ):
         yield f"{name}: its contrasts are not those of its results; {again} makes them anew"
+    elif told != now:
+        first = f"`python -m analysis contrasts {study.scale} {name}`"
+        yield f"{name}: when its contrasts were stated is told otherwise by now; run {first}, then {again}"
     elif not _is(
         Path(outputs.files("table", study.scale, name)[0]), table.rows(experiment, collected), table.COLUMNS
     ):
@@ -109,6 +112,10 @@ def _missing(study: Study, name: str) -> Iterator[str]:
         trials, n = tidy.load(study.scale, tried), len(study.seeds(tried))
         if trials.partial or not _is(rates, tune.rows(study.experiment(tried), trials, n), tune.Row._fields):
             yield f"{name}: {rates} is not of all its trials; `snakemake --cores all {tried}` goes on with them"
+
+
+def _unmarked(results: Sequence[contrasts.Result]) -> list[contrasts.Result]:
+    return [replace(one, stated="not known", stated_note="", seeds_added=()) for one in results]
 
 
 def _is(path: Path, rows: Iterable[tuple[object, ...]], columns: Sequence[str]) -> bool:
@@ -189,6 +196,7 @@ def _facts(study: Study, name: str, pictures: list[Picture], files: list[str]) -
             for row, one in zip(content.contrasts.rows, content.verdicts, strict=True)
         ],
         restricted=report_tables.restricted([one.result for one in content.verdicts]).strip(),
+        stated=report_tables.stated([one.result for one in content.verdicts]).strip(),
         primary=[_markdown(one.sentence) for one in content.verdicts if one.result.family == "primary"],
         tallies=list(content.tallies),
         figures=pictures,

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from analysis import labels, verdicts
 from analysis.manuscript_markdown import escaped, listed
+from analysis.report_tables import TWO_LEVEL
 from analysis.study import problems
 from mlm import layout
 from mlm.errors import Damaged
@@ -54,6 +55,8 @@ class Facts(Strict):
     """Each contrast: column -> cell; the columns of the report and `measure`."""
     restricted: str
     """What is to be known of contrasts within the first tokens; empty where there are none."""
+    stated: str = ""
+    """What is to be known of when contrasts were stated; empty where all were before the runs."""
     primary: list[str]
     """The primary contrast in words."""
     tallies: list[str]
@@ -161,7 +164,8 @@ def render(published: Sequence[Published], place: Path) -> str:
         reading=published[0].facts.figures[0].caption,
         commits=sorted({commit for one in published for commit in one.commits}),
         changed=any(CHANGED in commit for one in published for commit in one.commits),
-        restricted=next((one.facts.restricted for one in published if one.facts.restricted), ""),
+        known=list(dict.fromkeys(word for one in published for word in _known(one.facts))),
+        two_level=TWO_LEVEL if any(TWO_LEVEL in row for one in published for row in one.facts.findings) else "",
         marks=list(dict.fromkeys(mark for one in published for mark in one.facts.marks)),
         cost=Cost.of(pd.concat([one.runs for one in published])),
         units=listed(sorted({one.facts.unit for one in published}), "or"),
@@ -171,6 +175,10 @@ def render(published: Sequence[Published], place: Path) -> str:
         meanings=verdicts.VERDICTS,
         verdicts={finding["verdict"] for one in published for finding in one.facts.findings},
     )
+
+
+def _known(facts: Facts) -> list[str]:
+    return [words for words in (facts.restricted, facts.stated) if words]
 
 
 def _shared(one: Published, published: Sequence[Published]) -> set[str]:

@@ -8,16 +8,25 @@ from analysis.printed import DASH, Panel
 from analysis.study import Study
 from mlm import measures
 
+TWO_LEVEL = "over examples too"
+"""The column of intervals over seeds and evaluation examples."""
 
-def contrasts(results: Sequence[Result]) -> Panel:
-    """Every stated contrast: difference, interval, pairs, p values, verdict."""
+
+def contrasts(results: Sequence[Result], *, examples: bool = True) -> Panel:
+    """Every stated contrast: difference, interval, pairs, p values, verdict.
+
+    Args:
+        examples: whether intervals over evaluation examples have a column, where there are some.
+    """
     several = len({result.measure for result in results}) > 1
+    shown = [result for result in results if examples and result.examples]
     of = "" if several else f" in {labels.measure(results[0].measure)}" if results else ""
     return Panel(
         "contrasts",
         f"Differences between arms{of}, paired by seed: mean, 95 % interval (exact sign-flip test, "
         "unadjusted), number of pairs, p, and p after Holm's correction within the family. Equivalences "
-        f"have two one-sided tests against their margin.{restricted(results)}",
+        f"have two one-sided tests against their margin."
+        f"{_two_level(shown)}{restricted(results)}{stated(results)}",
         (
             "contrast",
             *(("measure",) if several else ()),
@@ -25,13 +34,34 @@ def contrasts(results: Sequence[Result]) -> Panel:
             "stated",
             "difference",
             "95 % interval",
+            *((TWO_LEVEL,) if shown else ()),
             "n",
             "p",
             "Holm p",
             "verdict",
         ),
-        tuple(_row(result, several) for result in results),
+        tuple(_row(result, several, bool(shown)) for result in results),
     )
+
+
+def _two_level(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    return " Over examples too: 95 % interval for which seeds and held-out examples are drawn anew."
+
+
+def stated(results: Iterable[Result]) -> str:
+    """What a caption says of when contrasts were stated; nothing where all were before the runs."""
+    results = list(results)
+    found = {result.stated: result.stated_note for result in reversed(results)}
+    words = ""
+    if "post hoc" in found:
+        words += " Post hoc: added or changed when there were results already."
+    if "not known" in found:
+        words += f" Whether they were stated before the runs is not known: {found['not known']}."
+    if any(result.seeds_added for result in results):
+        words += " Added: pairs of seeds that were asked for when there were results already."
+    return words
 
 
 def restricted(results: Iterable[Result]) -> str:
@@ -44,9 +74,10 @@ def restricted(results: Iterable[Result]) -> str:
     )
 
 
-def _row(result: Result, several: bool) -> tuple[str, ...]:
+def _row(result: Result, several: bool, two: bool) -> tuple[str, ...]:
     digits = labels.digits(result.measure)
     ends = [labels.number(end, digits) for end in (result.low, result.high)]
+    both = [labels.number(end, digits) for end in (result.two_level_low, result.two_level_high)]
     return (
         result.words,
         *((labels.measure(result.measure),) if several else ()),
@@ -54,7 +85,8 @@ def _row(result: Result, several: bool) -> tuple[str, ...]:
         f"within ±{labels.number(result.margin, None)}" if result.margin else str(result.expect),
         labels.number(result.difference, digits, signed=True),
         f"{ends[0]} to {ends[1]}" if result.bounded else DASH,
-        str(result.n) if result.n == result.planned else f"{result.n} of {result.planned}",
+        *((f"{both[0]} to {both[1]}" if result.examples else DASH,) if two else ()),
+        result.pairs,
         *(DASH if p is None else labels.p_value(p).removeprefix("= ") for p in (result.p, result.p_holm)),
         result.verdict,
     )

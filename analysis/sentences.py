@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from analysis import labels
+from analysis.beforehand import When
 from analysis.contrasts import Result
 from analysis.quote import Quoter
 
@@ -10,6 +11,16 @@ EXPECTED = {
     "higher": "expected higher",
     "lower": "expected lower",
     "differ": "a difference expected, in no direction",
+}
+AS_STATED: dict[When, str] = {
+    "beforehand": "as stated beforehand",
+    "post hoc": "as stated when there were results already",
+    "not known": "as stated",
+}
+AS_WAS_STATED: dict[When, str] = {
+    "beforehand": "as was stated beforehand",
+    "post hoc": "as was stated when there were results already (post hoc)",
+    "not known": "as was stated",
 }
 
 
@@ -25,6 +36,7 @@ def verdict(result: Result, quote: Quoter, family_size: int) -> str:
         if result.margin
         else EXPECTED[result.expect or "differ"]
     )
+    stated += ", post hoc" if result.stated == "post hoc" else ""
     head = f"**{name}** ({stated}): "
     if result.n == 0:
         nothing = "no pair of runs is complete, so there is nothing to compare"
@@ -32,7 +44,7 @@ def verdict(result: Result, quote: Quoter, family_size: int) -> str:
     key, n = f"{result.id}.difference", quote.num(f"{result.id}.n")
     numbers = (
         f"difference in {labels.measure(result.measure)} {quote.num(key, signed=True)} "
-        f"({_interval(result, quote)}{_size(result, quote)}n = {n} pairs)"
+        f"({_interval(result, quote)}{_size(result, quote)}n = {n} pairs{_added(result)})"
     )
     return head + numbers + _tested(result, quote) + _meaning(result, quote, family_size) + _lost(result) + "."
 
@@ -44,7 +56,18 @@ def _size(result: Result, quote: Quoter) -> str:
 
 
 def _interval(result: Result, quote: Quoter) -> str:
-    return "" if result.untested else f"{quote.ci(f'{result.id}.difference')}, "
+    if result.untested:
+        return ""
+    found = quote.ci(f"{result.id}.difference")
+    if result.examples:
+        both = quote.ci(f"{result.id}.two_level").removeprefix("95 % interval ")
+        found += f", over seeds and held-out examples {both}"
+    return f"{found}, "
+
+
+def _added(result: Result) -> str:
+    added = len(result.seeds_added)
+    return f", {count_word(added)} of them added after a look" if added else ""
 
 
 def _tested(result: Result, quote: Quoter) -> str:
@@ -67,7 +90,7 @@ def _meaning(result: Result, quote: Quoter, family_size: int) -> str:
     else:
         meanings = {
             "supported": f"{arm} is {direction}"
-            + (", as stated beforehand" if result.expect != "differ" else ""),
+            + (f", {AS_STATED[result.stated]}" if result.expect != "differ" else ""),
             "contradicted": f"{arm} is {direction}, against the stated direction",
             "inconclusive": "the difference may lie on either side of zero",
         }
@@ -83,7 +106,10 @@ def _meaning(result: Result, quote: Quoter, family_size: int) -> str:
 def _lost(result: Result) -> str:
     # A run that diverged is no missing value at random: the pairs left are those that went well.
     pairs = "; only complete pairs are compared" if result.n < result.planned else ""
-    return f" ({result.note}{pairs})" if result.note else ""
+    lost = f"{result.note}{pairs}" if result.note else ""
+    later = f"post hoc: {result.stated_note}" if result.stated == "post hoc" else ""
+    told = "; ".join(part for part in (lost, later) if part)
+    return f" ({told})" if told else ""
 
 
 def headline(result: Result, quote: Quoter) -> str:
@@ -99,7 +125,7 @@ def headline(result: Result, quote: Quoter) -> str:
     p, n = quote.p(f"{result.id}.p"), quote.num(f"{result.id}.n")
     few = f"pairs of runs whose cost is known ({result.note})" if result.untested else "so few seeds"
     tail = {
-        "supported": f"p {p}), as was stated beforehand.",
+        "supported": f"p {p}), {AS_WAS_STATED[result.stated]}.",
         "contradicted": f"p {p}), against the stated direction.",
         "inconclusive": f"p {p}), which {n} seeds cannot tell from no difference.",
         "descriptive": f"n = {n}); {few} describe and cannot test.",

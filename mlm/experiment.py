@@ -73,6 +73,28 @@ class Contrasts(Strict):
             else:
                 yield family, family, members
 
+    def rows(self, baseline: str, measure: str) -> list[dict[str, Any]]:
+        """The contrasts as data, with the experiment's baseline and primary measure where they name none."""
+        return [
+            contrast.model_dump()
+            | {
+                "family": family,
+                "against": contrast.against or baseline,
+                "measure": contrast.measure or measure,
+            }
+            for family, _, contrast in self.stated()
+        ]
+
+
+def seeds(stated: int | list[int], at_least: int | None, at_most: int | None) -> list[int]:
+    """The seeds that an experiment's `seeds:` comes to under a scale's limits.
+
+    >>> seeds(2, at_least=3, at_most=None), seeds([100, 101, 102], at_least=8, at_most=2)
+    ([0, 1, 2], [100, 101])
+    """
+    listed = list(range(max(stated, at_least or 0))) if isinstance(stated, int) else stated
+    return listed[:at_most]
+
 
 def _apart(rates: list[float]) -> list[float]:
     if len({f"{rate:g}" for rate in rates}) < len(rates):

@@ -4,6 +4,8 @@ from pathlib import Path
 
 EXPERIMENTS = Path("experiments")
 RESULTS = Path("results")
+PUBLISHED = Path("docs/results")
+"""What was found, to stay in the repository; a folder a scale, in it one an experiment."""
 
 
 def study_file(scale: str) -> Path:

@@ -26,7 +26,7 @@ from mlm import (
 )
 from mlm.config import Numerics, Run, Vocabulary
 from mlm.errors import InputError
-from mlm.experiment import NAME_PATTERN, TUNE, Experiment, Measures, Scale, Trials, Tune, trials
+from mlm.experiment import NAME_PATTERN, TUNE, Experiment, Measures, Scale, Trials, Tune, seeds, trials
 from mlm.files import read_json
 from mlm.layers import Layers, place, resolve
 from mlm.layout import EXPERIMENTS, RESULTS
@@ -233,10 +233,7 @@ class _Planner:
         return self._taken[key]
 
     def _seeds(self, experiment: Experiment) -> list[int]:
-        seeds = experiment.seeds
-        if isinstance(seeds, int):
-            seeds = list(range(max(seeds, self.scale.seeds_at_least or 0)))
-        return seeds[: self.scale.seeds_at_most]
+        return seeds(experiment.seeds, self.scale.seeds_at_least, self.scale.seeds_at_most)
 
     def problems_of_arms(self, path: Path, text: Mapping[str, Any]) -> list[str]:
         """What is wrong with the arms of a file whose other keys are wrong already."""

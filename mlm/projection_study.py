@@ -14,7 +14,10 @@ from mlm.measures import KINDS, corruption
 from mlm.projection import Header, Projection, Table
 from mlm.runs import RunFolder
 
-WORDS = ("id", "family", "arm", "against", "measure", "expect", "verdict", "note")
+WORDS = (
+    "id", "family", "arm", "against", "measure", "expect", "verdict", "note", "stated", "stated_note",
+    "seeds_added",
+)  # fmt: skip
 """Columns of the analysis's tables that are text, whatever they look like."""
 
 

@@ -20,6 +20,7 @@ from mlm import (
     layout,
     leases,
     planner,
+    registration,
     shards,
     status,
     study,
@@ -105,6 +106,8 @@ def _lead(run: RunFolder, checkpoint_seconds: float, log: Path | None, group: di
     with locked(run.path / "lock"):
         tracker = Tracker(run)
         if group.any(not (run.path / "run.json").exists()):
+            for scale, experiment in _first_labels(run).items():
+                registration.begin(scale, experiment, run.path.name)
             with _console(log) as console:
                 stopped = _train(run, checkpoint_seconds, console, tracker, group)
             if stopped:
@@ -122,6 +125,11 @@ def _lead(run: RunFolder, checkpoint_seconds: float, log: Path | None, group: di
     told = "diverged" if outcome["status"] == "diverged" else f"{outcome['tokens'] / 1e6:.2f} M tokens"
     print(f"{run.name}: {told} in {status.duration(outcome['wall_seconds'])}{_study_progress(run)}", flush=True)
     return 0
+
+
+def _first_labels(run: RunFolder) -> dict[str, str]:
+    """Scale -> the experiment that a run is called after; one that merely shares it does not begin with it."""
+    return {scale: experiment for scale, experiment, _, _ in reversed(run.labels)}
 
 
 def _train(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlm import compiled, identity, measured
+from mlm import compiled, identity, measured, registration
 from mlm.config import Numerics, Run
 from mlm.experiment import Experiment, Measures, Scale
 from mlm.files import read_json, write_json
@@ -157,15 +157,13 @@ class Study:
     def contrast_rows(self, name: str) -> list[dict[str, Any]]:
         """An experiment's contrasts with baseline and measure filled in, for the analysis."""
         experiment = self.experiments[name]
-        return [
-            contrast.model_dump()
-            | {
-                "family": family,
-                "against": contrast.against or experiment.baseline,
-                "measure": contrast.measure or experiment.primary_measure,
-            }
-            for family, _, contrast in (experiment.contrasts.stated() if experiment.contrasts else ())
-        ]
+        stated = experiment.contrasts
+        return stated.rows(experiment.baseline, experiment.primary_measure) if stated else []
+
+    @property
+    def contrasts(self) -> dict[str, list[dict[str, Any]]]:
+        """The contrasts of every experiment that states some."""
+        return {name: self.contrast_rows(name) for name in self.experiments if name not in self.trials}
 
     def names(self, experiment: str) -> dict[str, list[str]]:
         """Arm -> every value that is measured of its runs."""
@@ -202,6 +200,7 @@ class Study:
         """Fix the numerics and write the index and the runs' resolved configurations, each once."""
         write_json(self.folder / "numerics.json", self.numerics.model_dump())
         write_json(study_file(self.scale_name), self.record())
+        registration.write(self.scale_name, self.contrasts)
         labels: dict[str, list[list[Any]]] = {}
         # A shared run is called after an experiment that the scale names, if one has it.
         for cell in sorted(self.cells, key=lambda cell: cell.experiment not in self.scale.experiments):

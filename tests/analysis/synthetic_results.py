@@ -308,6 +308,7 @@ class Synthetic:
             value = 0.632 + (level - 0.632) * share + float(draws.normal(0, 0.003)) * (layer != "")
             probe[f"probe.{layer}accuracy"] = value
             probe[f"probe.{layer}ambiguous_accuracy"] = value - 0.06
+        seen, examples = _sentences(probe["probe.accuracy"], draws)
         tokens = 262_144
         moment = {"step": 64, "tokens": tokens, "values": _pairs(level - 0.2)["values"]}
         reached = {"reach.5.tokens": 600_000.0 + level, "reach.5.flops": 2.4e12, "reach.5.censored": 0.0}
@@ -316,7 +317,7 @@ class Synthetic:
             reached, seconds = {"reach.5.censored": 1.0}, {}
         found: dict[str, dict[str, Any]] = {
             "evaluation": {"values": evaluation},
-            "probe": {"values": probe, **BESIDE["probe"]},
+            "probe": {"values": probe | seen, **BESIDE["probe"], "examples": examples},
             "pairs": _pairs(level) | {"over_training": [moment]},
             "tasks.trec": _trec(level),
             "reach": {"values": reached, "seconds": seconds},
@@ -327,6 +328,15 @@ class Synthetic:
             data = {str(SENTENCES): file_sha256(self.root / SENTENCES)} if measure == "probe" else {}
             record = {"run": digest, "measure": measure, "status": status, "data": data, **taken}
             write_json(folder / MEASURE_FILES[measure], record)
+
+
+def _sentences(accuracy: float, draws: np.random.Generator) -> tuple[dict[str, float], dict[str, Any]]:
+    """`probe.accuracy` and its examples: words of 400 sentences, as many in all as the accuracy asks."""
+    of = np.random.default_rng(1).integers(5, 26, 400)
+    right = np.repeat(np.arange(len(of)), of)[draws.permutation(of.sum())[: round(accuracy * of.sum())]]
+    found = np.bincount(right, minlength=len(of))
+    listed = {"right": " ".join(map(str, found)), "of": " ".join(map(str, of))}
+    return {"probe.accuracy": float(found.sum() / of.sum())}, {"probe.accuracy": listed}
 
 
 def _pairs(level: float) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def test_the_paper_twice_the_same_bytes_and_every_quoted_number_in_its_ledger(re
     ledger = re.findall(r"^\| `(split[^`]+)` \|", text, flags=re.MULTILINE)
     assert len(ledger) > 40 and set(ledger) <= set(entries)
     assert "smoke" not in text and "<<" not in text
-    assert "*supported*: 100/0/0 is lower, as stated beforehand" in text
+    assert "*supported*: 100/0/0 is lower, as stated." in text
 
 
 def test_numbers_have_their_runs_and_no_seconds(ready: Make) -> None:

@@ -43,7 +43,7 @@ def findings(page: str) -> dict[tuple[str, str, str, str], list[str]]:
     """(experiment, contrast, measure, family) -> the cells that follow in the table of findings."""
     rows = [line[2:-2].split(" | ") for line in page.splitlines() if line.startswith("| [")]
     split = [
-        [row[0][1:-1], *row[1].split(", ", 1), *row[2].split(": "), *row[3:]] for row in rows if len(row) == 8
+        [row[0][1:-1], *row[1].split(", ", 1), *row[2].split(": "), *row[3:]] for row in rows if len(row) > 7
     ]
     return {(row[0], row[1], row[2], row[3]): row[4:] for row in split}
 
@@ -59,9 +59,11 @@ def test_the_page_says_what_contrasts_json_says(make: Make) -> None:
         for row in read_json(made.results / f"laptop/tables/{name}/contrasts.json", "")["contrasts"]:
             digits, count = labels.digits(row["measure"]), count + 1
             contrast = f"{labels.arm(row['arm'])} − {labels.arm(row['against'])}"
-            stated, difference, interval, n, p, verdict = told[
+            stated, difference, interval, both, n, p, verdict = told[
                 name, contrast, labels.measure(row["measure"]), row["family"]
             ]
+            two = [labels.number(row[f"two_level_{end}"], digits) for end in ("low", "high")]
+            assert both.replace("\u00a0", " ") == (" to ".join(two) if row["examples"] else "—")
             assert difference == labels.number(row["difference"], digits, signed=True)
             assert interval.replace("\u00a0", " ") == " to ".join(
                 labels.number(row[end], digits) for end in ("low", "high")
@@ -70,7 +72,7 @@ def test_the_page_says_what_contrasts_json_says(make: Make) -> None:
             assert p == labels.p_value(row["p_holm"]).removeprefix("= ")
             assert stated == (row["expect"] or f"within ±{row['margin']}")
     assert count == len(told) == 8
-    assert "81/9/10 − 80/10/10" in page and "*supported*: 100/0/0 is lower, as stated beforehand" in page
+    assert "81/9/10 − 80/10/10" in page and "*supported*: 100/0/0 is lower, as stated." in page
     assert "smoke" not in page and "commits.**" not in page
 
 

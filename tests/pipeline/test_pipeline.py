@@ -54,6 +54,17 @@ def test_every_arm_seed_and_measure_is_there(smoke: Copy) -> None:
         assert all(row["status"] == "finished" and float(row["value"]) > 0 for row in here)
 
 
+def test_the_first_run_leaves_what_was_stated(smoke: Copy) -> None:
+    place = smoke.folder / "results/smoke/registration"
+    content = json.loads((place / "split.json").read_text())
+    assert content["first_run"] in {cell["digest"] for cell in cells(smoke)}
+    study = json.loads((smoke.folder / "results/smoke/study.json").read_text())
+    assert [row["arm"] for row in content["contrasts"]] == [
+        contrast["arm"] for contrast in study["experiments"]["split"]["contrasts"]
+    ]
+    assert json.loads((place / "length.json").read_text())["first_run"] is None  # planned, and not begun
+
+
 def test_realised_split_is_logged_and_near_the_one_asked_for(smoke: Copy) -> None:
     index = cells(smoke)
     for cell in index:
