@@ -65,15 +65,15 @@ rule all:
 
 
 # One target an experiment, by its name: tables and figures without the paper. Trials of learning rates,
-# `split-tune`, have their table alone.
+# `split-tune`, have their table alone, a pilot, `split-pilot`, its results.
 for name in study.experiments:
 
     rule:
         name:
             name
         input:
-            outputs.files("tune", scale, name)
-            if name in study.trials
+            outputs.files("tune" if name in study.trials else "collect", scale, name)
+            if name in (*study.trials, *study.pilots)
             else [
                 *(
                     outputs.files(c, scale, name)
@@ -308,7 +308,7 @@ rule table:
 
 # Each experiment asks for figures of its own, and a rule states its outputs once.
 for name, experiment in study.experiments.items():
-    if name in study.trials:
+    if name in (*study.trials, *study.pilots):
         continue
 
     rule:
