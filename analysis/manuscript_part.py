@@ -64,11 +64,14 @@ class Part:
         found = []
         for family, words in (("secondary", "secondary contrast"), ("equivalence", "claim of no difference")):
             mine = [result for result in self.contrasts if result.family == family]
+            could = sentences.left_open(mine, self.quote)
             if len(mine) == 1:
-                found.append(f"The verdict on the {words} is *{mine[0].verdict}*.")
+                found.append(f"The verdict on the {words} is *{mine[0].verdict}*.{could}")
             elif mine:
                 several = words.replace("contrast", "contrasts").replace("claim", "claims")
-                found.append(f"Of the {sentences.count_word(len(mine))} {several} {sentences.tally(mine)}.")
+                found.append(
+                    f"Of the {sentences.count_word(len(mine))} {several} {sentences.tally(mine)}.{could}"
+                )
         return " ".join(found)
 
     def slopes(self) -> Iterator[str]:
@@ -116,9 +119,9 @@ class Part:
         for (family, measure), group in groupby(told, key=lambda r: (r.family, r.measure)):
             of = f": {labels.measure(measure)}" if len(measured) > 1 else ""
             rows.append(heading(family.capitalize() + of))
-            rows += [_without_family(row) for row in report_tables.contrasts(list(group)).rows]
-        columns = _without_family(report_tables.contrasts(self.contrasts[:1]).columns)
-        caption = report_tables.contrasts(self.contrasts).caption
+            rows += [_without_family(row) for row in report_tables.contrasts(list(group), power=False).rows]
+        columns = _without_family(report_tables.contrasts(self.contrasts[:1], power=False).columns)
+        caption = report_tables.contrasts(self.contrasts, power=False).caption
         return pipe_table(f"{self.name}-contrasts", caption, columns, rows)
 
 

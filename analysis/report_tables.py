@@ -7,17 +7,28 @@ from analysis.contrasts import Result
 from analysis.printed import DASH, Panel
 from analysis.study import Study
 from mlm import measures
+from mlm.experiment import MOST_SEEDS
+
+POWER = (
+    " Detectable: the smallest difference (of an equivalence, margin) that so many pairs with this spread show "
+    "four times in five, where Holm's correction is strictest; seeds needed: those that show the difference "
+    "seen (the margin) as often."
+)
 
 
-def contrasts(results: Sequence[Result]) -> Panel:
-    """Every stated contrast: difference, interval, pairs, p values, verdict."""
+def contrasts(results: Sequence[Result], power: bool = True) -> Panel:
+    """Every stated contrast: difference, interval, pairs, p values, verdict.
+
+    Args:
+        power: adds what so many pairs can show, for which a page of paper has no room.
+    """
     several = len({result.measure for result in results}) > 1
     of = "" if several else f" in {labels.measure(results[0].measure)}" if results else ""
     return Panel(
         "contrasts",
         f"Differences between arms{of}, paired by seed: mean, 95 % interval (exact sign-flip test, "
         "unadjusted), number of pairs, p, and p after Holm's correction within the family. Equivalences "
-        f"have two one-sided tests against their margin.{restricted(results)}",
+        f"have two one-sided tests against their margin.{restricted(results)}{POWER if power else ''}",
         (
             "contrast",
             *(("measure",) if several else ()),
@@ -29,8 +40,9 @@ def contrasts(results: Sequence[Result]) -> Panel:
             "p",
             "Holm p",
             "verdict",
+            *(("detectable", "seeds needed") if power else ()),
         ),
-        tuple(_row(result, several) for result in results),
+        tuple(_row(result, several, power) for result in results),
     )
 
 
@@ -44,7 +56,7 @@ def restricted(results: Iterable[Result]) -> str:
     )
 
 
-def _row(result: Result, several: bool) -> tuple[str, ...]:
+def _row(result: Result, several: bool, power: bool) -> tuple[str, ...]:
     digits = labels.digits(result.measure)
     ends = [labels.number(end, digits) for end in (result.low, result.high)]
     return (
@@ -57,7 +69,14 @@ def _row(result: Result, several: bool) -> tuple[str, ...]:
         str(result.n) if result.n == result.planned else f"{result.n} of {result.planned}",
         *(DASH if p is None else labels.p_value(p).removeprefix("= ") for p in (result.p, result.p_holm)),
         result.verdict,
+        *((labels.number(result.detectable, digits), _seeds(result)) if power else ()),
     )
+
+
+def _seeds(result: Result) -> str:
+    if not result.spreads:
+        return DASH
+    return f"> {MOST_SEEDS}" if result.seeds_needed is None else str(result.seeds_needed)
 
 
 def differences(study: Study, name: str) -> Panel:

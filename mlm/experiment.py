@@ -97,8 +97,8 @@ def _pilot_seeds(value: Any) -> Any:
     if isinstance(value, list) and len(value) >= LEAST_PILOT_SEEDS:
         return _seeds(value)
     raise ValueError(
-        f"is {value!r}; a spread needs {LEAST_PILOT_SEEDS} seeds or more: give a list of so many, which no contrast "
-        "uses, for instance [200, 201, 202, 203, 204]"
+        f"is {value!r}; a spread needs {LEAST_PILOT_SEEDS} seeds or more: give a list of so many that no "
+        "contrast uses, for instance [200, 201, 202, 203, 204]"
     )
 
 
@@ -129,7 +129,7 @@ class Experiment(Strict):
     tune: Tune | None = None
     """What `snakemake NAME-tune` tries."""
     pilot: Annotated[list[int], BeforeValidator(_pilot_seeds)] | None = None
-    """Seeds of `snakemake NAME-pilot`, from whose spread `python -m mlm power` tells what the contrasts can show."""
+    """Seeds of `snakemake NAME-pilot`, by whose spread `python -m mlm power` tells what contrasts can show."""
     figures: Figures = []
     """Those made for its question, beside the ones that every experiment has."""
 

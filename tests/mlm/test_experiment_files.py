@@ -106,7 +106,7 @@ def test_a_pilot_has_the_arms_that_are_compared_on_seeds_of_its_own(trial: Trial
         ([2, 3, 4, 5], None, "pilot: is [2, 3, 4, 5]; a spread needs 5 seeds or more: give a list of so many"),
         (5, None, "pilot: is 5; a spread needs 5 seeds or more"),
         ([2, 3, 4, 5, 5], None, "pilot: is [2, 3, 4, 5, 5]; give a number n of seeds"),
-        ([1, 2, 3, 4, 5], None, "pilot: 1 is a seed of the contrasts too, and the spread is to be estimated on"),
+        ([1, 2, 3, 4, 5], None, "pilot: 1 is a seed of the contrasts too, and the spread is to be"),
         ([4, 5, 6, 7, 8], TRIALS | {"seeds": [8]}, "pilot: 8 is a seed of `tune` too"),
     ],
 )
