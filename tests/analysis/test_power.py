@@ -15,7 +15,6 @@ from test_verdicts import said
 from analysis import contrasts, numbers, power, report_tables, sentences, signflip, study
 from analysis.quote import Quoter
 from analysis.signflip import SignFlip
-from mlm.experiment import MOST_SEEDS
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -56,7 +55,7 @@ def test_the_power_of_an_equivalence_is_that_of_its_two_tests() -> None:
 
 
 def test_beyond_a_dozen_pairs_it_is_nearly_that_of_students_t() -> None:
-    for n in (14, 18):
+    for n in (14, 16):
         for effect in (0.6, 0.9):
             by_t = stats.nct.sf(stats.t.isf(0.025, n - 1), n - 1, effect * math.sqrt(n))
             assert power.power(effect, n, family=1) == pytest.approx(by_t, abs=0.03)
@@ -65,9 +64,9 @@ def test_beyond_a_dozen_pairs_it_is_nearly_that_of_students_t() -> None:
 @pytest.mark.parametrize("equivalence", [False, True])
 @pytest.mark.parametrize("family", [1, 5])
 def test_detectable_and_seeds_needed_say_the_same(family: int, equivalence: bool) -> None:
-    effects = [power.detectable(n, family, equivalence) for n in (8, 10, 12)]
+    effects = [power.detectable(n, family, equivalence) for n in (8, 11)]
     assert effects == sorted(effects, reverse=True)
-    for n, effect in zip((8, 10, 12), effects, strict=True):
+    for n, effect in zip((8, 11), effects, strict=True):
         assert power.power(effect, n, family, equivalence) >= power.POWER
         assert power.power(0.97 * effect, n, family, equivalence) < power.POWER
         assert power.seeds_needed(effect, family, equivalence) == n
@@ -78,7 +77,6 @@ def test_what_no_outcome_can_reach_has_no_power() -> None:
     assert power.power(9, 5, family=1, equivalence=True) == 1  # one-sided: 2⁻⁵ is below .05
     assert power.seeds_needed(1e6, family=1) == 6 and power.seeds_needed(1e6, family=4) == 8
     assert power.seeds_needed(0.1, family=1) is None
-    assert power.seeds_needed(power.detectable(20, family=1), family=1) in (19, 20) and MOST_SEEDS > 20
 
 
 def test_a_contrast_says_what_its_pairs_could_have_shown(analysed: Callable[..., Synthetic]) -> None:
