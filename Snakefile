@@ -15,6 +15,12 @@ plan = Plan(config)
 study, scale = plan.study, plan.study.scale_name
 for problem in testable.problems(study):
     print(f"note: {problem}", file=sys.stderr)
+# The jobs of a cluster read this file too.
+asked = workflow.resource_settings
+if workflow.is_main_process and (
+    told := plan.told(sys.argv[1:], asked.cores, asked.nodes)
+):
+    print(told, file=sys.stderr)
 
 
 report: "analysis/captions/workflow.rst"

@@ -47,5 +47,9 @@ def _shortened(run: Run, steps: int) -> Run:
 
 
 def _flops(run: Run) -> int:
-    tokens = hugging_face.vocabulary_size(run.tokenizer) if run.tokenizer else run.vocabulary.size
-    return flops.of_run(run, tokens)
+    return flops.of_run(run, pieces(run))
+
+
+def pieces(run: Run) -> int:
+    """Size of a run's vocabulary."""
+    return hugging_face.vocabulary_size(run.tokenizer) if run.tokenizer else run.vocabulary.size

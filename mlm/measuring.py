@@ -1,5 +1,6 @@
 """What the commands measure of one run: its weights at the end, on the way, or before the first step."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -196,7 +197,7 @@ def measure(
     results: list[dict[str, Any]] = [{"values": {}} for _ in asked]
     if status == "finished":
         encoder = run.encoder(trained, step)
-        results = [TAKEN_BY[measured.kind(one.name)](run, encoder, one) for one in asked]
+        results = [_timed(run, encoder, one) for one in asked]
         over = [number for number, one in enumerate(asked) if one.over_training]
         for at in steps if over else ():
             encoder = run.encoder(step=at)
@@ -211,6 +212,13 @@ def measure(
             write_json(one.output, content)
         else:
             _show(content)
+
+
+def _timed(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """A measure, with the seconds that it took, by which others are reckoned (`mlm.costs`)."""
+    begun = time.monotonic()
+    result = TAKEN_BY[measured.kind(wanted.name)](run, encoder, wanted)
+    return {**result, "wall_seconds": round(time.monotonic() - begun, 3)}
 
 
 def _is_there(wanted: Wanted, of: dict[str, Any], steps: Sequence[int]) -> bool:
