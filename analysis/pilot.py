@@ -120,7 +120,7 @@ def table(found: list[Row], name: str, difference: float | None) -> Table:
 EXPLAINED = (
     "pilot: pairs of seeds, none of them used again. SD: of a paired difference. detectable: the smallest "
     "difference (of an equivalence, the smallest margin where there is no difference) that the planned pairs "
-    "show with a power of .8. In brackets: the same at the ends of the 95 % interval of the SD. Simulated: normal "
+    "show with a power of .8. In brackets: the same at the ends of the SD's 95 % interval. Simulated: normal "
     "differences, the exact sign-flip test at the level .05, the first step of Holm's correction."
 )
 

@@ -122,8 +122,9 @@ class Reckoner:
     def says(self, cost: Cost) -> str:
         """What an estimate stands on, in words."""
         by = "; ".join(f"{n} {costs.BASES[basis]}" for basis, n in cost.by.items())
+        jobs = "one job" if self.at_once == 1 else f"{self.at_once} jobs"
         return (
-            f"Times are estimates for this machine, {self.at_once} jobs at a time: of runs "
+            f"Times are estimates for this machine, {jobs} at a time: of runs "
             f"{by or 'none, as all have ended'}. Data, tables, figures and the paper come on top."
         )
 
@@ -196,7 +197,7 @@ def amount(number: float) -> str:
     >>> amount(0), amount(950), amount(168_132_608), amount(2.56e15)
     ('0', '950', '168 M', '2.56 P')
     """
-    for power, letter in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+    for power, letter in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if number >= 10**power:
             return f"{number / 10**power:#.3g}".rstrip(".") + f" {letter}"
     return f"{number:.0f}"
