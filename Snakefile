@@ -35,6 +35,12 @@ if workflow.is_main_process:
 
 # A job that is killed cannot say why; its shell can.
 shell.suffix("|| python -m mlm ended $?")
+# The jobs of a cluster read this file too.
+asked = workflow.resource_settings
+if workflow.is_main_process and (
+    told := plan.told(sys.argv[1:], asked.cores, asked.nodes)
+):
+    print(told, file=sys.stderr)
 
 
 report: "analysis/captions/workflow.rst"
@@ -85,15 +91,15 @@ rule all:
 
 
 # One target an experiment, by its name: tables and figures without the paper. Trials of learning rates,
-# `split-tune`, have their table alone.
+# `split-tune`, have their table alone, a pilot, `split-pilot`, its results.
 for name in study.experiments:
 
     rule:
         name:
             name
         input:
-            outputs.files("tune", scale, name)
-            if name in study.trials
+            outputs.files("tune" if name in study.trials else "collect", scale, name)
+            if name in (*study.trials, *study.pilots)
             else [
                 *(
                     outputs.files(c, scale, name)
@@ -354,7 +360,7 @@ rule table:
 
 # Each experiment asks for figures of its own, and a rule states its outputs once.
 for name, experiment in study.experiments.items():
-    if name in study.trials:
+    if name in (*study.trials, *study.pilots):
         continue
 
     rule:

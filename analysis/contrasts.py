@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import beforehand, labels, outputs, paired, provenance, resampling, tidy, verdicts
+from analysis import beforehand, labels, outputs, paired, power, provenance, resampling, tidy, verdicts
 from analysis.beforehand import When
 from analysis.multiplicity import holm
 from analysis.signflip import SignFlip, p_beyond, p_equivalent
 from analysis.study import Contrast, Experiment, Study
 from mlm import layout
 from mlm.errors import Damaged
-from mlm.experiment import FAMILIES
+from mlm.experiment import FAMILIES, MOST_SEEDS
 from mlm.files import read_json, write_json
 from mlm.history import Row
 
@@ -57,6 +57,11 @@ class Result:
     """Of that interval."""
     effect_size: float | None
     """Mean of the paired differences over their standard deviation."""
+    detectable: float | None
+    """The smallest difference (of an equivalence, margin) that so many pairs of this spread show four times in
+    five."""
+    seeds_needed: int | None
+    """Pairs of this spread that show the difference seen (of an equivalence, the margin) as often."""
     p: float | None
     """Two-sided sign-flip test; for equivalences the two one-sided tests against the margin."""
     p_holm: float | None
@@ -80,6 +85,11 @@ class Result:
     def bounded(self) -> bool:
         """Whether n is large enough for a 95 % interval."""
         return self.low is not None and math.isfinite(self.low)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether there are pairs enough, with a spread, to tell what so many can show."""
+        return self.p is not None and self.effect_size is not None and self.n > 2
 
     @property
     def words(self) -> str:
@@ -191,6 +201,7 @@ def _family(
                 two_level_high=both.high if both else None,
                 examples=both.examples if both else None,
                 effect_size=float(d.mean()) / sd if len(d) > 1 and sd > 1e-12 * np.abs(d).max() else None,
+                **_can_show(contrast, tested[i] if shown else d[:0], len(stated)),
                 p=raw[i] if shown else None,
                 p_holm=adjusted[i] if shown else None,
                 verdict=verdict,
@@ -211,6 +222,18 @@ def _p(contrast: Contrast, d: NDArray[np.float64]) -> float:
     if not len(d):
         return 1.0
     return p_equivalent(d, contrast.margin) if contrast.margin else SignFlip(d).p_two_sided()
+
+
+def _can_show(contrast: Contrast, d: NDArray[np.float64], family: int) -> dict[str, Any]:
+    """What pairs of this spread can show; nothing of fewer than three, or without a spread."""
+    found: dict[str, Any] = {"detectable": None, "seeds_needed": None}
+    sd = float(d.std(ddof=1)) if len(d) > 2 else 0.0
+    if sd > 1e-12 * np.abs(d).max(initial=0.0):
+        smallest = power.detectable(len(d), family, contrast.margin is not None) * sd
+        found["detectable"] = smallest if math.isfinite(smallest) else None
+        effect = contrast.margin or abs(float(d.mean()))
+        found["seeds_needed"] = power.seeds_needed(effect / sd, family, contrast.margin is not None)
+    return found
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
@@ -243,6 +266,9 @@ def write(study: Study, experiment: str) -> None:
         "up_to_tokens": "given where some run does not reach the loss: of all runs the tokens to reach it "
         "count up to here (restricted mean times), in means and differences alike",
         "untested": "some run's cost of reaching the loss is not known; the other pairs are described",
+        "detectable": "with a power of .8 at the first step of Holm's correction, by simulation of normal "
+        "differences; null: no outcome could reach the level, or there is no spread",
+        "seeds_needed": f"likewise; null: more than {MOST_SEEDS}, or there is no spread",
         "contrasts": [_jsonable(result) for result in found],
     }
     write_json(place / "contrasts.json", content)

@@ -17,6 +17,7 @@ from analysis import (
     tidy,
 )
 from analysis.manuscript_markdown import heading, listed, pipe_table
+from analysis.printed import Panel
 from analysis.quote import Quoter
 from analysis.study import Study
 from mlm import config, figures, measures
@@ -64,11 +65,14 @@ class Part:
         found = []
         for family, words in (("secondary", "secondary contrast"), ("equivalence", "claim of no difference")):
             mine = [result for result in self.contrasts if result.family == family]
+            could = sentences.left_open(mine, self.quote)
             if len(mine) == 1:
-                found.append(f"The verdict on the {words} is *{mine[0].verdict}*.")
+                found.append(f"The verdict on the {words} is *{mine[0].verdict}*.{could}")
             elif mine:
                 several = words.replace("contrast", "contrasts").replace("claim", "claims")
-                found.append(f"Of the {sentences.count_word(len(mine))} {several} {sentences.tally(mine)}.")
+                found.append(
+                    f"Of the {sentences.count_word(len(mine))} {several} {sentences.tally(mine)}.{could}"
+                )
         return " ".join(found)
 
     def slopes(self) -> Iterator[str]:
@@ -116,10 +120,15 @@ class Part:
         for (family, measure), group in groupby(told, key=lambda r: (r.family, r.measure)):
             of = f": {labels.measure(measure)}" if len(measured) > 1 else ""
             rows.append(heading(family.capitalize() + of))
-            rows += [_without_family(row) for row in report_tables.contrasts(list(group), examples=False).rows]
-        columns = _without_family(report_tables.contrasts(self.contrasts[:1], examples=False).columns)
-        caption = report_tables.contrasts(self.contrasts, examples=False).caption
+            rows += [_without_family(row) for row in _table(list(group)).rows]
+        columns = _without_family(_table(self.contrasts[:1]).columns)
+        caption = _table(self.contrasts).caption
         return pipe_table(f"{self.name}-contrasts", caption, columns, rows)
+
+
+def _table(results: list[contrasts.Result]) -> Panel:
+    """The report's table of contrasts, but for what a page of paper has no room for."""
+    return report_tables.contrasts(results, examples=False, power=False)
 
 
 def _without_family(row: tuple[str, ...]) -> tuple[str, ...]:

@@ -149,6 +149,8 @@ def _of_contrast(result: Result) -> Iterator[tuple[str, Entry]]:
         f"{result.id}.effect_size",
         base | {"value": result.effect_size, "digits": 2, "unit": "SD of the paired differences"},
     )
+    yield f"{result.id}.detectable", base | {"value": result.detectable}
+    yield f"{result.id}.seeds_needed", base | {"value": result.seeds_needed, "digits": 0, "unit": "pairs"}
     yield f"{result.id}.p", base | {"value": result.p, "digits": 4, "unit": "p"}
     yield f"{result.id}.p_holm", base | {"value": result.p_holm, "digits": 4, "unit": "p"}
     yield f"{result.id}.n", base | {"value": result.n, "digits": 0, "unit": "pairs"}

@@ -7,16 +7,24 @@ from analysis.contrasts import Result
 from analysis.printed import DASH, Panel
 from analysis.study import Study
 from mlm import measures
+from mlm.experiment import MOST_SEEDS
+
+POWER = (
+    " Detectable: the smallest difference (of an equivalence, margin) that so many pairs with this spread show "
+    "four times in five, where Holm's correction is strictest; seeds needed: those that show the difference "
+    "seen (the margin) as often."
+)
 
 TWO_LEVEL = "over examples too"
 """The column of intervals over seeds and evaluation examples."""
 
 
-def contrasts(results: Sequence[Result], *, examples: bool = True) -> Panel:
+def contrasts(results: Sequence[Result], *, examples: bool = True, power: bool = True) -> Panel:
     """Every stated contrast: difference, interval, pairs, p values, verdict.
 
     Args:
         examples: whether intervals over evaluation examples have a column, where there are some.
+        power: adds what so many pairs can show, for which a page of paper has no room.
     """
     several = len({result.measure for result in results}) > 1
     shown = [result for result in results if examples and result.examples]
@@ -26,7 +34,7 @@ def contrasts(results: Sequence[Result], *, examples: bool = True) -> Panel:
         f"Differences between arms{of}, paired by seed: mean, 95 % interval (exact sign-flip test, "
         "unadjusted), number of pairs, p, and p after Holm's correction within the family. Equivalences "
         f"have two one-sided tests against their margin."
-        f"{_two_level(shown)}{restricted(results)}{stated(results)}",
+        f"{_two_level(shown)}{restricted(results)}{stated(results)}{POWER if power else ''}",
         (
             "contrast",
             *(("measure",) if several else ()),
@@ -39,8 +47,9 @@ def contrasts(results: Sequence[Result], *, examples: bool = True) -> Panel:
             "p",
             "Holm p",
             "verdict",
+            *(("detectable", "seeds needed") if power else ()),
         ),
-        tuple(_row(result, several, bool(shown)) for result in results),
+        tuple(_row(result, several, bool(shown), power) for result in results),
     )
 
 
@@ -74,7 +83,7 @@ def restricted(results: Iterable[Result]) -> str:
     )
 
 
-def _row(result: Result, several: bool, two: bool) -> tuple[str, ...]:
+def _row(result: Result, several: bool, two: bool, power: bool) -> tuple[str, ...]:
     digits = labels.digits(result.measure)
     ends = [labels.number(end, digits) for end in (result.low, result.high)]
     both = [labels.number(end, digits) for end in (result.two_level_low, result.two_level_high)]
@@ -89,7 +98,14 @@ def _row(result: Result, several: bool, two: bool) -> tuple[str, ...]:
         result.pairs,
         *(DASH if p is None else labels.p_value(p).removeprefix("= ") for p in (result.p, result.p_holm)),
         result.verdict,
+        *((labels.number(result.detectable, digits), _seeds(result)) if power else ()),
     )
+
+
+def _seeds(result: Result) -> str:
+    if not result.spreads:
+        return DASH
+    return f"> {MOST_SEEDS}" if result.seeds_needed is None else str(result.seeds_needed)
 
 
 def differences(study: Study, name: str) -> Panel:

@@ -6,6 +6,7 @@ from analysis import labels
 from analysis.beforehand import When
 from analysis.contrasts import Result
 from analysis.quote import Quoter
+from mlm.experiment import MOST_SEEDS
 
 EXPECTED = {
     "higher": "expected higher",
@@ -46,7 +47,8 @@ def verdict(result: Result, quote: Quoter, family_size: int) -> str:
         f"difference in {labels.measure(result.measure)} {quote.num(key, signed=True)} "
         f"({_interval(result, quote)}{_size(result, quote)}n = {n} pairs{_added(result)})"
     )
-    return head + numbers + _tested(result, quote) + _meaning(result, quote, family_size) + _lost(result) + "."
+    told = head + numbers + _tested(result, quote) + _meaning(result, quote, family_size)
+    return f"{told}{_lost(result)}.{_could(result, quote)}"
 
 
 def _size(result: Result, quote: Quoter) -> str:
@@ -103,6 +105,22 @@ def _meaning(result: Result, quote: Quoter, family_size: int) -> str:
     return f" --- *{result.verdict}*: {meanings[result.verdict]}"
 
 
+def _could(result: Result, quote: Quoter) -> str:
+    """What an inconclusive contrast could have shown: a sentence of its own."""
+    if result.verdict != "inconclusive" or not result.spreads:
+        return ""
+    n, smallest = (quote.num(f"{result.id}.{key}") for key in ("n", "detectable"))
+    could = f"{n} seeds with this spread could have detected a difference of {smallest}"
+    if result.margin is not None:
+        could = f"{n} seeds with this spread and no difference could have shown that it is within {smallest}"
+    if result.seeds_needed is None:
+        needed = f"more than {MOST_SEEDS}"
+    else:
+        needed = f"{quote.num(f'{result.id}.seeds_needed')} seeds"
+    what = "the one seen" if result.margin is None else "the margin stated"
+    return f" In four studies of five, {could}; {what} would take {needed}."
+
+
 def _lost(result: Result) -> str:
     # A run that diverged is no missing value at random: the pairs left are those that went well.
     pairs = "; only complete pairs are compared" if result.n < result.planned else ""
@@ -110,6 +128,18 @@ def _lost(result: Result) -> str:
     later = f"post hoc: {result.stated_note}" if result.stated == "post hoc" else ""
     told = "; ".join(part for part in (lost, later) if part)
     return f" ({told})" if told else ""
+
+
+def left_open(results: Sequence[Result], quote: Quoter) -> str:
+    """What the inconclusive contrasts of a family could have shown; empty where there is none."""
+    told = [
+        f"{quote.num(f'{one.id}.detectable')} ({labels.arm(one.arm)} against {labels.arm(one.against)})"
+        for one in results
+        if one.verdict == "inconclusive" and one.spreads
+    ]
+    what = "margins" if results and results[0].margin is not None else "differences"
+    could = f" Those left open could have shown, in four studies of five, {what} of {', '.join(told)}."
+    return could if told else ""
 
 
 def headline(result: Result, quote: Quoter) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlm import measures, reach, schedules
 from mlm.config import Numerics, Run
-from mlm.experiment import Equivalence, Experiment, Measures
+from mlm.experiment import Equivalence, Experiment, Measures, Trials
 from mlm.files import read_json
 
 OF_THE_RUNS_TEXT = ("validation.", "test.", "train.", "reach.", "radius.", "corruption.")
@@ -152,7 +152,7 @@ def contrasts(
         yield f"{path}: baseline: no arm is called {experiment.baseline!r}; there are: {arms}"
     seen: dict[tuple[str, ...], str] = {}
     told: set[tuple[str, str]] = set()
-    if experiment.contrasts is None:
+    if isinstance(experiment, Trials):
         for arm, names in known.items():
             if problem := _measure(experiment.primary_measure, names):
                 yield f"{path}: tune.measure: {problem} ({arm})"

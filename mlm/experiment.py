@@ -111,6 +111,19 @@ class Tune(Strict):
     """What a rate is chosen by; within an arm, so it may be of the arm's own corruption."""
 
 
+LEAST_PILOT_SEEDS = 5
+"""A spread that is estimated from fewer may as well be guessed."""
+
+
+def _pilot_seeds(value: Any) -> Any:
+    if isinstance(value, list) and len(value) >= LEAST_PILOT_SEEDS:
+        return _seeds(value)
+    raise ValueError(
+        f"is {value!r}; a spread needs {LEAST_PILOT_SEEDS} seeds or more: give a list of so many that no "
+        "contrast uses, for instance [200, 201, 202, 203, 204]"
+    )
+
+
 Match = Literal["tokens", "flops"]
 
 
@@ -137,6 +150,8 @@ class Experiment(Strict):
     contrasts: Contrasts
     tune: Tune | None = None
     """What `snakemake NAME-tune` tries."""
+    pilot: Annotated[list[int], BeforeValidator(_pilot_seeds)] | None = None
+    """Seeds of `snakemake NAME-pilot`, by whose spread `python -m mlm power` tells what contrasts can show."""
     figures: Figures = []
     """Those made for its question, beside the ones that every experiment has."""
 
@@ -161,7 +176,7 @@ def trials(experiment: Experiment, tune: Tune) -> Trials:
     measured = experiment.measures | dict.fromkeys(features) | {"over_training": []}
     if measured.get("evaluation", {}) is None:
         del measured["evaluation"]  # rates are chosen by it
-    kept = experiment.model_dump(exclude={"contrasts", "figures", "tune", "varies", "match"})
+    kept = experiment.model_dump(exclude={"contrasts", "figures", "tune", "pilot", "varies", "match"})
     return Trials.model_validate(
         kept
         | {
@@ -173,6 +188,35 @@ def trials(experiment: Experiment, tune: Tune) -> Trials:
             "measures": measured,
             "primary_measure": tune.measure,
             "tried": tried,
+        }
+    )
+
+
+PILOT = "-pilot"
+"""What the name of an experiment's pilot ends with."""
+
+
+class Pilot(Experiment):
+    """The arms that an experiment's contrasts compare, on seeds that none of them uses; nothing is tested."""
+
+    contrasts: None = None  # type: ignore[assignment]
+
+
+def pilot(experiment: Experiment) -> Pilot:
+    """The pilot of an experiment that has one."""
+    stated = [contrast for _, _, contrast in experiment.contrasts.stated()]
+    compared = {experiment.baseline, *(one.arm for one in stated), *(one.against for one in stated)}
+    about = [one.measure or experiment.primary_measure for one in stated]
+    # The loss under the corruption of an arm exists where that arm does.
+    compared |= {arm for arm in experiment.arms if any(m.startswith(measures.under(arm) + ".") for m in about)}
+    kept = experiment.model_dump(exclude={"contrasts", "figures", "tune", "pilot", "varies"})
+    return Pilot.model_validate(
+        kept
+        | {
+            "title": f"{experiment.title} Pilot",
+            "arms": {arm: changes for arm, changes in experiment.arms.items() if arm in compared},
+            "seeds": experiment.pilot,
+            "measures": experiment.measures | {"over_training": []},
         }
     )
 

@@ -1,5 +1,6 @@
 """What the commands measure of one run: its weights at the end, on the way, or before the first step."""
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -197,7 +198,7 @@ def measure(
     read = [_data(one) for one in asked]
     if status == "finished":
         encoder = run.encoder(trained, step)
-        results = [TAKEN_BY[measured.kind(one.name)](run, encoder, one) for one in asked]
+        results = [_timed(run, encoder, one) for one in asked]
         over = [number for number, one in enumerate(asked) if one.over_training]
         for at in steps if over else ():
             encoder = run.encoder(step=at)
@@ -219,6 +220,11 @@ def _data(wanted: Wanted) -> dict[str, str]:
     told = wanted.setting.get("data") if isinstance(wanted.setting, dict) else wanted.setting
     path = Path(told) if isinstance(told, str) else None
     return {path.as_posix(): file_sha256(path)} if path and path.is_file() else {}
+def _timed(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
+    """A measure, with the seconds that it took, by which others are reckoned (`mlm.costs`)."""
+    begun = time.monotonic()
+    result = TAKEN_BY[measured.kind(wanted.name)](run, encoder, wanted)
+    return {**result, "wall_seconds": round(time.monotonic() - begun, 3)}
 
 
 def _is_there(wanted: Wanted, of: dict[str, Any], steps: Sequence[int]) -> bool:

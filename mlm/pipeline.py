@@ -5,11 +5,11 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlm import allocation, compiled, devices, identity, leases, memory, orphans, tracking
+from mlm import allocation, compiled, devices, identity, leases, memory, orphans, plan, tracking
 from mlm.config import Run
 from mlm.errors import InputError
 from mlm.files import clear_partial
@@ -107,6 +107,20 @@ class Plan:
             "runtime": allocation.minutes(planned.config, planned.numerics),
             "mem_mb": allocation.memory_mb(planned.config, planned.numerics),
         }
+    def told(self, words: Sequence[str], cores: int | None, nodes: int | None) -> str:
+        """What a start would do, in two lines; empty where nothing is left.
+
+        Args:
+            words: of the command line; the experiments among them are meant, else those that the scale names.
+            cores: as Snakemake was told, for jobs on this machine.
+            nodes: the same, for jobs on a cluster.
+        """
+        names = [word for word in words if word in self.study.experiments] or self.study.scale.experiments
+        reckoner = plan.Reckoner(self.study, nodes or cores)
+        cost = reckoner.cost(names)
+        more = f"`python -m mlm plan --scale {self.study.scale_name}` tells more."
+        told = f"plan: {', '.join(names)}: {cost.line()}\nplan: {reckoner.says(cost)} {more}"
+        return told if cost.seconds else ""
 
     def compiled(self, run: str) -> list[str]:
         """The file that tells that the steps of a run are compiled, if they are to be."""

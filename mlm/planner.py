@@ -26,7 +26,18 @@ from mlm import (
 )
 from mlm.config import Numerics, Run, Vocabulary
 from mlm.errors import InputError
-from mlm.experiment import NAME_PATTERN, TUNE, Experiment, Measures, Scale, Trials, Tune, seeds, trials
+from mlm.experiment import (
+    NAME_PATTERN,
+    PILOT,
+    TUNE,
+    Experiment,
+    Measures,
+    Pilot,
+    Scale,
+    pilot,
+    seeds,
+    trials,
+)
 from mlm.files import read_json
 from mlm.layers import Layers, place, resolve
 from mlm.layout import EXPERIMENTS, RESULTS
@@ -103,17 +114,16 @@ def load_study(
             continue
         try:
             planned = planner.expand(name, path, experiment)
-            trial = None
-            if experiment.tune:
-                trial, more = planner.tune(name, path, experiment, experiment.tune)
-                planned += more
+            apart = planner.apart(name, path, experiment)
+            for one, made in apart.items():
+                planned += planner.expand(one, path, made)
         except InputError as error:
             if experiments is None and name not in scale.experiments:
                 left_out[name] = list(error.problems)
             else:
                 found.extend(problem for problem in error.problems if problem not in found)
             continue
-        read |= {name: experiment, **({name + TUNE: trial} if trial else {})}
+        read |= {name: experiment, **apart}
         for cell, run in planned:
             cells.append(cell)
             runs[run.digest] = run
@@ -211,19 +221,21 @@ class _Planner:
                 planned.append((Cell(name, arm, seed, final.digest, untrained_digest(final.record())), final))
         return planned
 
-    def tune(
-        self, name: str, path: Path, experiment: Experiment, tune: Tune
-    ) -> tuple[Trials, list[tuple[Cell, PlannedRun]]]:
-        """The trials of an experiment's learning rates, as an experiment, and its runs."""
-        if (same := EXPERIMENTS / f"{name}{TUNE}.yaml").exists():
-            raise InputError(f"{same}: has the name of the trials of {path}; rename one")
-        if both := sorted({*tune.seeds} & {*self._seeds(experiment)}):
-            raise InputError(
-                f"{path}: tune.seeds: {both[0]} is a seed of the contrasts too, and rates are to be chosen on "
-                "seeds that none of them uses; take others"
-            )
-        made = trials(experiment, tune)
-        return made, self.expand(name + TUNE, path, made)
+    def apart(self, name: str, path: Path, experiment: Experiment) -> dict[str, Experiment]:
+        """An experiment's trials of learning rates and its pilot, as experiments, on seeds of their own."""
+        made: dict[str, Experiment] = {}
+        taken = {"the contrasts": self._seeds(experiment)}
+        if tune := experiment.tune:
+            _own(path, "tune.seeds", tune.seeds, taken, "rates are to be chosen")
+            made[name + TUNE] = trials(experiment, tune)
+            taken["`tune`"] = tune.seeds
+        if experiment.pilot:
+            _own(path, "pilot", experiment.pilot, taken, "the spread is to be estimated")
+            made[name + PILOT] = pilot(experiment)
+        for one in made:
+            if (same := EXPERIMENTS / f"{one}.yaml").exists():
+                raise InputError(f"{same}: has the name of what {path} runs as {one}; rename one")
+        return made
 
     def taken(self, stated: Measures, where: str) -> list[Measured]:
         """The measures that are asked for, as files; those asked for alike are looked up once."""
@@ -233,7 +245,9 @@ class _Planner:
         return self._taken[key]
 
     def _seeds(self, experiment: Experiment) -> list[int]:
-        return seeds(experiment.seeds, self.scale.seeds_at_least, self.scale.seeds_at_most)
+        # Of fewer seeds there is no pilot.
+        most = None if isinstance(experiment, Pilot) else self.scale.seeds_at_most
+        return seeds(experiment.seeds, self.scale.seeds_at_least, most)
 
     def problems_of_arms(self, path: Path, text: Mapping[str, Any]) -> list[str]:
         """What is wrong with the arms of a file whose other keys are wrong already."""
@@ -306,6 +320,16 @@ class _Planner:
             )
         initial = hugging_face.weights_digest(run.init_from) if run.init_from else None
         return replace(self._data[key], initial=initial)
+
+
+def _own(path: Path, key: str, seeds: Sequence[int], taken: Mapping[str, Sequence[int]], why: str) -> None:
+    """Refuse seeds that something else uses too."""
+    for what, theirs in taken.items():
+        if both := sorted({*seeds} & {*theirs}):
+            raise InputError(
+                f"{path}: {key}: {both[0]} is a seed of {what} too, and {why} on seeds that nothing else uses; "
+                "take others"
+            )
 
 
 def _corpus_digest(file: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlm import compiled, identity, measured, registration
 from mlm.config import Numerics, Run
-from mlm.experiment import Experiment, Measures, Scale
+from mlm.experiment import Experiment, Measures, Pilot, Scale, Trials
 from mlm.files import read_json, write_json
 from mlm.layout import RESULTS, study_file
 from mlm.measured import Measured
@@ -131,7 +131,12 @@ class Study:
     @property
     def trials(self) -> list[str]:
         """Experiments in which learning rates are tried and nothing is tested."""
-        return [name for name, experiment in self.experiments.items() if experiment.contrasts is None]
+        return [name for name, experiment in self.experiments.items() if isinstance(experiment, Trials)]
+
+    @property
+    def pilots(self) -> list[str]:
+        """Experiments that tell how far pairs spread, and test nothing."""
+        return [name for name, experiment in self.experiments.items() if isinstance(experiment, Pilot)]
 
     def measured(self, untrained: bool = False) -> list[tuple[list[Measured], list[str]]]:
         """Measures that are taken together, and of which runs or encoders before their first step.

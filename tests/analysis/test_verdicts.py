@@ -125,12 +125,13 @@ def quoter(result: contrasts.Result) -> Quoter:
     base = {"low": None, "high": None, "n": result.n, "digits": digits, "unit": "", "runs": []}
     values = {
         name: base | {"value": getattr(result, name)}
-        for name in ("difference", "effect_size", "p", "p_holm", "n")
+        for name in ("difference", "effect_size", "detectable", "seeds_needed", "p", "p_holm", "n")
     }
     values["difference"] |= {"low": result.low, "high": result.high} if result.bounded else {}
     values["margin"] = base | {"value": result.margin, "digits": None}
     values["n"] |= {"digits": 0}
     values["two_level"] = values["difference"] | {"low": result.two_level_low, "high": result.two_level_high}
+    values["seeds_needed"] |= {"digits": 0}
     return Quoter({f"{result.id}.{name}": entry for name, entry in values.items()})
 
 

@@ -78,6 +78,54 @@ def test_learning_rates_are_tried_on_seeds_of_their_own(trial: Trial) -> None:
     assert TRIAL_FILE + "tune.learning_rates" in refusal(trial, experiment=few)
 
 
+def test_a_pilot_has_the_arms_that_are_compared_on_seeds_of_its_own(trial: Trial) -> None:
+    before = trial()
+    asked = setting("pilot", [7, 8, 9, 10, 11])
+    for cut in (9, 2):  # a scale that takes fewer seeds leaves the pilot whole: of fewer there is none
+        found = trial(setting("seeds_at_most", cut), asked)
+        assert digests(found).items() >= digests(before).items()
+        pilot = digests(found, "trial-pilot")
+        assert {arm for arm, _ in pilot} == {"80-10-10", "100-0-0"}  # not `bert`, of which no contrast is
+        assert {seed for _, seed in pilot} == {7, 8, 9, 10, 11}
+        for (arm, seed), digest in pilot.items():
+            own = found.runs[digests(before)[arm, 0]].config
+            assert found.runs[digest].config == own.model_copy(update={"seed": seed})
+    assert found.pilots == ["trial-pilot"] and not found.trials
+    assert found.contrast_rows("trial-pilot") == []
+
+    def by_corruption(content: dict[str, Any]) -> None:
+        content |= {"pilot": [7, 8, 9, 10, 11], "measures": {"corruptions": {"sequences": 8}}}
+        content["contrasts"]["primary"]["measure"] = "corruption.bert.loss_nats"
+
+    assert {arm for arm, _ in digests(trial(experiment=by_corruption), "trial-pilot")} == {*EXPERIMENT["arms"]}
+
+
+@pytest.mark.parametrize(
+    ("pilot", "tune", "said"),
+    [
+        ([2, 3, 4, 5], None, "pilot: is [2, 3, 4, 5]; a spread needs 5 seeds or more: give a list of so many"),
+        (5, None, "pilot: is 5; a spread needs 5 seeds or more"),
+        ([2, 3, 4, 5, 5], None, "pilot: is [2, 3, 4, 5, 5]; give a number n of seeds"),
+        ([1, 2, 3, 4, 5], None, "pilot: 1 is a seed of the contrasts too, and the spread is to be"),
+        ([4, 5, 6, 7, 8], TRIALS | {"seeds": [8]}, "pilot: 8 is a seed of `tune` too"),
+    ],
+)
+def test_a_pilot_of_too_few_seeds_or_of_seeds_in_use_is_refused(
+    pilot: Any, tune: dict[str, Any] | None, said: str, trial: Trial
+) -> None:
+    def stated(content: dict[str, Any]) -> None:
+        content |= {"pilot": pilot, "tune": tune}
+
+    assert TRIAL_FILE + said in refusal(trial, experiment=stated)
+
+
+def test_a_scale_with_more_seeds_may_come_upon_those_of_the_pilot(trial: Trial) -> None:
+    asked = setting("pilot", [9, 10, 11, 12, 13])
+    assert trial(experiment=asked).pilots
+    said = refusal(trial, scale=setting("seeds_at_least", 12), experiment=asked)
+    assert "pilot: 9 is a seed of the contrasts too" in said
+
+
 def test_losses_on_different_windows_are_not_compared(trial: Trial) -> None:
     def longer(content: dict[str, Any]) -> None:
         content["arms"]["bert"]["sequence_length"] = 8

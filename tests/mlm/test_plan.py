@@ -1,0 +1,197 @@
+"""What a start would do, before it does: counts are those of the runs, times those of runs that ended here."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlm import costs, flops, plan, planner, study
+from mlm.files import read_json
+from mlm.runs import RunFolder
+from tests.mlm.places import EXPERIMENT, done, environment, refused
+from tests.mlm.test_study import digests
+
+Trial = Callable[..., study.Study]
+Typed = Callable[..., "subprocess.CompletedProcess[str]"]
+OTHER = {
+    **EXPERIMENT,
+    "arms": {"usual": EXPERIMENT["arms"]["80-10-10"], "much": {"masking": {"rate": 0.4}}},
+    "baseline": "usual",
+    "contrasts": {"primary": {"arm": "much"}},
+    "pilot": [7, 8, 9, 10, 11],
+}
+
+
+def test_runs_are_counted_once_and_their_operations_are_added_up(trial: Trial) -> None:
+    found = trial(other=OTHER)
+    reckoner = plan.Reckoner(found)
+    mine, theirs, both = (reckoner.cost(names) for names in (["trial"], ["other"], ["trial", "other"]))
+    assert (mine.runs, theirs.runs, both.runs) == (6, 4, 8)  # `usual` is `80-10-10`, of two seeds
+    assert (both.ended, both.to_train) == (0, 8)
+    runs = [found.runs[one].config for one in {*digests(found).values(), *digests(found, "other").values()}]
+    assert both.tokens == sum(run.steps * run.tokens_per_step for run in runs)
+    assert both.flops == sum(flops.of_run(run, run.vocabulary.size) for run in runs)
+    assert both.seconds < mine.seconds + theirs.seconds
+    assert both.by == {"recorded": 8}
+    assert reckoner.cost(["other-pilot"]).runs == 10
+
+
+def test_without_a_run_that_ended_the_time_is_by_a_recorded_speed(trial: Trial) -> None:
+    found = trial()
+    run = next(iter(found.runs.values()))
+    speed = costs.RECORDED["cpu", "float32", "eager"]
+    expected = flops.of_run(run.config, 400) / speed + costs.START_SECONDS
+    assert costs.History().seconds(run.config, run.numerics) == (pytest.approx(expected), "recorded")
+    one, two = (plan.Reckoner(found, jobs).cost(["trial"]) for jobs in (1, 2))
+    assert one.hours * 3600 == pytest.approx(one.seconds) and two.hours == pytest.approx(one.hours / 2)
+    # However many at once, the longest run takes its time.
+    assert plan.Reckoner(found, 1000).cost(["trial"]).hours * 3600 > expected
+
+
+@pytest.fixture
+def copied(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small study with two of its six runs trained, to write into."""
+    shutil.copytree(place, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_runs_that_ended_here_tell_the_time_of_their_kind_and_of_those_like_them(copied: Path) -> None:
+    found = planner.load_study("test")
+    history, cells = costs.History(), digests(found)
+    trained, again, like = (found.runs[cells[arm, 1]] for arm in ("80-10-10", "bert", "100-0-0"))
+    for run, arm in ((trained, "80-10-10"), (again, "bert")):
+        ended = read_json(found.runs[cells[arm, 0]].folder / "run.json", "")
+        told = history.seconds(run.config, run.numerics)
+        assert told == (pytest.approx(ended["wall_seconds"]), "same")
+    ended = read_json(found.runs[cells["80-10-10", 0]].folder / "run.json", "")
+    # As many operations, of the other masks: as long, and not as long as those of `bert`, which differ.
+    expected = ended["training_seconds"] + costs.START_SECONDS
+    assert history.seconds(like.config, like.numerics) == (pytest.approx(expected), "like")
+    cost = plan.Reckoner(found).cost(["trial"])
+    assert (cost.runs, cost.ended, cost.to_train) == (6, 2, 4)
+    assert cost.by == {"same": 2, "like": 2}
+    assert "6 runs, 2 ended, 4 to train: 20.5 k tokens" in cost.line()
+    assert cost.tokens == 4 * 16 * 8 * 40
+
+    other = found.runs[cells["80-10-10", 1]].numerics.model_copy(update={"dtype": "bfloat16"})
+    assert history.seconds(trained.config, other).basis == "recorded"
+    for path in (copied / "results" / "runs").glob("*/run.json"):
+        path.write_text("{")
+    assert costs.History().seconds(trained.config, trained.numerics).basis == "recorded"
+
+
+def test_a_measure_says_how_long_it_took_and_the_next_is_reckoned_by_it(
+    copied: Path, modern: RunFolder, typed: Typed
+) -> None:
+    found = planner.load_study("test")
+    run = found.runs[modern.path.name]
+    taken = [one for one in found.measures["trial"] if one.name == "evaluation"]
+    before = costs.History().measuring(taken, run.config, run.numerics)
+    assert before == costs.MEASURE_SECONDS["evaluation"] + costs.START_SECONDS
+    ahead = plan.Reckoner(found).cost(["trial"])
+    words = ["--take", f"evaluation={run.folder / taken[0].file}", "--with", "evaluation=16"]
+    done(typed(copied, "measure", str(run.folder), *words))
+    took = read_json(run.folder / taken[0].file, "")["wall_seconds"]
+    assert 0 < took < 60
+    after = costs.History().measuring(taken, run.config, run.numerics)
+    assert after == pytest.approx(took + costs.START_SECONDS)
+    assert costs.History().measuring([], run.config, run.numerics) == 0
+    less = plan.Reckoner(found).cost(["trial"])
+    assert less.to_train == ahead.to_train and less.seconds < ahead.seconds
+
+
+def test_bytes_are_those_of_the_weights(place: Path, modern: RunFolder, bert: RunFolder) -> None:
+    for run in (modern, bert):
+        size = (run.path / "weights.safetensors").stat().st_size
+        assert 4 * costs.parameters(run.config.encoder, 400) == pytest.approx(size, rel=0.1)
+        left = costs.disk_bytes(run.config) - costs.BESIDE_WEIGHTS_BYTES
+        assert left == 4 * costs.parameters(run.config.encoder, 400)
+    kept = modern.config.model_copy(update={"checkpoints_at": [1024, 2048]})
+    assert costs.disk_bytes(kept) - costs.BESIDE_WEIGHTS_BYTES == 3 * (
+        costs.disk_bytes(modern.config) - costs.BESIDE_WEIGHTS_BYTES
+    )
+
+
+def test_the_command_tells_every_experiment_and_all(place: Path, typed: Typed) -> None:
+    told = json.loads(done(typed(place, "plan", "--scale", "test", "--json")))
+    assert told["experiments"]["trial"] == told["in_all"]
+    assert (told["in_all"]["runs"], told["in_all"]["ended"]) == (6, 2)
+    assert told["at_once"] == len(os.sched_getaffinity(0))
+    said = done(typed(place, "plan", "trial", "--scale", "test"))
+    assert "Times are estimates" in said and "by runs of the same kind that ended here" in said
+    (row,) = [line for line in said.splitlines() if line.strip().startswith("trial")]
+    assert row.split()[:4] == ["trial", "6", "2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nothing"], "experiments/nothing.yaml: no such file"),
+        (["trial", "--scale", "huge"], "experiments/scales/huge.yaml: no such file"),
+        (["trial-pilot"], "experiments/trial.yaml: pilot: is not there, so there is no trial-pilot"),
+        (["trial-tune"], "experiments/trial.yaml: tune: is not there, so there is no trial-tune"),
+    ],
+)
+def test_what_is_not_there_cannot_be_planned(words: list[str], said: str, place: Path, typed: Typed) -> None:
+    scale = [] if "--scale" in words else ["--scale", "test"]
+    assert said in refused(typed(place, "plan", *words, *scale))
+
+
+def test_the_command_loads_no_torch(place: Path) -> None:
+    code = (
+        "import sys\nfrom mlm.__main__ import main\n"
+        "try:\n    main(['plan', '--scale', 'test'])\nfinally:\n    print(*sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert "trial" in result.stdout
+    assert not {"torch", "pandas", "scipy", "wandb"} & {*result.stdout.split()}
+
+
+def test_two_thousand_runs_are_a_matter_of_seconds(trial: Trial) -> None:
+    arms = {f"rate-{n}": {"masking": {"rate": n / 1000}} for n in range(1, 91)}
+
+    def many(content: dict[str, Any]) -> None:
+        content |= {"arms": arms, "baseline": "rate-1", "seeds": 22}
+        content["contrasts"] = {"primary": {"arm": "rate-2"}}
+
+    found = trial(experiment=many)
+    begun = time.process_time()
+    cost = plan.Reckoner(found).cost(["trial"])
+    assert cost.runs == 90 * 22
+    assert time.process_time() - begun < 5
+
+
+def test_the_pipeline_tells_the_plan_of_what_it_is_asked_for(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlm.pipeline import Plan
+
+    trial(other=OTHER)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    found = Plan({"scale": "test"})
+    first, second = found.told(["--cores", "2", "other-pilot"], 2, None).splitlines()
+    assert first.startswith("plan: other-pilot: 10 runs, 0 ended, 10 to train: ")
+    assert "2 jobs at a time" in second and "10 by a speed recorded" in second
+    assert found.told(["-n"], None, 8).startswith("plan: trial: 6 runs")
+    assert "8 jobs at a time" in found.told([], None, 8)
+    for digest, run in found.study.runs.items():
+        run.folder.mkdir(parents=True)
+        for name in ("run.json", *(one.file for one in found.study.measures["trial"])):
+            (run.folder / name).touch()
+        assert digest
+    for cell in found.study.cells:
+        for one in found.study.measures["trial"]:
+            path = Path("results/untrained") / cell.untrained / one.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    assert found.told([], 2, None) == ""
