@@ -112,7 +112,7 @@ def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
 
 def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker: Tracker) -> int:
     begun = time.monotonic()
-    run.check_code()
+    code = run.check_code()
     device, _ = run.compute()
     import torch
 
@@ -143,7 +143,7 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
         except Interrupted as told:
             console.print(f"stopped: {told}; the same command goes on")
             return 128 + stopped_by[0]
-    outcome.write(run, trained, time.monotonic() - begun, where)
+    outcome.write(run, trained, time.monotonic() - begun, where, code)
     if trained["diverged"]:
         at = trained["diverged"]
         console.print(
@@ -155,7 +155,7 @@ def _train(run: RunFolder, checkpoint_seconds: float, console: Console, tracker:
 def trainer_of(run: RunFolder) -> "Trainer":
     """Data, encoder and optimizer of a run before its first step, in the run's numerics."""
     if run.numerics.path == "compiled":
-        compiled.keep_in(compiled.CACHE, run.record["code"])
+        compiled.keep_in(compiled.CACHE, compiled.source())
     encoder = run.encoder(trained=False).train()
     from mlm.train import Trainer
 

@@ -1,0 +1,224 @@
+"""Code identity by behaviour: a run's code is called by the bits of a golden run. Loads no torch.
+
+A golden run is a run's own configuration made tiny: the same objective, masking, schedules, optimizer and
+plug-ins. Runs that take the same path through the code share one, whatever their sizes, seeds and budgets.
+`mlm.golden_run` computes its bits in a process of its own, with kernels that every CPU of an architecture has.
+They are kept by the source that gave them: an unchanged source computes nothing, a changed one some seconds.
+
+What a golden run cannot speak for enters a run's digest beside its bits: the versions of torch and numpy, whose
+kernels for this CPU and the run's own sizes are others; and the syntax of the modules that are compiled, or that
+compute in another way on a GPU.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlm import compiled, identity
+from mlm.config import Growth, Numerics, Run
+from mlm.errors import Damaged, InputError
+from mlm.files import read_json, write_json
+from mlm.layout import RESULTS
+from mlm.progress import Progress
+
+CODE = (
+    "mlm.fields", "mlm.config", "mlm.config_encoder", "mlm.config_masking", "mlm.randomness", "mlm.batches",
+    "mlm.sentence_pairs", "mlm.selection", "mlm.masking", "mlm.schedules", "mlm.block", "mlm.encoder",
+    "mlm.model", "mlm.objectives", "mlm.optimizer", "mlm.evaluate", "mlm.measures", "mlm.flops", "mlm.train",
+    "mlm.checkpoint", "mlm.metrics", "mlm.files", "mlm.layout", "mlm.devices", "mlm.plugins", "mlm.golden",
+    "mlm.golden_run",
+)  # fmt: skip
+"""The modules that a golden run goes through; where one has changed, it is computed anew."""
+PACKAGES = ("torch", "numpy")
+ON_CUDA = ("mlm.block", "mlm.encoder", "mlm.objectives", "mlm.randomness", "mlm.optimizer", "mlm.devices")
+"""The modules whose operations are others on a GPU."""
+ANY_CPU = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+"""Variables under which torch and the libraries below it use what every CPU of an architecture has."""
+FOLDER_VARIABLE = "MLM_GOLDEN"
+
+Question = dict[str, Any]
+"""What decides a golden run: `training`, the tiny run; `dtype` of its activations; `plugins`, their sources."""
+
+N_TOKENS, STEPS, ROWS, WIDTH = 64, 12, 4, 16
+BEGIN, END = (3, 2, 1), (1, 2, 3)
+"""Weights of [MASK], the same and a random token, of those that a split has."""
+
+
+def codes(numerics: Numerics, asked: Sequence[tuple[Run, Mapping[str, str]]]) -> list[str]:
+    """What the code of runs is called; golden runs that are not known are computed, in one process.
+
+    Args:
+        asked: runs, each with the digests of its plug-ins' sources.
+
+    Raises:
+        InputError: the code fails in a golden run.
+    """
+    questions = [_question(run, numerics, own) for run, own in asked]
+    found = _known(questions)
+    if missing := [one for one, bits in zip(questions, found, strict=True) if bits is None]:
+        _compute(missing)
+        found = _known(questions)
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    called = []
+    for (run, _), bits in zip(asked, found, strict=True):
+        beside = {"versions": versions}
+        if numerics.path == "compiled" and compiled.covers(run):
+            beside |= {"compiled": compiled.source()}
+        if numerics.device == "cuda":
+            beside |= {"cuda": identity.code_hash(ON_CUDA)}
+        called.append(identity.digest({"bits": bits, **beside}))
+    return called
+
+
+def code(numerics: Numerics, run: Run, own: Mapping[str, str]) -> str:
+    """What the code of one run is called."""
+    return codes(numerics, [(run, own)])[0]
+
+
+def _question(run: Run, numerics: Numerics, own: Mapping[str, str]) -> Question:
+    return {"training": tiny(run).model_dump(), "dtype": numerics.dtype, "plugins": dict(own)}
+
+
+def folder() -> Path:
+    """Where the bits of this source's golden runs are kept: in results/golden, or in what MLM_GOLDEN names."""
+    source = identity.digest([identity.code_hash(CODE, PACKAGES), platform.machine()])
+    return Path(os.environ.get(FOLDER_VARIABLE, RESULTS / "golden")) / source
+
+
+def _file(question: Question) -> Path:
+    return folder() / f"{identity.digest(question)}.json"
+
+
+def _known(questions: Sequence[Question]) -> list[str | None]:
+    """The bits of each golden run that is kept and whole."""
+    seen: dict[str, str | None] = {}
+    for question in questions:
+        file = _file(question)
+        if file.name not in seen:
+            seen[file.name] = _read(file)
+    return [seen[_file(question).name] for question in questions]
+
+
+def _read(file: Path) -> str | None:
+    if not file.exists():
+        return None
+    try:
+        kept = read_json(file, "")
+        whole = kept["check"] == identity.digest([kept["question"], kept["bits"]])
+    except (Damaged, KeyError, TypeError):
+        return None
+    return identity.digest(kept["bits"]) if whole else None
+
+
+def _compute(missing: Sequence[Question]) -> None:
+    """Compute golden runs in a process that loads torch."""
+    unique = list({identity.digest(one): one for one in missing}.values())
+    path = os.pathsep.join([str(identity.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, **ANY_CPU, "PYTHONPATH": path}
+    if len(unique) > 1:
+        print(f"golden runs: {len(unique)} code paths are not known by their bits yet", file=sys.stderr, flush=True)
+    told = subprocess.run(
+        [sys.executable, "-m", "mlm", "golden"],
+        input=json.dumps(unique),
+        env=environment,
+        text=True,
+        check=False,
+    )
+    if told.returncode:
+        raise InputError("the code fails in a golden run (mlm/golden.py), as said above; mend it")
+
+
+def compute(questions: Sequence[Question]) -> None:
+    """Compute golden runs here, in a process of their own, and keep their bits."""
+    from mlm import golden_run
+
+    progress = Progress("golden runs", len(questions), "code paths")
+    for question in questions:
+        bits: dict[str, str]
+        try:
+            bits = golden_run.bits(Run.model_validate(question["training"]), question["dtype"])
+        except Exception as error:
+            if not question["plugins"]:
+                raise
+            # A part of the user's own may well need other sizes: its runs are called by their source.
+            bits = {"source": identity.code_hash(CODE)}
+            print(f"note: {', '.join(question['plugins'])}: fails in a golden run ({type(error).__name__}: {error}), so every "
+                  "change of the code makes its runs others", file=sys.stderr)
+        check = identity.digest([question, bits])
+        write_json(_file(question), {"question": question, "bits": bits, "check": check})
+        progress.add(1)
+
+
+def tiny(run: Run) -> Run:
+    """A run's code path in a hundredth of a second a step; every boundary of its schedules lies within its steps.
+
+    What chooses between paths is kept. Of quantities it is kept whether they are there: sizes, rates, shares of a
+    split, and where warm-up and decay meet are the same for all that have them; lengths and windows keep their
+    order.
+    """
+    stages = len(run.lengths.values) if run.lengths else 1
+    length = 2 ** max(4, stages)
+    step = length * ROWS
+    stated = run.model_dump()
+
+    def share(part: int) -> int:
+        return length if part == run.sequence_length else length // 4
+
+    attention, window = stated["attention"], run.attention.window
+    if isinstance(window, Growth):
+        values: list[int] = []
+        for value in window.values:
+            values.append(max(round(value * length / run.sequence_length), values[-1] + 1 if values else 2))
+        attention["window"]["values"] = values
+    elif window:
+        attention["window"] = max(2, round(window * length / run.sequence_length))
+    attention["group"] = run.attention.group and share(run.attention.group)
+    lengths = stated["lengths"]
+    if lengths:
+        lengths["values"] = [length >> behind for behind in reversed(range(stages))]
+    masking, change = stated["masking"], stated["masking"]["change"]
+    masking |= {"split": _shares(masking["split"], BEGIN), "rate": 1.0 if run.masking.rate == 1 else 0.3}
+    masking["predicted"] = 1.0 if run.masking.predicted == 1 else 0.5
+    masking["span"]["longest"] = min(run.masking.span.longest, lengths["values"][0] if lengths else length)
+    if change:
+        change["split"] = change["split"] and _shares(change["split"], END)
+        change["rate"] = 0.6 if change["rate"] else change["rate"]
+    whole = run.micro_batch in (None, run.batch_size)
+    return Run.model_validate(
+        stated
+        | {
+            "corpus": "golden",
+            "vocabulary": {"size": N_TOKENS},
+            "tokenizer": None,
+            "init_from": None,
+            "encoder": stated["encoder"]
+            | {"layers": 2, "width": WIDTH, "heads": 2, "feedforward_width": 2 * WIDTH, "max_positions": length},
+            "optimizer": stated["optimizer"]
+            | {
+                "learning_rate": 1e-2,
+                "warmup_tokens": 5 * step // 2 if run.optimizer.warmup_tokens else 0,
+                "decay_tokens": 9 * step // 2 if run.optimizer.decay_tokens else 0,
+            },
+            "curve": {"every_tokens": 4 * step, "sequences": 6},
+            "sequence_length": length,
+            "stretch": run.stretch and share(run.stretch),
+            "batch_size": ROWS,
+            "micro_batch": run.micro_batch and (ROWS if whole else ROWS // 2),
+            "budget_tokens": STEPS * step,
+            "log_every_tokens": 2 * step,
+            "checkpoints_at": [3 * step],
+            "seed": 0,
+        }
+    )
+
+
+def _shares(split: Mapping[str, float], weights: Sequence[int]) -> dict[str, float]:
+    """A split with the same kinds of tokens, by weights."""
+    there = {kind: weight for (kind, share), weight in zip(split.items(), weights, strict=True) if share}
+    return {kind: weight / sum(there.values()) for kind, weight in there.items()}
