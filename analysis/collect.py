@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis import runs, tidy
 from analysis.study import Cell, Study
-from mlm import layout, measures
+from mlm import identity, layout, measures
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, write_json
 
@@ -24,7 +24,10 @@ class _Tables:
     curves: list[Row] = field(default_factory=list)
     seconds: list[Row] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
-    codes: dict[str, list[str]] = field(default_factory=dict)
+    codes: set[str] = field(default_factory=set)
+    """What the code of the runs goes by; runs that take other paths through it have other names."""
+    others: dict[str, list[str]] = field(default_factory=dict)
+    """Code that is not the planned one, nor accepted in its place -> the runs it trained."""
     partial: bool = False
 
 
@@ -45,8 +48,8 @@ def collect(study: Study, experiment: str) -> None:
             damaged.extend(problem for problem in error.problems if problem not in damaged)
     if damaged:
         raise Damaged(*damaged)
-    if len(tables.codes) > 1:
-        raise InputError(_mixture(experiment, tables.codes))
+    if tables.others:
+        raise InputError(_mixture(experiment, tables.others))
     place = layout.tables(study.scale, experiment)
     (place / "collected.json").unlink(missing_ok=True)  # until the end, what lies here is not vouched for
     tidy.write_csv(place / "results.csv", tables.results, tidy.RESULTS)
@@ -56,7 +59,8 @@ def collect(study: Study, experiment: str) -> None:
         "experiment": experiment,
         "partial": tables.partial,
         "runs": {state: tables.states[state] for state in ("finished", "diverged", "unfinished")},
-        "code": next(iter(tables.codes), None),
+        "code": _together(tables.codes),
+        "accepted": [change.model_dump() for change in study.experiment(experiment).accepted],
         "files": {name: file_sha256(place / name) for name in ("results.csv", "curves.csv")},
     }
     write_json(place / "collected.json", manifest)
@@ -64,14 +68,17 @@ def collect(study: Study, experiment: str) -> None:
 
 def _add(study: Study, cell: Cell, tables: _Tables) -> None:
     names = study.experiment(cell.experiment).measures[cell.arm]
-    runs.config(cell.digest)
+    planned = runs.config(cell.digest)["code"]
     record = runs.run(cell.digest)
     label = (cell.experiment, cell.arm, cell.seed)
     status = record.status if record else "unfinished"
     found: dict[str, float] = {}
     complete = record is not None
     if record is not None:
-        tables.codes.setdefault(record.code, []).append(cell.digest)
+        tables.codes.add(planned)
+        accepted = any(cell.arm in change.arms for change in study.experiment(cell.experiment).accepted)
+        if record.code != planned and not accepted:
+            tables.others.setdefault(record.code, []).append(cell.digest)
         tables.curves += [(*label, *row) for row in _curves(runs.metrics(record))]
         tables.seconds += [(*label, key, value) for key, value in _machine(record)]
         for name, file in study.experiment(cell.experiment).measure_files.items():
@@ -161,11 +168,16 @@ def _machine(record: runs.RunFile) -> Iterator[tuple[str, float]]:
         yield "peak_memory_bytes", record.peak_memory_bytes
 
 
+def _together(codes: set[str]) -> str | None:
+    """One name for the code of an experiment, whatever paths its runs take through it."""
+    return identity.digest(sorted(codes)) if len(codes) > 1 else next(iter(codes), None)
+
+
 def _mixture(experiment: str, codes: dict[str, list[str]]) -> str:
     parts = "; ".join(
         f"{code}: {len(found)} runs, such as {runs.folder(found[0])}" for code, found in codes.items()
     )
     return (
-        f"{layout.RESULTS / 'runs'}: code: the runs of {experiment} were trained by different code ({parts}); "
-        "plan the study again and train what is missing, so that one code made all of them"
+        f"{layout.RESULTS / 'runs'}: code: runs of {experiment} were trained by different code than was "
+        f"planned ({parts}); delete their folders and run the pipeline again, so that one code made all of them"
     )

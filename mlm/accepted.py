@@ -1,7 +1,7 @@
 """Accepted changes of the code's bits: today's code goes by the name of an older one, and old runs keep theirs.
 
-They stand in experiments/code/accepted.yaml, which is to be committed. Of every experiment, reports, numbers and
-the paper say which ones its runs rest on.
+They stand in experiments/code/accepted.yaml, which is to be committed. Reports, numbers and the paper say of
+every experiment which ones its runs rest on.
 """
 
 from collections import Counter
@@ -78,15 +78,16 @@ def accept(study: "Study", why: str) -> int:
             found.setdefault(run.code, Counter())[there[1]] += 1
     if not found:
         raise InputError(
-            f"{RESULTS / 'runs'}: no ended run differs from one that scale {study.scale_name} plans in its code "
-            "alone; there is nothing to accept"
+            f"{RESULTS / 'runs'}: no ended run differs from one that scale {study.scale_name} plans in its "
+            "code alone; there is nothing to accept"
         )
-    chosen = {code: min(olds.items(), key=lambda one: (-one[1], one[0])) for code, olds in sorted(found.items())}
-    change = Change(why=why, stands_for={code: old for code, (old, _) in chosen.items()})
-    content = {"changes": [one.model_dump() for one in (*changes(), change)]}
+    # Of several older codes of one path, the one that keeps the most runs.
+    chosen = {code: min(olds, key=lambda old: (-olds[old], old)) for code, olds in sorted(found.items())}
+    content = {"changes": [one.model_dump() for one in (*changes(), Change(why=why, stands_for=chosen))]}
     # Quoted, as a code of digits would be read as a number.
-    write_atomically(FILE, HEAD + yaml.safe_dump(content, default_style='"', sort_keys=False, allow_unicode=True))
-    return sum(runs for _, runs in chosen.values())
+    text = yaml.safe_dump(content, default_style='"', sort_keys=False, allow_unicode=True, width=10**6)
+    write_atomically(FILE, HEAD + text)
+    return sum(found[code][old] for code, old in chosen.items())
 
 
 def _without_code(record: dict[str, object]) -> str:

@@ -81,7 +81,7 @@ def accept(
 
 @app.command(hidden=True)
 def golden() -> None:
-    """Compute the golden runs that are asked for on standard input; planning starts this where it needs them."""
+    """Compute the golden runs that standard input asks for; planning starts this where it needs them."""
     from mlm import golden
 
     golden.compute(json.load(sys.stdin))

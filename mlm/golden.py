@@ -5,18 +5,19 @@ plug-ins. Runs that take the same path through the code share one, whatever thei
 `mlm.golden_run` computes its bits in a process of its own, with kernels that every CPU of an architecture has.
 They are kept by the source that gave them: an unchanged source computes nothing, a changed one some seconds.
 
-What a golden run cannot speak for enters a run's digest beside its bits: the versions of torch and numpy, whose
-kernels for this CPU and the run's own sizes are others; and the syntax of the modules that are compiled, or that
-compute in another way on a GPU.
+What a golden run cannot speak for enters a run's digest beside its bits: the versions of torch and numpy,
+whose kernels for this CPU and the run's own sizes are others; and the syntax of the modules that are compiled,
+or that compute in another way on a GPU.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ FOLDER_VARIABLE = "MLM_GOLDEN"
 Question = dict[str, Any]
 """What decides a golden run: `training`, the tiny run; `dtype` of its activations; `plugins`, their sources."""
 
-N_TOKENS, STEPS, ROWS, WIDTH = 64, 12, 4, 16
+N_TOKENS, STEPS, ROWS = 64, 12, 4
+SIZES = {"layers": 2, "width": 16, "heads": 2, "feedforward_width": 32}
 BEGIN, END = (3, 2, 1), (1, 2, 3)
 """Weights of [MASK], the same and a random token, of those that a split has."""
 
@@ -60,19 +62,20 @@ def codes(numerics: Numerics, asked: Sequence[tuple[Run, Mapping[str, str]]]) ->
         InputError: the code fails in a golden run.
     """
     questions = [_question(run, numerics, own) for run, own in asked]
-    found = _known(questions)
-    if missing := [one for one, bits in zip(questions, found, strict=True) if bits is None]:
-        _compute(missing)
-        found = _known(questions)
+    names = [identity.digest(question) for question in questions]
+    known = _known(names)
+    if missing := {n: one for n, one in zip(names, questions, strict=True) if n not in known}:
+        _start(list(missing.values()))
+        known = _known(names)
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     called = []
-    for (run, _), bits in zip(asked, found, strict=True):
-        beside = {"versions": versions}
+    for (run, _), name in zip(asked, names, strict=True):
+        beside: dict[str, Any] = {"versions": versions}
         if numerics.path == "compiled" and compiled.covers(run):
             beside |= {"compiled": compiled.source()}
         if numerics.device == "cuda":
             beside |= {"cuda": identity.code_hash(ON_CUDA)}
-        called.append(identity.digest({"bits": bits, **beside}))
+        called.append(identity.digest({"bits": known[name], **beside}))
     return called
 
 
@@ -91,79 +94,58 @@ def folder() -> Path:
     return Path(os.environ.get(FOLDER_VARIABLE, RESULTS / "golden")) / source
 
 
-def _file(question: Question) -> Path:
-    return folder() / f"{identity.digest(question)}.json"
+def _known(names: Iterable[str]) -> dict[str, str]:
+    """Of the golden runs that are kept and whole: digest of the question -> digest of the bits."""
+    place, found = folder(), {}
+    for name in dict.fromkeys(names):
+        with contextlib.suppress(Damaged, KeyError, TypeError):
+            kept = read_json(place / f"{name}.json", "it is computed again")
+            if kept["check"] == identity.digest([name, kept["bits"]]):
+                found[name] = identity.digest(kept["bits"])
+    return found
 
 
-def _known(questions: Sequence[Question]) -> list[str | None]:
-    """The bits of each golden run that is kept and whole."""
-    seen: dict[str, str | None] = {}
-    for question in questions:
-        file = _file(question)
-        if file.name not in seen:
-            seen[file.name] = _read(file)
-    return [seen[_file(question).name] for question in questions]
-
-
-def _read(file: Path) -> str | None:
-    if not file.exists():
-        return None
-    try:
-        kept = read_json(file, "")
-        whole = kept["check"] == identity.digest([kept["question"], kept["bits"]])
-    except (Damaged, KeyError, TypeError):
-        return None
-    return identity.digest(kept["bits"]) if whole else None
-
-
-def _compute(missing: Sequence[Question]) -> None:
+def _start(missing: Sequence[Question]) -> None:
     """Compute golden runs in a process that loads torch."""
-    unique = list({identity.digest(one): one for one in missing}.values())
     path = os.pathsep.join([str(identity.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, **ANY_CPU, "PYTHONPATH": path}
-    if len(unique) > 1:
-        print(f"golden runs: {len(unique)} code paths are not known by their bits yet", file=sys.stderr, flush=True)
-    told = subprocess.run(
-        [sys.executable, "-m", "mlm", "golden"],
-        input=json.dumps(unique),
-        env=environment,
-        text=True,
-        check=False,
-    )
-    if told.returncode:
-        raise InputError("the code fails in a golden run (mlm/golden.py), as said above; mend it")
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-m", "mlm", "golden"]
+    ended = subprocess.run(command, input=json.dumps(missing), env=environment, text=True, check=False)
+    if ended.returncode:
+        raise InputError("the code fails in a golden run, as told above (mlm/golden.py); correct it")
 
 
 def compute(questions: Sequence[Question]) -> None:
-    """Compute golden runs here, in a process of their own, and keep their bits."""
+    """Compute golden runs and keep their bits, in a process that has not loaded torch yet."""
+    os.environ.update(ANY_CPU)
     from mlm import golden_run
 
     progress = Progress("golden runs", len(questions), "code paths")
     for question in questions:
-        bits: dict[str, str]
         try:
             bits = golden_run.bits(Run.model_validate(question["training"]), question["dtype"])
         except Exception as error:
             if not question["plugins"]:
                 raise
-            # A part of the user's own may well need other sizes: its runs are called by their source.
+            # A part of the user's own may need other sizes: the code of its runs goes by its source.
             bits = {"source": identity.code_hash(CODE)}
-            print(f"note: {', '.join(question['plugins'])}: fails in a golden run ({type(error).__name__}: {error}), so every "
-                  "change of the code makes its runs others", file=sys.stderr)
-        check = identity.digest([question, bits])
-        write_json(_file(question), {"question": question, "bits": bits, "check": check})
+            told = f"{', '.join(question['plugins'])}: fails in a golden run ({type(error).__name__}: {error})"
+            print(f"note: {told}; any change of the code makes its runs others", file=sys.stderr)
+        name = identity.digest(question)
+        kept = {"question": question, "bits": bits, "check": identity.digest([name, bits])}
+        write_json(folder() / f"{name}.json", kept)
         progress.add(1)
 
 
 def tiny(run: Run) -> Run:
-    """A run's code path in a hundredth of a second a step; every boundary of its schedules lies within its steps.
+    """A run's path through the code at a hundredth of a second a step, with every boundary of its schedules.
 
-    What chooses between paths is kept. Of quantities it is kept whether they are there: sizes, rates, shares of a
-    split, and where warm-up and decay meet are the same for all that have them; lengths and windows keep their
-    order.
+    What chooses between paths is kept, and so are the optimizer's settings. Of other quantities it is kept
+    whether they are there: sizes, rates, shares of a split, the steps of warm-up and decay are the same for all
+    runs that have them; lengths and windows keep their order.
     """
     stages = len(run.lengths.values) if run.lengths else 1
-    length = 2 ** max(4, stages)
+    length = 1 << max(4, stages)
     step = length * ROWS
     stated = run.model_dump()
 
@@ -197,8 +179,7 @@ def tiny(run: Run) -> Run:
             "vocabulary": {"size": N_TOKENS},
             "tokenizer": None,
             "init_from": None,
-            "encoder": stated["encoder"]
-            | {"layers": 2, "width": WIDTH, "heads": 2, "feedforward_width": 2 * WIDTH, "max_positions": length},
+            "encoder": stated["encoder"] | SIZES | {"max_positions": length},
             "optimizer": stated["optimizer"]
             | {
                 "learning_rate": 1e-2,

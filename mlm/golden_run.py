@@ -1,7 +1,7 @@
 """A golden run: a tiny training of a code path, and the digest of the bits it leaves.
 
-It goes through the real Trainer, is interrupted once, and goes on from its checkpoint in new objects. Its text is
-made here and so short that the run reads it a few times over.
+It goes through the real Trainer, is interrupted once, and goes on from its checkpoint in new objects. Its text
+is made here, and so short that the run reads it a few times over.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def bits(run: config.Run, dtype: Literal["float32", "bfloat16"]) -> dict[str, st
         dtype: of the activations.
     """
     device, activations = devices.prepare(config.Numerics(device="cpu", dtype=dtype))
-    torch.backends.mkldnn.enabled = False  # its kernels are those of this CPU alone
+    torch.backends.mkldnn.set_flags(False)  # its kernels are those of this CPU alone
     begins_word = [token % 3 > 0 for token in range(N_TOKENS)]
     asked = 0
 
@@ -76,9 +76,9 @@ def bits(run: config.Run, dtype: Literal["float32", "bfloat16"]) -> dict[str, st
 def _told(record: Mapping[str, Any]) -> list[Any]:
     place = [record["event"], record["step"]]
     if record["event"] == "train":
-        return place + [record[key] for key in ("loss_nats", "gradient_norm", "learning_rate", "targets")]
+        return [*place, *(record[key] for key in ("loss_nats", "gradient_norm", "learning_rate", "targets"))]
     if record["event"] == "evaluation":
-        return place + [dict(measures.flatten("", {name: record[name] for name in measures.CORRUPTIONS}))]
+        return [*place, dict(measures.flatten("", {name: record[name] for name in measures.CORRUPTIONS}))]
     return place
 
 

@@ -234,9 +234,7 @@ class _Planner:
             Draft(name, arm, seeds, run, self.data(run), plugins.digests(run)) for arm, run in resolved.items()
         ]
 
-    def tune(
-        self, name: str, path: Path, experiment: Experiment, tune: Tune
-    ) -> tuple[Trials, list[Draft]]:
+    def tune(self, name: str, path: Path, experiment: Experiment, tune: Tune) -> tuple[Trials, list[Draft]]:
         """The trials of an experiment's learning rates, as an experiment, and its arms."""
         if (same := EXPERIMENTS / f"{name}{TUNE}.yaml").exists():
             raise InputError(f"{same}: has the name of the trials of {path}; rename one")

@@ -164,7 +164,7 @@ class Study:
         }
 
     def accepted(self, experiment: str) -> list[dict[str, Any]]:
-        """The accepted changes of code under which runs of an experiment keep their names, each with the arms."""
+        """The accepted changes of code under which runs of an experiment keep their names, with the arms."""
         found: dict[str, dict[str, None]] = {}
         for cell in self.cells:
             why = self.runs[cell.digest].accepted
