@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlm import compiled, identity
+from mlm import compiled, identity, schedules
 from mlm.config import Growth, Numerics, Run
 from mlm.errors import Damaged, InputError
 from mlm.files import read_json, write_json
@@ -46,7 +46,7 @@ FOLDER_VARIABLE = "MLM_GOLDEN"
 Question = dict[str, Any]
 """What decides a golden run: `training`, the tiny run; `dtype` of its activations; `plugins`, their sources."""
 
-N_TOKENS, STEPS, ROWS = 64, 12, 4
+N_TOKENS, STEPS, ROWS = 64, 11, 4  # progress is a tenth a step, so that it meets what is stated in tenths
 SIZES = {"layers": 2, "width": 16, "heads": 2, "feedforward_width": 32}
 BEGIN, END = (3, 2, 1), (1, 2, 3)
 """Weights of [MASK], the same and a random token, of those that a split has."""
@@ -61,8 +61,8 @@ def codes(numerics: Numerics, asked: Sequence[tuple[Run, Mapping[str, str]]]) ->
     Raises:
         InputError: the code fails in a golden run.
     """
-    questions = [_question(run, numerics, own) for run, own in asked]
-    names = [identity.digest(question) for question in questions]
+    questions = [question(run, numerics, own) for run, own in asked]
+    names = [identity.digest(one) for one in questions]
     known = _known(names)
     if missing := {n: one for n, one in zip(names, questions, strict=True) if n not in known}:
         _start(list(missing.values()))
@@ -84,7 +84,8 @@ def code(numerics: Numerics, run: Run, own: Mapping[str, str]) -> str:
     return codes(numerics, [(run, own)])[0]
 
 
-def _question(run: Run, numerics: Numerics, own: Mapping[str, str]) -> Question:
+def question(run: Run, numerics: Numerics, own: Mapping[str, str]) -> Question:
+    """The golden run that a run is one of."""
     return {"training": tiny(run).model_dump(), "dtype": numerics.dtype, "plugins": dict(own)}
 
 
@@ -121,18 +122,18 @@ def compute(questions: Sequence[Question]) -> None:
     from mlm import golden_run
 
     progress = Progress("golden runs", len(questions), "code paths")
-    for question in questions:
+    for asked in questions:
         try:
-            bits = golden_run.bits(Run.model_validate(question["training"]), question["dtype"])
+            bits = golden_run.bits(Run.model_validate(asked["training"]), asked["dtype"])
         except Exception as error:
-            if not question["plugins"]:
+            if not asked["plugins"]:
                 raise
             # A part of the user's own may need other sizes: the code of its runs goes by its source.
             bits = {"source": identity.code_hash(CODE)}
-            told = f"{', '.join(question['plugins'])}: fails in a golden run ({type(error).__name__}: {error})"
+            told = f"{', '.join(asked['plugins'])}: fails in a golden run ({type(error).__name__}: {error})"
             print(f"note: {told}; any change of the code makes its runs others", file=sys.stderr)
-        name = identity.digest(question)
-        kept = {"question": question, "bits": bits, "check": identity.digest([name, bits])}
+        name = identity.digest(asked)
+        kept = {"question": asked, "bits": bits, "check": identity.digest([name, bits])}
         write_json(folder() / f"{name}.json", kept)
         progress.add(1)
 
@@ -148,30 +149,32 @@ def tiny(run: Run) -> Run:
     length = 1 << max(4, stages)
     step = length * ROWS
     stated = run.model_dump()
-
-    def share(part: int) -> int:
-        return length if part == run.sequence_length else length // 4
+    if lengths := stated["lengths"]:
+        lengths["values"] = [length >> behind for behind in reversed(range(stages))]
+        lengths["ends"] = _ends(lengths["ends"])
 
     attention, window = stated["attention"], run.attention.window
     if isinstance(window, Growth):
-        values: list[int] = []
-        for value in window.values:
-            values.append(max(round(value * length / run.sequence_length), values[-1] + 1 if values else 2))
-        attention["window"]["values"] = values
+        attention["window"]["values"] = _scaled(window.values, length / run.sequence_length)
+        attention["window"]["ends"] = _ends(window.ends)
     elif window:
-        attention["window"] = max(2, round(window * length / run.sequence_length))
-    attention["group"] = run.attention.group and share(run.attention.group)
-    lengths = stated["lengths"]
-    if lengths:
-        lengths["values"] = [length >> behind for behind in reversed(range(stages))]
-    masking, change = stated["masking"], stated["masking"]["change"]
-    masking |= {"split": _shares(masking["split"], BEGIN), "rate": 1.0 if run.masking.rate == 1 else 0.3}
+        attention["window"] = _scaled([window], length / run.sequence_length)[0]
+
+    masking = stated["masking"]
+    masking["rate"] = 1.0 if run.masking.rate == 1 else 0.3
+    masking["split"] = _shares(masking["split"], BEGIN)
     masking["predicted"] = 1.0 if run.masking.predicted == 1 else 0.5
     masking["span"]["longest"] = min(run.masking.span.longest, lengths["values"][0] if lengths else length)
-    if change:
+    if change := masking["change"]:
+        change["rate"] = change["rate"] and 0.6
         change["split"] = change["split"] and _shares(change["split"], END)
-        change["rate"] = 0.6 if change["rate"] else change["rate"]
-    whole = run.micro_batch in (None, run.batch_size)
+        change["at"] = 0.5
+
+    def divided(part: int | None, whole: int, tiny: int) -> int | None:
+        """`tiny` where the whole is stated, half of it where a part is."""
+        return part and (tiny if part == whole else tiny // 2)
+
+    attention["group"] = divided(run.attention.group, run.sequence_length, length)
     return Run.model_validate(
         stated
         | {
@@ -183,20 +186,34 @@ def tiny(run: Run) -> Run:
             "optimizer": stated["optimizer"]
             | {
                 "learning_rate": 1e-2,
-                "warmup_tokens": 5 * step // 2 if run.optimizer.warmup_tokens else 0,
-                "decay_tokens": 9 * step // 2 if run.optimizer.decay_tokens else 0,
+                "warmup_tokens": run.optimizer.warmup_tokens and 5 * step // 2,
+                "decay_tokens": run.optimizer.decay_tokens and 9 * step // 2,
             },
             "curve": {"every_tokens": 4 * step, "sequences": 6},
             "sequence_length": length,
-            "stretch": run.stretch and share(run.stretch),
+            "stretch": divided(run.stretch, run.sequence_length, length),
             "batch_size": ROWS,
-            "micro_batch": run.micro_batch and (ROWS if whole else ROWS // 2),
+            "micro_batch": divided(run.micro_batch, run.batch_size, ROWS),
             "budget_tokens": STEPS * step,
             "log_every_tokens": 2 * step,
             "checkpoints_at": [3 * step],
             "seed": 0,
         }
     )
+
+
+def _ends(stated: Sequence[float]) -> list[float]:
+    """Where stages end, if that is stated: each at the progress of a step."""
+    steps = max(STEPS, len(stated) + 2)
+    return [schedules.progress(number, steps) for number in range(1, len(stated) + 1)]
+
+
+def _scaled(values: Sequence[int], by: float) -> list[int]:
+    """Ascending values made smaller, and still ascending."""
+    found: list[int] = []
+    for value in values:
+        found.append(max(round(value * by), found[-1] + 1 if found else 2))
+    return found
 
 
 def _shares(split: Mapping[str, float], weights: Sequence[int]) -> dict[str, float]:

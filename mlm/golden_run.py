@@ -37,7 +37,8 @@ def bits(run: config.Run, dtype: Literal["float32", "bfloat16"]) -> dict[str, st
         dtype: of the activations.
     """
     device, activations = devices.prepare(config.Numerics(device="cpu", dtype=dtype))
-    torch.backends.mkldnn.set_flags(False)  # its kernels are those of this CPU alone
+    # Not oneDNN: its kernels are those of this CPU alone.
+    torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
     begins_word = [token % 3 > 0 for token in range(N_TOKENS)]
     asked = 0
 
