@@ -3,13 +3,19 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from analysis.tidy import Collected
-from mlm import layout
+from mlm import identity, layout
 from mlm.errors import InputError
 
 Codes = Mapping[str, Sequence[str]]
 """Code -> digests of the runs that it trained."""
 SHOWN = 8
 """Hexadecimal digits of a code in a mark."""
+
+
+def named(planned: Iterable[str]) -> str:
+    """One name for the planned code, whatever paths through it the runs take, each with a name of its own."""
+    apart = sorted({*planned})
+    return apart[0] if len(apart) == 1 else identity.digest(apart)
 
 
 def refuse_mixed(codes: Codes, of: str, mixed: bool) -> None:
@@ -36,10 +42,11 @@ def refuse_mixed(codes: Codes, of: str, mixed: bool) -> None:
 
 def together(found: Iterable[Collected]) -> dict[str, list[str]]:
     """The codes of several experiments, each run once."""
-    codes: dict[str, dict[str, None]] = {}
-    for one in found:
+    told, codes = list(found), dict[str, dict[str, None]]()
+    planned = named(one.planned for one in told if one.codes)
+    for one in told:
         for code, digests in one.codes.items():
-            codes.setdefault(code, {}).update(dict.fromkeys(digests))
+            codes.setdefault(planned if code == one.planned else code, {}).update(dict.fromkeys(digests))
     return {code: list(codes[code]) for code in sorted(codes)}
 
 

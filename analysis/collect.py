@@ -15,6 +15,7 @@ from mlm.files import file_sha256, write_json
 
 REALISED = ("eligible", "selected", "mask", "same", "random", "predicted")
 TRAINING = ("tokens", "steps", "flops")
+PLANNED = ""
 Row = tuple[Any, ...]
 
 
@@ -25,6 +26,9 @@ class _Tables:
     seconds: list[Row] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     codes: dict[str, list[str]] = field(default_factory=dict)
+    """Code -> the runs it trained; the planned code, by whatever paths through it, is called PLANNED."""
+    planned: set[str] = field(default_factory=set)
+    """What the planned code goes by; runs that take other paths through it have other names."""
     commits: dict[str, list[str]] = field(default_factory=dict)
     read: dict[str, str] = field(default_factory=dict)
     partial: bool = False
@@ -63,7 +67,8 @@ def collect(study: Study, experiment: str, mixed: bool = False) -> None:
             damaged.extend(problem for problem in error.problems if problem not in damaged)
     if damaged:
         raise Damaged(*damaged)
-    codes.refuse_mixed(tables.codes, experiment, mixed)
+    by_code = {codes.named(tables.planned) if code == PLANNED else code: of for code, of in tables.codes.items()}
+    codes.refuse_mixed(by_code, experiment, mixed)
     place = layout.tables(study.scale, experiment)
     provenance.forget("collect", study.scale, experiment)
     (place / "collected.json").unlink(missing_ok=True)  # until the end, what lies here is not vouched for
@@ -74,7 +79,9 @@ def collect(study: Study, experiment: str, mixed: bool = False) -> None:
         "experiment": experiment,
         "partial": tables.partial,
         "runs": {state: tables.states[state] for state in ("finished", "diverged", "unfinished")},
-        "codes": {code: sorted(tables.codes[code]) for code in sorted(tables.codes)},
+        "planned": codes.named(tables.planned),
+        "codes": {code: sorted(by_code[code]) for code in sorted(by_code)},
+        "accepted": [change.model_dump() for change in study.experiment(experiment).accepted],
         "commits": {commit: sorted(tables.commits[commit]) for commit in sorted(tables.commits)},
         "files": {name: file_sha256(place / name) for name in ("results.csv", "curves.csv")},
     }
@@ -86,14 +93,17 @@ def collect(study: Study, experiment: str, mixed: bool = False) -> None:
 
 def _add(study: Study, cell: Cell, tables: _Tables) -> None:
     names = study.experiment(cell.experiment).measures[cell.arm]
-    runs.config(cell.digest)
+    planned = runs.config(cell.digest)["code"]
     record = runs.run(cell.digest)
     label = (cell.experiment, cell.arm, cell.seed)
     status = record.status if record else "unfinished"
     found: dict[str, float] = {}
     complete = record is not None
     if record is not None:
-        tables.codes.setdefault(record.code, []).append(cell.digest)
+        accepted = any(cell.arm in change.arms for change in study.experiment(cell.experiment).accepted)
+        code = PLANNED if record.code == planned or accepted else record.code
+        tables.planned.add(planned)
+        tables.codes.setdefault(code, []).append(cell.digest)
         tables.commits.setdefault(record.git.words, []).append(cell.digest)
         tables.stand_on(run_files.of_run(record))
         tables.stand_on(run_files.of_data(record))

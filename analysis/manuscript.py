@@ -1,6 +1,6 @@
 """What paper/paper.md may say: the functions and values that its << >> can name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from analysis import codes, labels, marks, outputs, published, report_tables, sentences
@@ -133,6 +133,7 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         "versions": {k: v for k, v in versions[0].items() if all(o.get(k) == v for o in versions)}
         if versions
         else {},
+        "accepted": _accepted(parts.values()),
         "scale": study.scale,
         "evidence": study.evidence,
         "partial": any(one.partial for one in parts.values()),
@@ -144,3 +145,12 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         ],
         "watermark": watermark,
     }
+
+
+def _accepted(parts: Iterable[Part]) -> list[tuple[str, str]]:
+    """(why, experiments) of each change of the code's bits in spite of which runs were kept."""
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        for change in part.stated.accepted:
+            found.setdefault(change.why, []).append(f"*{part.name}*")
+    return [(escaped(why), listed(names, "and")) for why, names in found.items()]

@@ -87,6 +87,10 @@ def of(study: Study, name: str) -> Iterator[tuple[str, Entry]]:
         yield f"{name}.setup.{key}", new_entry(value, 0 if whole else None, unit, ended)
     for state, count in collected.runs.items():
         yield f"{name}.runs.{state}", new_entry(count, 0, "runs", ended)
+    if experiment.accepted:
+        arms = {arm for change in experiment.accepted for arm in change.arms}
+        kept = [cell.digest for cell in study.cells(name) if cell.arm in arms]
+        yield f"{name}.runs.accepted", new_entry(len(kept), 0, "runs", kept)
     for arm, key, value, unit in setup.own_numbers(study, name):
         digits = 0 if isinstance(value, int) else None
         yield f"{name}.{arm}.setup.{key}", new_entry(value, digits, unit, ended)

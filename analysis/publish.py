@@ -186,6 +186,7 @@ def _facts(study: Study, name: str, pictures: list[Picture], files: list[str]) -
         reckoned=stated.cost,
         marks=list(content.marks),
         code=str(tidy.load(study.scale, name).code),
+        accepted=[change.why for change in stated.accepted],
         machine=machine,
         unit="core" if numerics["device"] == "cpu" else "device",
         findings=[

@@ -47,7 +47,9 @@ class Facts(Strict):
     marks: list[str]
     """What must be seen first; none where the study is evidence."""
     code: str
-    """Digest of the code that trained its runs, which is one."""
+    """Digest of the code that trained its runs, by the bits of its golden runs."""
+    accepted: list[str] = []
+    """Why runs are kept whose code gives other bits by now."""
     machine: str
     unit: str
     """Whose minutes those of training are: a core's or a device's."""

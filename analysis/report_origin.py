@@ -64,6 +64,8 @@ def provenance(study: Study, name: str, collected: tidy.Collected) -> Iterator[F
     yield "git commit of the runs", _together(setup.commits(study, name))
     yield "training code", collected.code or NOTHING
     yield from ((f"runs of code {code}", mine) for code, mine in codes.listed(collected))
+    for change in study.experiment(name).accepted:
+        yield "accepted change of its bits", f"{change.why} ({', '.join(change.arms)})"
     data = [runs.config(cell.digest)["data"] for cell in cells]
     for kind in ("corpus", "vocabulary", "shards"):
         yield kind, _together(one[kind] for one in data)

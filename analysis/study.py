@@ -30,6 +30,13 @@ class Contrast(_Record):
     """Equivalences only: |arm - against| is claimed to be below it, in the measure's unit."""
 
 
+class Change(_Record):
+    """A change of the code's bits that was accepted: runs of these arms keep the names they had before."""
+
+    why: str
+    arms: tuple[str, ...]
+
+
 class Experiment(_Record):
     """What an experiment file states, with defaults filled in."""
 
@@ -53,6 +60,7 @@ class Experiment(_Record):
     """Those made for its question."""
     cost: str = ""
     """As it was reckoned beforehand."""
+    accepted: tuple[Change, ...] = ()
 
 
 class Cell(_Record):

@@ -62,6 +62,8 @@ class Collected:
     """Code that trained runs -> their digests, sorted. More than one only where that was asked for."""
     commits: dict[str, list[str]]
     """The same by the commit that runs were made from, `+dirty` where the work tree had changes."""
+    planned: str
+    """Which of the codes is the planned one, by all paths that the runs take through it."""
 
     @property
     def code(self) -> str | None:
@@ -130,10 +132,11 @@ def load(scale: str, experiment: str) -> Collected:
     try:
         hashes, counts = dict(manifest["files"]), dict(manifest["runs"])
         partial, codes, commits = bool(manifest["partial"]), dict(manifest["codes"]), dict(manifest["commits"])
+        planned = str(manifest["planned"])
         frames = [_read(place / name, hashes[name], remedy) for name in ("results.csv", "curves.csv")]
     except (KeyError, TypeError, ValueError) as error:
         raise Damaged(f"{place / 'collected.json'}: damaged ({error!r}); {remedy}") from None
-    return Collected(experiment, frames[0], frames[1], partial, counts, codes, commits)
+    return Collected(experiment, frames[0], frames[1], partial, counts, codes, commits, planned)
 
 
 def _read(path: Path, sha256: str, remedy: str) -> pd.DataFrame:

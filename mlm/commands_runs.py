@@ -1,5 +1,6 @@
 """Commands that train runs, and bring them elsewhere."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -62,6 +63,31 @@ def compile_(
     from mlm import runs, single
 
     single.compile_steps(runs.find(name), flag)
+
+
+@app.command(rich_help_panel=PANEL)
+def accept(
+    why: Annotated[str, typer.Option(help="Why the results stand; the paper says it.")],
+    scale: Annotated[str, typer.Option(help="The scale whose runs are to be kept.")] = "laptop",
+) -> None:
+    """Keep the runs that there are, though the code's bits have changed since; the paper discloses it.
+
+    Of every planned run that is not there, one that differs in its code alone is looked for. The code of
+    today then goes by that run's name for it, in [bold]experiments/code/accepted.yaml[/bold], to be committed.
+    """
+    from mlm import accepted
+    from mlm.planner import load_study
+
+    kept = accepted.accept(load_study(scale), why)
+    typer.echo(f"{accepted.FILE}: {kept} runs are kept; commit it")
+
+
+@app.command(hidden=True)
+def golden() -> None:
+    """Compute the golden runs that standard input asks for; planning starts this where it needs them."""
+    from mlm import golden
+
+    golden.compute(json.load(sys.stdin))
 
 
 @app.command(hidden=True)

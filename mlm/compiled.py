@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mlm.randomness import Uniform
 
 CACHE = RESULTS / "data" / "compiled"
+CODE = ("mlm.block", "mlm.encoder", "mlm.objectives", "mlm.compiled")
+"""The modules that are traced, and this one: compiled code is another where their source is."""
 FOLDER_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 
 
@@ -48,12 +50,17 @@ def covers(run: config.Run) -> bool:
     return run.encoder.dropout == 0 and not {"objective", "encoder.architecture"} & run.plugins.keys()
 
 
+def source() -> str:
+    """Digest of the source that is compiled, and of the packages that compile it."""
+    return identity.code_hash(CODE, ("torch", "numpy"))
+
+
 def shape(record: Mapping[str, Any]) -> str:
     """Digest of what decides the compiled code of a run, from its record; runs that share it compile once."""
     training = record["training"]
     parts = ("encoder", "lengths", "objective", "sequence_length", "batch_size", "micro_batch")
     stated = {part: training[part] for part in parts} | {"attention": _attention(training)}
-    return identity.digest([stated, record["data"]["vocabulary"], record["numerics"], record["code"]])
+    return identity.digest([stated, record["data"]["vocabulary"], record["numerics"], source()])
 
 
 def _attention(training: Mapping[str, Any]) -> Any:
@@ -84,7 +91,7 @@ def keep_in(root: Path, code: str) -> None:
 
     Args:
         root: the folder, unless the environment variable TORCHINDUCTOR_CACHE_DIR names another.
-        code: digest of the training code.
+        code: digest of the source that is compiled.
     """
     stated = Path(os.environ.get(FOLDER_VARIABLE, root)).absolute()
     root = _ours.get(stated, stated)

@@ -15,19 +15,24 @@ from mlm.experiment import Measures, Pairs
 from mlm.files import file_sha256
 from mlm.layout import RESULTS
 
+ENCODER = ("mlm.block", "mlm.encoder", "mlm.model", "mlm.randomness", "mlm.schedules", "mlm.devices")
+"""The modules that decide what a run's encoder makes of tokens."""
+FROZEN = (*ENCODER, "mlm.batches", "mlm.sentence_pairs", "mlm.selection", "mlm.masking", "mlm.objectives",
+          "mlm.evaluate")  # fmt: skip
+"""Those that decide its losses on frozen masks."""
 CODE: dict[str, tuple[str, ...]] = {
-    "evaluation": ("mlm.heldout",),
-    "probe": ("mlm.probe", "mlm.brown"),
-    "pairs": ("mlm.pairs", "mlm.likelihood"),
-    "tasks": ("mlm.sentence_probe", "mlm.probe", "mlm.tasks"),
-    "finetune": ("mlm.finetune", "mlm.sentence_probe", "mlm.tasks"),
+    "evaluation": ("mlm.heldout", *FROZEN),
+    "probe": ("mlm.probe", "mlm.brown", *ENCODER),
+    "pairs": ("mlm.pairs", "mlm.likelihood", *ENCODER),
+    "tasks": ("mlm.sentence_probe", "mlm.probe", "mlm.tasks", *ENCODER),
+    "finetune": ("mlm.finetune", "mlm.sentence_probe", "mlm.tasks", "mlm.optimizer", *ENCODER),
     "reach": ("mlm.reach",),
-    "corruptions": ("mlm.corruptions",),
-    "radius": ("mlm.radius",),
-    "bits_per_byte": ("mlm.bits",),
-    "plugins": ("mlm.probe", "mlm.likelihood", "mlm.sentence_probe"),  # what they are likely to call
+    "corruptions": ("mlm.corruptions", *FROZEN),
+    "radius": ("mlm.radius", *FROZEN),
+    "bits_per_byte": ("mlm.bits", *FROZEN),
+    "plugins": ("mlm.probe", "mlm.likelihood", "mlm.sentence_probe", *ENCODER),  # what they are likely to call
 }
-"""Kinds of measures, each with the modules that decide its numbers beside the run's own."""
+"""Kinds of measures, each with the modules that decide its numbers."""
 OF_UNTRAINED = ("probe", "pairs", "tasks", "plugins")
 """Kinds for which the encoder before its first step is a reference."""
 

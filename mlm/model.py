@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from mlm.vocabulary import Tokenizer
 
 
-def build(run: config.Run, tokenizer: "Tokenizer", dtype: torch.dtype) -> Encoder:
+def build(run: config.Run, n_tokens: int, dtype: torch.dtype) -> Encoder:
     """The encoder that a run begins with, attending as it does at its end.
 
     Args:
-        tokenizer: the run's vocabulary.
+        n_tokens: size of the vocabulary.
         dtype: type of the activations; weights stay float32.
     """
     architecture: type[Encoder] = Encoder
     if run.encoder.architecture != "transformer":
         architecture = plugins.load(run.encoder.architecture, "encoder", "encoder.architecture")
-    encoder = architecture(run.encoder, tokenizer.size, run.seed, dtype)
+    encoder = architecture(run.encoder, n_tokens, run.seed, dtype)
     encoder.pattern = schedules.pattern(run, 1.0)
     return encoder
 

@@ -16,8 +16,14 @@ PACKAGES = ("torch", "numpy", "sentencepiece", "safetensors", "pydantic")
 WRITTEN = ("weights.safetensors", "metrics.jsonl")
 
 
-def write(run: RunFolder, trained: dict[str, Any], wall_seconds: float, device: str) -> dict[str, Any]:
-    """Write run.json, the last file of a run: from then on it has ended."""
+def write(
+    run: RunFolder, trained: dict[str, Any], wall_seconds: float, device: str, code: str
+) -> dict[str, Any]:
+    """Write run.json, the last file of a run: from then on it has ended.
+
+    Args:
+        code: what the code that trained is called; not as planned where a change was accepted.
+    """
     shards = read_json(run.shards / "shards.json", f"delete {run.shards} and run again")
     corpus = read_json(run.corpus / "corpus.json", f"delete {run.corpus} and run again")
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -27,7 +33,7 @@ def write(run: RunFolder, trained: dict[str, Any], wall_seconds: float, device: 
         "wall_seconds": round(wall_seconds, 3),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "files": {name: file_sha256(run.path / name) for name in (*WRITTEN, *_kept(run, trained["steps"]))},
-        "code": run.record["code"],
+        "code": code,
         "git": git(),
         "versions": {"python": platform.python_version(), **versions},
         "device": device,

@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlm import (
+    accepted,
     checks,
     corpus,
     devices,
     figures,
+    golden,
     hugging_face,
     hugging_face_tokenizer,
     identity,
@@ -42,7 +44,7 @@ from mlm.files import read_json
 from mlm.layers import Layers, place, resolve
 from mlm.layout import EXPERIMENTS, RESULTS
 from mlm.measured import Measured
-from mlm.study import Cell, Data, PlannedRun, Study, training_code, untrained_digest
+from mlm.study import Cell, Data, PlannedRun, Study, untrained_digest
 
 DATA_RULES = ("corpus", "vocabulary", "shards", "sentences", "pairs", "task")
 RUN_RULES = ("compile", "train")
@@ -91,8 +93,7 @@ def load_study(
     numerics = _numerics(scale, scale_name)
     read: dict[str, Experiment] = {}
     left_out: dict[str, list[str]] = {}
-    runs: dict[str, PlannedRun] = {}
-    cells: list[Cell] = []
+    drafts: list[Draft] = []
     planner = _Planner(scale_file, scale, numerics, dict(overrides or {}))
     try:
         planner.taken(scale.measures, f"{scale_file}: measures")
@@ -124,17 +125,44 @@ def load_study(
                 found.extend(problem for problem in error.problems if problem not in found)
             continue
         read |= {name: experiment, **apart}
-        for cell, run in planned:
-            cells.append(cell)
-            runs[run.digest] = run
-    if experiments is None and cells:  # one experiment alone may keep none
-        of = (run.config for run in runs.values())
+        drafts += planned
+    if experiments is None and drafts:  # one experiment alone may keep none
+        of = (draft.run for draft in drafts)
         found += checks.over_training(f"{scale_file}: measures", of, scale.measures)
     if found:
         raise InputError(*found)
     stated = {name: planner.stated[name] for name in read}
     taken = {name: planner.taken(one, "") for name, one in stated.items()}
+    cells, runs = _named(drafts, numerics)
     return Study(scale_name, scale, numerics, read, runs, cells, stated, taken, left_out)
+
+
+class Draft(NamedTuple):
+    """Runs of an arm, before anything is known of the bits of the code."""
+
+    experiment: str
+    arm: str
+    seeds: list[int]
+    run: Run
+    data: Data
+    plugins: dict[str, str]
+
+
+def _named(drafts: Sequence[Draft], numerics: Numerics) -> tuple[list[Cell], dict[str, PlannedRun]]:
+    """The index of a study, and its runs by their digests."""
+    runs: dict[str, PlannedRun] = {}
+    cells: list[Cell] = []
+    codes = golden.codes(numerics, [(draft.run, draft.plugins) for draft in drafts])
+    changes = accepted.read()
+    for (experiment, arm, seeds, run, data, own), code in zip(drafts, codes, strict=True):
+        called, why = changes.get(code, (code, None))
+        for seed in seeds:
+            config = run.model_copy(update={"seed": seed})
+            draft = PlannedRun("", config, numerics, data, called, own, why)
+            final = replace(draft, digest=identity.digest(draft.record()))
+            cells.append(Cell(experiment, arm, seed, final.digest, untrained_digest(final.record())))
+            runs[final.digest] = final
+    return cells, runs
 
 
 def _text(path: Path) -> dict[str, Any]:
@@ -182,8 +210,8 @@ class _Planner:
     _taken: dict[str, list[Measured]] = field(default_factory=dict)
     _data: dict[tuple[str, Vocabulary, str | None], Data] = field(default_factory=dict)
 
-    def expand(self, name: str, path: Path, experiment: Experiment) -> list[tuple[Cell, PlannedRun]]:
-        """Every arm × seed of an experiment as planned runs; all problems of the file at once."""
+    def expand(self, name: str, path: Path, experiment: Experiment) -> list[Draft]:
+        """Every arm of an experiment; all problems of the file at once."""
         resolved, found = self._arms(path, experiment.base, experiment.arms, experiment)
         merged = yaml_file.merge(self.scale.measures.model_dump(exclude_unset=True), experiment.measures)
         merged = {name: asked for name, asked in merged.items() if asked is not None}
@@ -211,15 +239,10 @@ class _Planner:
         found += figures.problems(str(path), experiment.figures, primary, arms, resolved, known, kept)
         if found:
             raise InputError(*found)
-        code = training_code()
-        planned = []
-        for arm, run in resolved.items():
-            data, own = self.data(run), plugins.digests(run)
-            for seed in self._seeds(experiment):
-                draft = PlannedRun("", run.model_copy(update={"seed": seed}), self.numerics, data, code, own)
-                final = replace(draft, digest=identity.digest(draft.record()))
-                planned.append((Cell(name, arm, seed, final.digest, untrained_digest(final.record())), final))
-        return planned
+        seeds = self._seeds(experiment)
+        return [
+            Draft(name, arm, seeds, run, self.data(run), plugins.digests(run)) for arm, run in resolved.items()
+        ]
 
     def apart(self, name: str, path: Path, experiment: Experiment) -> dict[str, Experiment]:
         """An experiment's trials of learning rates and its pilot, as experiments, on seeds of their own."""

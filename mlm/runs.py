@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from mlm import devices, identity, plugins, study
+from mlm import accepted, devices, golden, identity, plugins
 from mlm.config import Numerics, Run
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json
@@ -78,21 +78,26 @@ class RunFolder:
         labels = self.labels
         return f"{labels[0][1]}/{labels[0][2]}/seed-{labels[0][3]}" if labels else self.path.name
 
-    def check_code(self) -> None:
+    def check_code(self) -> str:
         """Refuse to train by other code than was planned, which would be told as the planned one's.
 
+        Returns:
+            What the code is called by its bits, even where a change of them was accepted.
+
         Raises:
-            InputError: the package's code or a plug-in's source changed since.
+            InputError: the bits of the package's code or a plug-in's source changed since.
         """
-        planned = self.record.get("plugins", {})
-        changed = [path for path, now in plugins.digests(self.config).items() if planned.get(path) != now]
-        if study.training_code() != self.record["code"]:
+        planned, own = self.record.get("plugins", {}), plugins.digests(self.config)
+        changed = [path for path, now in own.items() if planned.get(path) != now]
+        code = golden.code(self.numerics, self.config, own)
+        if accepted.name(code) != self.record["code"]:
             changed.append("mlm")
         if changed:
             raise InputError(
                 f"{self.path}: the source of {', '.join(changed)} changed since the run was planned; take "
                 "the change back, or plan anew (`snakemake`), which makes it another run"
             )
+        return code
 
     def outcome(self) -> dict[str, Any]:
         """run.json of an ended run, its files verified."""
@@ -124,7 +129,7 @@ class RunFolder:
         from mlm.model import begin, build
 
         tokenizer = self.tokenizer()
-        encoder = build(self.config, tokenizer, dtype)
+        encoder = build(self.config, tokenizer.size, dtype)
         if step is not None:
             load_weights(self.kept(step), encoder)
         elif trained:

@@ -140,7 +140,7 @@ def _train(
     group: distributed.Group,
 ) -> int:
     begun = time.monotonic()
-    run.check_code()
+    code = run.check_code()
     leases.take(run.numerics)
     device, _ = run.compute()
     import torch
@@ -175,7 +175,7 @@ def _train(
             console.print(f"stopped: {told}; the same command goes on")
             return 128 + stopped_by[0]
     if group.first:
-        outcome.write(run, trained, time.monotonic() - begun, where)
+        outcome.write(run, trained, time.monotonic() - begun, where, code)
     if trained["diverged"]:
         at = trained["diverged"]
         console.print(
@@ -192,7 +192,7 @@ def trainer_of(run: RunFolder, group: distributed.Group | None = None) -> "Train
     """
     group = group or distributed.Group(size=run.numerics.processes)
     if run.numerics.path == "compiled":
-        compiled.keep_in(compiled.CACHE, run.record["code"])
+        compiled.keep_in(compiled.CACHE, compiled.source())
     encoder = run.encoder(trained=False).train()
     from mlm.train import Trainer
 

@@ -13,21 +13,8 @@ from mlm.files import read_json, write_json
 from mlm.layout import RESULTS, study_file
 from mlm.measured import Measured
 
-TRAINING_CODE = (
-    "mlm.fields", "mlm.config", "mlm.config_encoder", "mlm.config_masking", "mlm.randomness", "mlm.batches",
-    "mlm.sentence_pairs", "mlm.selection", "mlm.masking", "mlm.schedules", "mlm.block", "mlm.encoder",
-    "mlm.model", "mlm.compiled", "mlm.objectives", "mlm.optimizer", "mlm.evaluate", "mlm.flops", "mlm.train",
-    "mlm.devices",
-)  # fmt: skip
-"""The modules that decide a run's bits; tracking, display and the command line do not."""
-
 SHOWN = ("title", "question", "claim", "reference", "cost", "baseline", "primary_measure", "figures")
 """Keys of an experiment file that the analysis is told as they are."""
-
-
-def training_code() -> str:
-    """Digest of the code that decides a run's bits, and of the packages it stands on."""
-    return identity.code_hash(TRAINING_CODE, ("torch", "numpy"))
 
 
 @dataclass(frozen=True)
@@ -51,8 +38,11 @@ class PlannedRun:
     numerics: Numerics
     data: Data
     code: str
+    """What the code is called; by an accepted change, what it was called before."""
     plugins: dict[str, str] = field(default_factory=dict)
     """Path -> digest of the source, of what the run uses of the user's own."""
+    accepted: str | None = None
+    """Why the code goes by an older name than its bits give it (mlm.accepted)."""
 
     @property
     def folder(self) -> Path:
@@ -82,10 +72,7 @@ class PlannedRun:
 
 def untrained_digest(record: Mapping[str, Any]) -> str:
     """Digest of a run's encoder before its first step, from the run's record."""
-    code = identity.code_hash(
-        ("mlm.block", "mlm.encoder", "mlm.model", "mlm.randomness", "mlm.schedules", "mlm.devices"),
-        ("torch", "numpy"),
-    )
+    code = identity.code_hash(measured.ENCODER, ("torch", "numpy"))
     training, data = record["training"], record["data"]
     encoder = training["encoder"]
     # Runs that an older version planned lack some of the keys.
@@ -179,6 +166,15 @@ class Study:
             for arm in self.experiments[experiment].arms
         }
 
+    def accepted(self, experiment: str) -> list[dict[str, Any]]:
+        """The accepted changes of code under which runs of an experiment keep their names, with the arms."""
+        found: dict[str, dict[str, None]] = {}
+        for cell in self.cells:
+            why = self.runs[cell.digest].accepted
+            if cell.experiment == experiment and why is not None:
+                found.setdefault(why, {})[cell.arm] = None
+        return [{"why": why, "arms": list(arms)} for why, arms in found.items()]
+
     def record(self) -> dict[str, Any]:
         """The study as data: what the analysis works from (results/<scale>/study.json)."""
         return {
@@ -195,6 +191,7 @@ class Study:
                     "untrained_files": {one.name: one.file for one in self.measures[name] if one.of_untrained},
                     "contrasts": self.contrast_rows(name),
                     "tried": getattr(e, "tried", {}),
+                    "accepted": self.accepted(name),
                 }
                 for name, e in self.experiments.items()
             },

@@ -1,6 +1,12 @@
 """Shapes in signatures are checked here, and only here: a run pays nothing for them."""
 
+import os
+from pathlib import Path
+
 from jaxtyping import install_import_hook
 
 CHECKED = ("mlm.masking", "mlm.batches", "mlm.objectives", "mlm.encoder", "mlm.evaluate")
 install_import_hook(CHECKED, "beartype.beartype")
+
+# Golden runs of this source are computed once for all tests, each of which has results of its own.
+os.environ.setdefault("MLM_GOLDEN", str(Path(__file__).parents[1] / ".cache" / "golden"))

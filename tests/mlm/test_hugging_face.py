@@ -217,7 +217,7 @@ def test_training_goes_on_from_it_and_out_again(
     content = resolve({"init_from": str(folder), "sequence_length": 32, "budget_tokens": 8 * 32 * 3,
                        "log_every_tokens": 256, "masking": {"unit": "word"}})  # fmt: skip
     run = yaml_file.validated(config.Run, content, "here")
-    encoder = build(run, tokenizer, torch.float32)
+    encoder = build(run, tokenizer.size, torch.float32)
     begin(encoder, run, tokenizer, hugging_face.weights_digest(run.init_from))
     trainer = Trainer(run, data, tokenizer.begins_word, encoder)
     ids = rows(tokenizer)

@@ -138,8 +138,8 @@ def test_an_objective_and_an_encoder_by_path_are_trained_with(
     run = small(objective="my_lab.others:Tokens", encoder={"architecture": "my_lab.others:Halved"})
     plugins.check(run, "here")
     tokenizer = vocabularies["bpe"]
-    ours = model.build(small(), tokenizer, torch.float32)
-    theirs = model.build(run, tokenizer, torch.float32)
+    ours = model.build(small(), tokenizer.size, torch.float32)
+    theirs = model.build(run, tokenizer.size, torch.float32)
     tokens = torch.randint(5, tokenizer.size, (4, 12), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(theirs(tokens), ours(tokens) / 2)
     draws = uniform(generator(0, Purpose.MASKING, 0))
@@ -174,7 +174,7 @@ def test_a_run_of_nothing_but_plug_ins_trains_and_its_bits_do_not_depend_on_what
 
     def trained() -> tuple[torch.Tensor, list[int]]:
         plugins._load.cache_clear()  # a process of its own has objects of its own
-        encoder = model.build(run, tokenizer, torch.float32)
+        encoder = model.build(run, tokenizer.size, torch.float32)
         begins_word = [True] * tokenizer.size
         trainer = Trainer(run, {"train": shard, "validation": shard}, begins_word, encoder)
         steps = [trainer.step(number) for number in range(run.steps)]
@@ -192,7 +192,7 @@ def test_a_probe_measures_and_its_values_are_finite_numbers(
     lab: Path, vocabularies: dict[str, Tokenizer]
 ) -> None:
     run, tokenizer = small(), vocabularies["bpe"]
-    encoder = model.build(run, tokenizer, torch.float32)
+    encoder = model.build(run, tokenizer.size, torch.float32)
 
     def taken(name: str) -> dict[str, float]:
         return plugins.take_probe(

@@ -192,7 +192,7 @@ def test_the_same_number_written_otherwise_is_the_same_run(trial: Callable[..., 
 
 def code(root: Path) -> str:
     program = (
-        "from mlm import identity, study; print(identity.code_hash(study.TRAINING_CODE, ('torch', 'numpy')))"
+        "from mlm import golden, identity; print(identity.code_hash(golden.CODE, golden.PACKAGES))"
     )
     env = environment(PYTHONPATH=str(root))
     return subprocess.run(
