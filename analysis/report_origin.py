@@ -107,9 +107,10 @@ def reference(text: str) -> Iterator[str | Link]:
 def links(scale: str, name: str) -> tuple[Link, ...]:
     """What lies beside the report; the interactive curves first."""
     place = layout.tables(scale, name)
+    paper = Link("Paper", (outputs.paper(scale) / "paper.pdf").as_posix())
     return (
         Link("Interactive curves", outputs.comparison(scale).as_posix()),
-        Link("Paper", (outputs.paper(scale) / "paper.pdf").as_posix()),
+        *(() if scale == outputs.partial(scale) else (paper,)),
         Link("Contrasts with every pair", (place / "contrasts.json").as_posix()),
         Link("Results, one row a measure", (place / "results.csv").as_posix()),
         Link("Curves, one row a point", (place / "curves.csv").as_posix()),
