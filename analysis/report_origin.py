@@ -73,6 +73,7 @@ def provenance(study: Study, name: str, collected: tidy.Collected) -> Iterator[F
     for table in ("results.csv", "curves.csv", "contrasts.json"):
         yield f"SHA-256 of {table}", file_sha256(layout.tables(study.scale, name) / table)
     yield "computed on", _together(record.device for record in records)
+    yield "processor", _together(str(record.machine or "not recorded") for record in records)
     found = setup.versions(study, name)
     yield "versions", ", ".join(f"{package} {version}" for package, version in found.items()) or NOTHING
 

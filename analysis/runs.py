@@ -89,6 +89,20 @@ class RunData(_Record):
     corpus: Corpus
 
 
+class Machine(_Record):
+    """The type of processor that a run was trained on; see `mlm.machine`."""
+
+    architecture: str
+    vendor: str
+    family: str
+    model: str
+    flags: tuple[str, ...]
+
+    def __str__(self) -> str:
+        what = f"{self.architecture} {self.vendor} family {self.family} model {self.model}"
+        return f"{what}: {' '.join(self.flags)}"
+
+
 class RunFile(_Record):
     """run.json: how a run ended."""
 
@@ -107,6 +121,10 @@ class RunFile(_Record):
     git: Git
     versions: dict[str, str]
     device: str
+    machine: Machine | None = None
+    """Runs of older versions do not say."""
+    inputs: dict[str, Any] = {}
+    """SHA-256 of the corpus, split by split, and of the vocabulary."""
     data: RunData
 
 
