@@ -1,7 +1,7 @@
 """reference.json: what is published of an experiment's runs, for others to check theirs against.
 
-Machine, numerics, versions, inputs and code; each arm's configuration; and of each run the hashes of its weights and
-of its curve, what is exact on every machine, and the values that the experiment is about.
+Machine, numerics, versions, inputs and code; each arm's configuration; and of each run the hashes of its
+weights and of its curve, what is exact on every machine, and the values that the experiment is about.
 """
 
 import hashlib
@@ -103,7 +103,8 @@ def curve_sha256(lines: Iterable[dict[str, Any]]) -> str:
     True
     """
     text = "".join(
-        json.dumps({key: value for key, value in line.items() if key != "train_seconds"}) + "\n" for line in lines
+        json.dumps({key: value for key, value in line.items() if key != "train_seconds"}) + "\n"
+        for line in lines
     )
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import typer
 
-from mlm import commands_data, commands_look, commands_measures, commands_runs
+from mlm import commands_data, commands_look, commands_measures, commands_runs, commands_studies
 from mlm.errors import InputError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     "split/80-10-10/seed-0 (laptop/split/80-10-10/seed-0 where scales share it).",
 )
 
-for part in (commands_data, commands_runs, commands_measures, commands_look):
+for part in (commands_data, commands_runs, commands_measures, commands_look, commands_studies):
     app.add_typer(part.app)
 
 

@@ -17,7 +17,7 @@ def record() -> dict[str, Any]:
 
     Two machines with the same record, the same versions and the same numerics give the same bits.
     """
-    found = {name: "" for name in SHOWN.values()}
+    found = dict.fromkeys(SHOWN.values(), "")
     for line in _first_processor():
         key, _, value = line.partition(":")
         if key.strip() in SHOWN:
