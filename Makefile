@@ -1,6 +1,7 @@
 # make          set up and run the study of the default scale, to tables, figures and the paper
 # make smoke    the same at smoke scale: minutes, not evidence
 # make report   after either: figures, tables, pages and paper of SCALE=laptop in one archive with captions
+# make partial  while either goes on: what there is of SCALE=laptop, without verdicts, in results/laptop/partial
 # make results  after either: what was found with SCALE=laptop, as small files and a page under docs/results
 # make test     set up, then lint, types, tests and the pipeline at smoke scale
 # make chaos    kill the pipeline at random moments, thirty times over, and compare what it comes to; up to half an hour
@@ -17,7 +18,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SCALE ?= laptop
 SLURM := slurmctld slurmd slurm-client munge
 
-.PHONY: study smoke report results test test-slurm chaos setup bench bench-setup lint lock system
+.PHONY: study smoke report partial results test test-slurm chaos setup bench bench-setup lint lock system
 .DEFAULT_GOAL := study
 
 study: setup
@@ -28,6 +29,9 @@ smoke: setup
 
 report: setup
 	@snakemake --config scale=$(SCALE) --report results/$(SCALE)/report.zip
+
+partial: setup
+	@python -m analysis partial $(SCALE)
 
 results: setup
 	@python -m analysis publish $(SCALE)

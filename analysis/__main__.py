@@ -125,6 +125,25 @@ def report(scale: Scale, experiment: Experiment) -> None:
 
 
 @app.command()
+def partial(
+    scale: Scale,
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="EXPERIMENT", help="Experiments; unless told, those that the scale names."),
+    ] = None,
+) -> None:
+    """What there is while runs go on, without verdicts; a pipeline at work is not disturbed."""
+    from analysis import partial as room
+    from analysis import study
+
+    pages, lines = room.write(study.load(scale), experiments or [])
+    for line in lines:
+        typer.echo(line, err=True)
+    for path in pages:
+        typer.echo(path)
+
+
+@app.command()
 def publish(
     scale: Scale,
     experiments: Annotated[

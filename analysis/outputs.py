@@ -38,6 +38,11 @@ def paper(scale: str) -> Path:
     return RESULTS / scale / "paper"
 
 
+def partial(scale: str) -> str:
+    """Name of the place, beside what the pipeline makes, of what there is while runs go on."""
+    return f"{scale.removesuffix('/partial')}/partial"
+
+
 def comparison(scale: str) -> Path:
     """The page that compares the curves of a scale."""
     return RESULTS / scale / "comparison.html"

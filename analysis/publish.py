@@ -1,8 +1,9 @@
 """A finished study -> docs/results/SCALE: small files that stay in the repository, and a page over them.
 
 An experiment has a folder there: contrasts.csv, table.csv, rates.csv where learning rates were tried, runs.csv
-(a row a run: what it took, and the commit it was made from), its figures, and facts.json for the page. The page
-is made of what lies there (`analysis.publish_page`), so experiments may be published one by one.
+(a row a run: what it took, and the commit it was made from), its figures, reference.json
+(`analysis.published_runs`) for `python -m mlm verify`, and facts.json for the page. The page is made of what
+lies there (`analysis.publish_page`), so experiments may be published one by one.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from analysis import (
     labels,
     outputs,
     publish_page,
+    published_runs,
     report_content,
     report_tables,
     runs,
@@ -30,7 +32,7 @@ from analysis.study import Study
 from mlm import layout
 from mlm.errors import InputError
 from mlm.experiment import TUNE
-from mlm.files import write_atomically, write_json
+from mlm.files import json_text, write_atomically, write_json
 
 MOST_BYTES = 200_000
 """Of a figure. An SVG grows with the points in it: of one that passes this the PNG is taken."""
@@ -155,6 +157,7 @@ def _gathered(study: Study, name: str) -> tuple[Facts, dict[str, bytes]]:
         pictures.append(Picture(file=files[-1].name, caption=captions[figure], note=note))
     contents = {path.name: path.read_bytes() for path in files}
     contents[RUNS] = tidy.csv_text(list(_runs(study, name)), RUN_COLUMNS).encode()
+    contents[published_runs.FILE] = json_text(published_runs.of(study, name).model_dump(mode="json")).encode()
     return _facts(study, name, pictures, sorted(contents)), contents
 
 

@@ -76,6 +76,7 @@ def provenance(study: Study, name: str, collected: tidy.Collected) -> Iterator[F
     for table in ("results.csv", "curves.csv", "contrasts.json"):
         yield f"SHA-256 of {table}", file_sha256(layout.tables(study.scale, name) / table)
     yield "computed on", _together(record.device for record in records)
+    yield "processor", _together(str(record.machine or "not recorded") for record in records)
     found = setup.versions(study, name)
     yield "versions", ", ".join(f"{package} {version}" for package, version in found.items()) or NOTHING
 
@@ -110,9 +111,10 @@ def reference(text: str) -> Iterator[str | Link]:
 def links(scale: str, name: str) -> tuple[Link, ...]:
     """What lies beside the report; the interactive curves first."""
     place = layout.tables(scale, name)
+    paper = Link("Paper", (outputs.paper(scale) / "paper.pdf").as_posix())
     return (
         Link("Interactive curves", outputs.comparison(scale).as_posix()),
-        Link("Paper", (outputs.paper(scale) / "paper.pdf").as_posix()),
+        *(() if scale == outputs.partial(scale) else (paper,)),
         Link("Contrasts with every pair", (place / "contrasts.json").as_posix()),
         Link("Results, one row a measure", (place / "results.csv").as_posix()),
         Link("Curves, one row a point", (place / "curves.csv").as_posix()),

@@ -104,6 +104,20 @@ class Inputs(_Record):
     """Of corpus.json and shards.json, as `corpus` and `shards`; older runs have none."""
 
 
+class Machine(_Record):
+    """The type of processor that a run was trained on; see `mlm.machine`."""
+
+    architecture: str
+    vendor: str
+    family: str
+    model: str
+    flags: tuple[str, ...]
+
+    def __str__(self) -> str:
+        what = f"{self.architecture} {self.vendor} family {self.family} model {self.model}"
+        return f"{what}: {' '.join(self.flags)}"
+
+
 class RunFile(_Record):
     """run.json: how a run ended."""
 
@@ -123,6 +137,8 @@ class RunFile(_Record):
     versions: dict[str, str]
     device: str
     inputs: Inputs = Inputs()
+    machine: Machine | None = None
+    """Runs of older versions do not say."""
     data: RunData
 
 

@@ -15,7 +15,7 @@ def shared(study: Study, name: str) -> dict[str, Any]:
 
     What differs between arms is what the experiment is about, and belongs to the arms.
     """
-    everyone = [_flat(runs.config(cell.digest)["training"]) for cell in study.cells(name)]
+    everyone = [flat(runs.config(cell.digest)["training"]) for cell in study.cells(name)]
     first = everyone[0] if everyone else {}
     return {
         key: value
@@ -33,7 +33,7 @@ def differing(study: Study, name: str) -> dict[str, dict[str, Any]]:
     return {
         cell.arm: {
             key: value
-            for key, value in _flat(runs.config(cell.digest)["training"]).items()
+            for key, value in flat(runs.config(cell.digest)["training"]).items()
             if key != "seed" and key not in common
         }
         for cell in study.first_cells(name)
@@ -60,13 +60,13 @@ def corrupts(run: config.Run) -> bool:
 
 def corpus(study: Study, name: str) -> runs.Corpus | None:
     """The corpus of the experiment's runs; None before any has ended, or where they differ."""
-    found = [record.data.corpus for record in _ended(study, name)]
+    found = [record.data.corpus for record in ended(study, name)]
     return found[0] if found and all(other == found[0] for other in found) else None
 
 
 def versions(study: Study, name: str) -> dict[str, str]:
     """Package versions that all ended runs share."""
-    found = [record.versions for record in _ended(study, name)]
+    found = [record.versions for record in ended(study, name)]
     return {k: v for k, v in found[0].items() if all(o.get(k) == v for o in found)} if found else {}
 
 
@@ -74,7 +74,7 @@ def commits(study: Study, name: str) -> list[str]:
     """The commits that the runs were made from, `(with changes)` where the work tree was not clean."""
     said = {
         f"{record.git.commit or 'no repository'}{' (with changes)' if record.git.dirty else ''}"
-        for record in _ended(study, name)
+        for record in ended(study, name)
     }
     return sorted(said)
 
@@ -102,13 +102,15 @@ def numbers(study: Study, name: str) -> Iterator[tuple[str, int | float, str]]:
             yield f"corpus.{split}.{unit}", getattr(size, unit), unit
 
 
-def _ended(study: Study, name: str) -> list[runs.RunFile]:
+def ended(study: Study, name: str) -> list[runs.RunFile]:
+    """What the runs of an experiment that have ended say of themselves."""
     found = (runs.run(cell.digest) for cell in study.cells(name))
     return [record for record in found if record is not None]
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value of a tree of dictionaries."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return leaves

@@ -4,7 +4,7 @@ import signal
 
 import typer
 
-from mlm import commands_data, commands_look, commands_measures, commands_plan, commands_runs
+from mlm import commands_data, commands_look, commands_measures, commands_plan, commands_runs, commands_studies
 from mlm.refusal import refusing
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     "split/80-10-10/seed-0 (laptop/split/80-10-10/seed-0 where scales share it).",
 )
 
-for part in (commands_plan, commands_data, commands_runs, commands_measures, commands_look):
+for part in (commands_plan, commands_data, commands_runs, commands_measures, commands_look, commands_studies):
     app.add_typer(part.app)
 
 

@@ -125,10 +125,14 @@ def clear_partial(folder: Path, seconds: float = 0.0) -> None:
                 left.unlink()
 
 
-def write_json(path: Path, content: Any) -> None:
+def json_text(content: Any) -> str:
     """Readable JSON, keys in the order given; refuses NaN, which JSON does not have."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, text)
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `json_text` atomically."""
+    write_atomically(path, json_text(content))
 
 
 def read_json(path: Path, remedy: str) -> Any:

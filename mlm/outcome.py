@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from mlm import sources
+from mlm import machine, sources
 from mlm.files import file_sha256, read_json, write_json
 from mlm.layout import kept_weights
 from mlm.runs import RunFolder
@@ -37,6 +37,7 @@ def write(
         "git": git(),
         "versions": {"python": platform.python_version(), **versions},
         "device": device,
+        "machine": machine.record(),
         "inputs": {
             "corpus_sha256": shards["corpus_sha256"],
             "vocabulary_sha256": shards["vocabulary_sha256"],
