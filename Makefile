@@ -1,6 +1,7 @@
 # make          set up and run the study of the default scale, to tables, figures and the paper
 # make smoke    the same at smoke scale: minutes, not evidence
 # make report   after either: figures, tables, pages and paper of SCALE=laptop in one archive with captions
+# make arxiv    after either: the paper of SCALE=laptop as a LaTeX bundle; compiled and checked where latexmk is installed
 # make results  after either: what was found with SCALE=laptop, as small files and a page under docs/results
 # make test     set up, then lint, types, tests and the pipeline at smoke scale
 # make setup    set up only
@@ -14,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 SCALE ?= laptop
 
-.PHONY: study smoke report results test setup bench bench-setup lint lock system
+.PHONY: study smoke report arxiv results test setup bench bench-setup lint lock system
 .DEFAULT_GOAL := study
 
 study: setup
@@ -25,6 +26,9 @@ smoke: setup
 
 report: setup
 	@snakemake --config scale=$(SCALE) --report results/$(SCALE)/report.zip
+
+arxiv: setup
+	@python -m analysis arxiv $(SCALE)
 
 results: setup
 	@python -m analysis publish $(SCALE)

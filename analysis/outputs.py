@@ -38,6 +38,11 @@ def paper(scale: str) -> Path:
     return RESULTS / scale / "paper"
 
 
+def arxiv(scale: str) -> Path:
+    """Folder of the paper's LaTeX."""
+    return paper(scale) / "arxiv"
+
+
 def comparison(scale: str) -> Path:
     """The page that compares the curves of a scale."""
     return RESULTS / scale / "comparison.html"
