@@ -102,7 +102,7 @@ def paper(scale: Scale, experiment: Experiments = None) -> None:
 
 @app.command()
 def arxiv(scale: Scale) -> None:
-    """The paper as a LaTeX bundle for arXiv; compiled and checked where latexmk is installed; wants the paper."""
+    """The paper as LaTeX for arXiv, compiled and checked where latexmk is installed; wants the paper."""
     from analysis import arxiv as room
 
     for path in room.write(scale):

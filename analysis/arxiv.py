@@ -1,7 +1,7 @@
 """paper.md -> results/<scale>/paper/arxiv/: LaTeX, figures and bibliography, and all of it in one archive.
 
-The same Markdown as the PDF's. Where latexmk is installed, the bundle is compiled and its log is read:
-what is over the margin, or points at nothing, stops the build. The archive has the same bytes whenever it is made.
+The same Markdown as the PDF's. Where latexmk is installed, the bundle is compiled and its log is read: what is
+over the margin, or points at nothing, stops the build. The archive has the same bytes whenever it is made.
 """
 
 import gzip
@@ -81,7 +81,7 @@ def compiled(place: Path) -> dict[str, bytes]:
         command = [COMPILER, "-pdf", "-norc", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
         try:
             done = subprocess.run(
-                command, cwd=there, env=environment, capture_output=True, timeout=MOST_SECONDS
+                command, cwd=there, env=environment, capture_output=True, timeout=MOST_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
             raise InputError(f"{place / 'paper.tex'}: {COMPILER} took over {MOST_SECONDS} s") from None

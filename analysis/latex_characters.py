@@ -5,17 +5,17 @@ import unicodedata
 
 from mlm.errors import InputError
 
+GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "ζ": "zeta", "η": "eta",
+    "θ": "theta", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho",
+    "σ": "sigma", "τ": "tau", "φ": "varphi", "χ": "chi", "ψ": "psi", "ω": "omega", "Γ": "Gamma", "Δ":
+    "Delta", "Θ": "Theta", "Λ": "Lambda", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi", "Ω": "Omega",
+}  # fmt: skip
 MATHS = {
-    "−": "-", "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "≈": r"\approx", "∞": r"\infty", "∈": r"\in", "√": r"\surd",
-    "≪": r"\ll", "≫": r"\gg", "⇒": r"\Rightarrow",
-    **dict(zip("αβγδεζηθικλμνξπρστυφχψω", (rf"\{name}" for name in (
-        "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon "
-        "varphi chi psi omega").split()), strict=True)),
-    **dict(zip("ΓΔΘΛΞΠΣΦΨΩ", (rf"\{name}" for name in
-           "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split()), strict=True)),
+    "−": "-", "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "≈": r"\approx", "∞": r"\infty", "∈": r"\in",
+    **{letter: f"\\{name}" for letter, name in GREEK.items()},
     **{power: f"{{}}^{digit}" for digit, power in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     **{index: f"{{}}_{digit}" for digit, index in enumerate("₀₁₂₃₄₅₆₇₈₉")},
-    "⁻": "{}^-",
 }  # fmt: skip
 """Declared in the template's head, each as what stands for it in mathematics."""
 FONT = "".join(map(chr, (*range(0xA1, 0xAD), *range(0xAE, 0x100), *range(0x100, 0x126), *range(0x128, 0x138),
@@ -25,7 +25,7 @@ FONT = "".join(map(chr, (*range(0xA1, 0xAD), *range(0xAE, 0x100), *range(0x100, 
 
 
 def declarations() -> str:
-    r"""The head's lines that tell LaTeX what it lacks: `\DeclareUnicodeCharacter{2212}{\ensuremath{-}}` and so on."""
+    r"""The head's lines that declare them: `\DeclareUnicodeCharacter{2212}{\ensuremath{-}}` and so on."""
     lines = (f"\\DeclareUnicodeCharacter{{{ord(c):04X}}}{{\\ensuremath{{{tex}}}}}" for c, tex in MATHS.items())
     return "\n".join(lines)
 

@@ -17,12 +17,12 @@ AT = re.compile(r"^l\.(\d+) ")
 
 
 def problems(log: str) -> list[str]:
-    """Every problem of a run's last pass, with the line of paper.tex where TeX says it.
+    r"""Every problem of a run's last pass, with the line of paper.tex where TeX says it.
 
     Args:
         log: written with `max_print_line` so large that TeX breaks no line.
 
-    >>> problems("Overfull \\\\hbox (3.1pt too wide) in paragraph at lines 7--9")
+    >>> problems("Overfull \\hbox (3.1pt too wide) in paragraph at lines 7--9")
     ['text over the margin: Overfull \\\\hbox (3.1pt too wide) in paragraph at lines 7--9']
     """
     found = list(dict.fromkeys(_found(log.splitlines())))

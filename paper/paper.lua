@@ -153,7 +153,7 @@ local function typst_table(tbl, align)
     .. table.concat(lines, "\n") .. "\n))" .. label)
 end
 
-local LINE, NARROWEST, LONG = 104, 14, 45 -- characters of a line, the narrowest first column; rows of a page
+local LINE, NARROWEST, LONG = 94, 14, 45 -- characters of a line and of the narrowest first column; rows of a page
 
 -- Widths of the columns in characters; a heading across the table has none.
 local function widths(tbl, columns)
@@ -172,13 +172,13 @@ local function widths(tbl, columns)
 end
 
 -- Columns as they come where they fit the line; else the first one, or of a table of text the last, is broken.
-local function latex_columns(tbl, align)
+local function latex_columns(tbl, align, rows)
   local letters, total, sizes = {}, 0, widths(tbl, #align)
   for i, size in ipairs(sizes) do
     letters[i] = align[i]:sub(1, 1)
     total = total + size + 2
   end
-  if total > LINE then
+  if total > (rows > LONG and LINE or 1.1 * LINE) then -- a little too wide is made smaller
     local broken = align[#align] == "left" and #align or 1
     local left = LINE - (total - sizes[broken])
     if left >= NARROWEST then
@@ -190,7 +190,7 @@ end
 
 local function latex_table(tbl, align)
   local function cells(row) return table.concat(cells_of(row), " & ") .. " \\\\" end
-  local columns, lines = latex_columns(tbl, align), {}
+  local columns, lines = latex_columns(tbl, align, #rows_of(tbl)), {}
   local head = cells(tbl.head.rows[1])
   for _, row in ipairs(rows_of(tbl)) do
     local across = heading(row)

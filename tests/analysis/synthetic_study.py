@@ -15,6 +15,7 @@ from mlm.study import Cell, Study
 
 ACCURACY = {"pairs": 0.52, "radius": 0.3}
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+PARTS = ("train", "validation", "test")
 
 
 def write(scale: str, names: list[str], *, spread: float = 1.0, missing: int = 0) -> Study:
@@ -117,5 +118,5 @@ def _ended(folder: Path, config: Run, digest: str, code: str, level: float) -> N
         "files": {"metrics.jsonl": file_sha256(folder / "metrics.jsonl")},
         "versions": {"torch": "2.13.0", "numpy": "2.4.6"}, "device": "synthetic",
         "data": {"corpus": {"title": f"{config.corpus} (synthetic results)", "licence": "Free.",
-                            "splits": {name: {"documents": 2, **size} for name in ("train", "validation", "test")}}},
+                            "splits": {name: {"documents": 2, **size} for name in PARTS}}},
     })  # fmt: skip
