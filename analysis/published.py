@@ -173,23 +173,21 @@ def beside(published: Published, found: Sequence[Pair]) -> tuple[tuple[str, ...]
     """
     compared = published.columns[published.compare]
     titles = [column.title for column in published.columns.values()]
-    columns = (published.head, *titles, f"Δ {compared.title}", "our arm", "Δ ours [95 % interval]", "verdict")
+    named = ("our arm",) if published.arms else ()
+    columns = (published.head, *titles, f"Δ {compared.title}", *named, "Δ ours [95 % interval]", "verdict")
     by_row = {pair.row: pair for pair in found}
     rows = []
     for row, values in published.rows.items():
         printed = [labels.number(values[key], column.digits) for key, column in published.columns.items()]
-        pair = by_row.get(row)
-        if pair is None:
-            told = ("0", labels.arm(published.arm(row)), "0", "—")
+        if row not in by_row:
+            theirs, arm, told = "0", published.arm(row), ("0", "—")
         else:
+            pair = by_row[row]
             ours = pair.difference is not None
-            told = (
-                labels.number(pair.theirs, compared.digits, signed=True),
-                labels.arm(pair.arm) if ours else "—",
-                _interval(pair) if ours else "—",
-                pair.verdict or ("not tested" if ours else "—"),
-            )
-        rows.append((labels.arm(row), *printed, *told))
+            theirs = labels.number(pair.theirs, compared.digits, signed=True)
+            arm = pair.arm if ours else "—"
+            told = (_interval(pair), pair.verdict or "not tested") if ours else ("—", "—")
+        rows.append((labels.arm(row), *printed, theirs, *([labels.arm(arm)] if named else []), *told))
     return columns, rows
 
 

@@ -110,8 +110,10 @@ def headline(result: Result, quote: Quoter) -> str:
 
 
 def tally(results: Sequence[Result]) -> str:
-    """How the verdicts of a family fell, `three are supported and one is inconclusive`."""
+    """How the verdicts of a family fell, `three are supported and one is inconclusive` or `all are supported`."""
     verdicts = [result.verdict for result in results]
+    if len(verdicts) > 1 and len(set(verdicts)) == 1:
+        return _all_are(verdicts[0], len(verdicts))
     parts = [_are(kind, verdicts.count(kind)) for kind in dict.fromkeys(verdicts)]
     return listed(parts, "and") or "none is stated"
 
@@ -151,10 +153,17 @@ def by_verdict(told: Sequence[tuple[str, str]]) -> str:
         told: (experiment, verdict) of each.
     """
     parts = []
-    for kind in dict.fromkeys(verdict for _, verdict in told):
+    kinds = dict.fromkeys(verdict for _, verdict in told)
+    if len(told) > 1 and len(kinds) == 1:
+        return _all_are(*kinds, len(told))
+    for kind in kinds:
         mine = [f"*{name}*" for name, verdict in told if verdict == kind]
         parts.append(f"{_are(kind, len(mine))} ({', '.join(mine)})")
     return listed(parts, "and")
+
+
+def _all_are(kind: str, n: int) -> str:
+    return f"{'both' if n == 2 else 'all'} {'have no verdict yet' if kind == 'partial' else f'are {kind}'}"
 
 
 def _are(kind: str, n: int) -> str:

@@ -68,7 +68,17 @@ local function noted(header)
   if in_appendix then appended[header.identifier] = true end
 end
 
--- Second pass: labelled equations.
+-- Second pass: labelled equations, and spaces at which no line breaks: `95 %`, `p = 0.01`, `n = 8`.
+
+local TIED = { ["%"] = true, ["="] = true, ["<"] = true }
+
+local function tied(inlines)
+  for i = 2, #inlines - 1 do
+    local before, after = inlines[i - 1], inlines[i + 1]
+    local held = (after.t == "Str" and TIED[after.text:sub(1, 1)]) or (before.t == "Str" and TIED[before.text] and before.text ~= "%")
+    if inlines[i].t == "Space" and held then inlines[i] = pandoc.Str("\u{a0}") end
+  end
+end
 
 local function equation(math, id)
   if not latex then return raw(written({ math }) .. " <" .. id .. ">") end
@@ -76,6 +86,7 @@ local function equation(math, id)
 end
 
 local function Inlines(inlines)
+  tied(inlines)
   for i = #inlines, 1, -1 do
     local id = inlines[i].t == "Str" and inlines[i].text:match("^{#(eq:[%w_-]+)}$")
     if id then

@@ -43,9 +43,9 @@ $if(marks)$
   \color{mark!10}\fontsize{58}{60}\selectfont\bfseries $watermark$}}}}
 $endif$
 \bibliographystyle{unsrtnat}
-\title{\bfseries $title$\\[.5em]\large\mdseries $subtitle$}
-\author{}
-\date{\small $byline$}
+\title{\vspace{-2em}\Large\bfseries $title$\\[.4em]\normalsize\mdseries $subtitle$}
+\author{\small $byline$}
+\date{}
 \begin{document}
 \maketitle
 $if(marks)$
