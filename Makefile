@@ -2,6 +2,7 @@
 # make smoke    the same at smoke scale: minutes, not evidence
 # make report   after either: figures, tables, pages and paper of SCALE=laptop in one archive with captions
 # make partial  while either goes on: what there is of SCALE=laptop, without verdicts, in results/laptop/partial
+# make arxiv    after either: the paper of SCALE=laptop as a LaTeX bundle; compiled and checked where latexmk is installed
 # make results  after either: what was found with SCALE=laptop, as small files and a page under docs/results
 # make test     set up, then lint, types, tests and the pipeline at smoke scale
 # make chaos    kill the pipeline at random moments, thirty times over, and compare what it comes to; up to half an hour
@@ -18,7 +19,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SCALE ?= laptop
 SLURM := slurmctld slurmd slurm-client munge
 
-.PHONY: study smoke report partial results test test-slurm chaos setup bench bench-setup lint lock system
+.PHONY: study smoke report arxiv partial results test test-slurm chaos setup bench bench-setup lint lock system
 .DEFAULT_GOAL := study
 
 study: setup
@@ -32,6 +33,9 @@ report: setup
 
 partial: setup
 	@python -m analysis partial $(SCALE)
+
+arxiv: setup
+	@python -m analysis arxiv $(SCALE)
 
 results: setup
 	@python -m analysis publish $(SCALE)

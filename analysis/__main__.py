@@ -1,5 +1,6 @@
 """The commands of the analysis: python -m analysis COMMAND SCALE [EXPERIMENT]."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -101,6 +102,19 @@ def paper(scale: Scale, experiment: Experiments = None) -> None:
     planned = study.load(scale)
     room.write(planned, experiment)
     _said("paper", scale)
+
+
+@app.command()
+def arxiv(scale: Scale) -> None:
+    """The paper as LaTeX for arXiv, compiled and checked where latexmk is installed; wants the paper."""
+    from analysis import arxiv as room
+
+    for path in room.write(scale):
+        typer.echo(path)
+    if not shutil.which(room.COMPILER):
+        typer.echo(
+            f"{room.COMPILER} is not installed: the bundle is not compiled, its pages are not checked", err=True
+        )
 
 
 @app.command()

@@ -67,7 +67,9 @@ def collect(study: Study, experiment: str, mixed: bool = False) -> None:
             damaged.extend(problem for problem in error.problems if problem not in damaged)
     if damaged:
         raise Damaged(*damaged)
-    by_code = {codes.named(tables.planned) if code == PLANNED else code: of for code, of in tables.codes.items()}
+    by_code = {
+        codes.named(tables.planned) if code == PLANNED else code: of for code, of in tables.codes.items()
+    }
     codes.refuse_mixed(by_code, experiment, mixed)
     place = layout.tables(study.scale, experiment)
     provenance.forget("collect", study.scale, experiment)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from analysis import codes, labels, marks, outputs, published, report_tables, sentences
+from analysis import codes, labels, marks, outputs, published, report_tables, sentences, setup
 from analysis.manuscript_markdown import RULE, escaped, listed, pipe_table
 from analysis.manuscript_part import Part
 from analysis.manuscript_settings import Settings
@@ -11,6 +11,7 @@ from analysis.quote import Quoter
 from analysis.study import Study
 from mlm import layout, yaml_file
 from mlm.errors import InputError
+from mlm.experiment import Family
 
 
 def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[str, Any]:
@@ -43,12 +44,13 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         return f"![{caption}](/{path.as_posix()}){{#fig:{experiment}-{name}}}"
 
     def beside(experiment: str, name: str) -> str:
-        source = published.load(name)
-        columns, rows = published.beside(source, part(experiment).contrasts)
+        source, one = published.load(name), part(experiment)
+        columns, rows = published.beside(source, one.set_beside(source))
         caption = (
             f"{source.title} [@{source.citation}, {source.place}], beside this study. Δ are differences to "
-            f"{labels.arm(source.baseline)}; fine-tuned unless frozen features are named. Units differ: only "
-            "signs and order compare."
+            f"{labels.arm(source.baseline)}{_but(source)}, ours in {one.measure}, paired by seed. Units "
+            "differ: only signs and order compare. A verdict is that of a contrast stated beforehand; what no "
+            "contrast states is not tested."
         )
         return pipe_table(f"{experiment}-{name}", caption, columns, rows)
 
@@ -93,6 +95,13 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
             "ledger", "Every number quoted in the text, with the runs it came from.", columns, quote.ledger()
         )
 
+    def _but(source: published.Published) -> str:
+        rows = [f"{labels.arm(row)}: to {labels.arm(other)}" for row, other in source.against.items()]
+        return f" ({'; '.join(rows)})" if rows else ""
+
+    def fallen(family: Family) -> list[tuple[str, str]]:
+        return [(one.name, result.verdict) for one in parts.values() for result in one.family(family)]
+
     probe = yaml_file.read(outputs.PROBE_FILE, "the paper names the probe's data; restore it")
     seen = [] if study.evidence else [marks.SMOKE]
     watermark = marks.SMOKE if not study.evidence else "partial"
@@ -120,15 +129,23 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         "figure": figure,
         "refs": lambda kind, name, stems: listed([f"[@{kind}:{name}-{stem}]" for stem in stems], "and"),
         "beside": beside,
-        "agreement": lambda experiment, name: published.agreement(
-            published.load(name), part(experiment).contrasts
-        ),
+        "published": published.load,
+        "shapes": sentences.shapes,
+        "verdicts": sentences.by_verdict,
+        "fallen": fallen,
+        "tally": lambda family: sentences.tally([r for one in parts.values() for r in one.family(family)]),
+        "names": list(parts),
+        "stated": settings.stated,
+        "devices": _devices(study, list(parts)),
+        "diverged": _diverged(parts.values()),
+        "listed_titles": listed([f"*{title}*" for title in texts], "and"),
         "words": sentences.count_word,
         "arm": labels.arm,
         "ledger": ledger,
         "primaries": primaries,
         "probe": {"title": probe["title"], "licence": probe["licence"]},
         "corpora": list(reversed(texts.values())),
+        "clean": not any("with changes" in commit for one in parts.values() for commit in one.commits),
         "commits": sorted({commit for one in parts.values() for commit in one.commits}),
         "versions": {k: v for k, v in versions[0].items() if all(o.get(k) == v for o in versions)}
         if versions
@@ -154,3 +171,16 @@ def _accepted(parts: Iterable[Part]) -> list[tuple[str, str]]:
         for change in part.stated.accepted:
             found.setdefault(change.why, []).append(f"*{part.name}*")
     return [(escaped(why), listed(names, "and")) for why, names in found.items()]
+
+
+def _devices(study: Study, names: Sequence[str]) -> str:
+    """On what the runs were trained and in which numbers they were computed."""
+    found = sorted({told for name in names for told in setup.devices(study, name)})
+    return f"Each run was trained on {listed(found, 'or')}." if found else "No run has ended yet."
+
+
+def _diverged(parts: Iterable[Part]) -> str:
+    lost = [
+        f"{one.quote.num(f'{one.name}.runs.diverged')} of *{one.name}*" for one in parts if one.runs["diverged"]
+    ]
+    return f"Of these {listed(lost, 'and')} diverged, and are counted so." if lost else "None diverged."

@@ -10,6 +10,7 @@ from analysis import (
     labels,
     leaving,
     panels,
+    published,
     report_origin,
     report_tables,
     sentences,
@@ -41,6 +42,7 @@ class Part:
         self.measure = labels.measure(self.stated.primary_measure)
         self.captions = figure_captions.of(self.stated)
         self.own_figures = [one.stem for one in self.stated.figures]
+        self.beside = [table for table in published.names() if name in published.load(table).experiments]
         self._leaving = {
             one.stem: leaving.lines(study, name, self.collected, one)
             for one in self.stated.figures
@@ -59,6 +61,20 @@ class Part:
     def headline(self) -> str:
         """The primary contrast for the abstract."""
         return " ".join(sentences.headline(result, self.quote) for result in self.family("primary"))
+
+    def set_beside(self, table: published.Published) -> list[published.Pair]:
+        """Another study's differences beside those of the primary measure here."""
+        return published.pairs(table, self.stated.primary_measure, self.contrasts, self.collected)
+
+    def highest(self, table: published.Published) -> str:
+        """Which row of another study's table is the highest there, and which here."""
+        found = published.highest(table, self.stated.primary_measure, self.collected)
+        if found is None:
+            return ""
+        theirs, ours = (labels.arm(row) for row in found)
+        column = table.columns[table.compare].title
+        where = f"{column} is highest there for {theirs}, and {self.measure} here for {ours}"
+        return f"Of the settings that both have, {where}."
 
     def tallies(self) -> str:
         """How the verdicts of the other families fell."""

@@ -67,6 +67,12 @@ class Settings:
                 )
         return listed([known[value] for value in self.values(key)], "or")
 
+    def stated(self, key: str) -> str:
+        """The different values of a number of the experiments' set-up, ascending, each quoted once."""
+        ids = {f"{part.name}.setup.{key}": part for part in self.parts}
+        told = {self.quote.entries[one]["value"]: one for one in reversed(ids) if self.quote.has(one)}
+        return listed([self.quote.num(told[value]) for value in sorted(told)], "or")
+
     def numbers(self, key: str) -> str:
         """The different values as numbers, ascending, each quoted once; of many the first and the last."""
         ids: dict[Any, str] = {}

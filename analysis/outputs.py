@@ -43,6 +43,11 @@ def partial(scale: str) -> str:
     return f"{scale.removesuffix('/partial')}/partial"
 
 
+def arxiv(scale: str) -> Path:
+    """Folder of the paper's LaTeX."""
+    return paper(scale) / "arxiv"
+
+
 def comparison(scale: str) -> Path:
     """The page that compares the curves of a scale."""
     return RESULTS / scale / "comparison.html"

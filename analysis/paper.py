@@ -94,17 +94,25 @@ def _blame(error: Exception) -> NoReturn:
 
 def to_typst(markdown: str) -> str:
     """Markdown -> Typst source with our template and cross-references."""
+    return convert(markdown, "typst", "paper.typ.tpl")
+
+
+def convert(markdown: str, to: str, template: str, *more: str) -> str:
+    """Markdown -> Typst or LaTeX by a template under paper/.
+
+    Raises:
+        InputError: pandoc or our filter refuses it, as something would be lost.
+    """
     options = [
-        f"--template={outputs.PAPER / 'paper.typ.tpl'}",
+        f"--template={outputs.PAPER / template}",
         f"--lua-filter={outputs.PAPER / 'paper.lua'}",
         "--wrap=none",
         "--standalone",
         "--fail-if-warnings",
+        *more,
     ]
     try:
-        text: str = pypandoc.convert_text(
-            markdown, "typst", format="markdown", extra_args=options, sandbox=False
-        )
+        text: str = pypandoc.convert_text(markdown, to, format="markdown", extra_args=options, sandbox=False)
     except RuntimeError as error:
         raise InputError(f"{SOURCE}: pandoc refused it: {error}") from None
     return text

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from analysis import labels
+from analysis import labels, published
 from analysis.beforehand import When
 from analysis.contrasts import Result
+from analysis.manuscript_markdown import listed
 from analysis.quote import Quoter
 from mlm.experiment import MOST_SEEDS
 
@@ -165,15 +166,66 @@ def headline(result: Result, quote: Quoter) -> str:
 
 
 def tally(results: Sequence[Result]) -> str:
-    """How the verdicts of a family fell, `three are supported and one is inconclusive`."""
-    counted = {
-        kind: sum(r.verdict == kind for r in results) for kind in dict.fromkeys(r.verdict for r in results)
-    }
+    """How the verdicts of a family fell, `three are supported and one is inconclusive` or `all are supported`."""
+    verdicts = [result.verdict for result in results]
+    if len(verdicts) > 1 and len(set(verdicts)) == 1:
+        return _all_are(verdicts[0], len(verdicts))
+    parts = [_are(kind, verdicts.count(kind)) for kind in dict.fromkeys(verdicts)]
+    return listed(parts, "and") or "none is stated"
+
+
+SHAPES: dict[published.Shape, str] = {
+    "reproduced": "*Reproduced*, that is tested here and found with the published sign",
+    "reversed": "*Reversed*, tested and found with the other sign",
+    "open": "*Open*, stated as a contrast and not decided",
+}
+
+
+def shapes(found: Sequence[published.Pair]) -> str:
+    """Which published differences are reproduced here, which are not, and which are only described."""
+    both = [pair for pair in found if pair.comparable]
+    if not both:
+        return "None of the published differences has a counterpart here yet."
+    same = sum(pair.same_sign for pair in both)
+    parts = [
+        f"Of the {count_word(len(found))} published differences {count_word(len(both))} can be set beside "
+        f"ours, and {count_word(same)} of these {'has' if same == 1 else 'have'} the same sign here."
+    ]
+    for shape, words in SHAPES.items():
+        if rows := [labels.arm(pair.row) for pair in found if pair.shape == shape]:
+            parts.append(f"{words}: {'; '.join(rows)}.")
+    if described := [pair for pair in both if pair.shape == "described"]:
+        who = "All" if len(described) == len(both) else "The rest"
+        parts.append(
+            f"{who} are described and not tested, as no contrast states them: a shared sign is no test."
+        )
+    return " ".join(parts)
+
+
+def by_verdict(told: Sequence[tuple[str, str]]) -> str:
+    """Which primary contrasts fell which way, `two are supported (*a*, *b*) and one is inconclusive (*c*)`.
+
+    Args:
+        told: (experiment, verdict) of each.
+    """
     parts = []
-    for kind, n in counted.items():
-        verb = ("has" if n == 1 else "have") if kind == "partial" else ("is" if n == 1 else "are")
-        parts.append(f"{count_word(n)} {verb} {'no verdict yet' if kind == 'partial' else kind}")
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts) or "none is stated"
+    kinds = dict.fromkeys(verdict for _, verdict in told)
+    if len(told) > 1 and len(kinds) == 1:
+        return _all_are(*kinds, len(told))
+    for kind in kinds:
+        mine = [f"*{name}*" for name, verdict in told if verdict == kind]
+        parts.append(f"{_are(kind, len(mine))} ({', '.join(mine)})")
+    return listed(parts, "and")
+
+
+def _all_are(kind: str, n: int) -> str:
+    return f"{'both' if n == 2 else 'all'} {'have no verdict yet' if kind == 'partial' else f'are {kind}'}"
+
+
+def _are(kind: str, n: int) -> str:
+    if kind == "partial":
+        return f"{count_word(n)} {'has' if n == 1 else 'have'} no verdict yet"
+    return f"{count_word(n)} {'is' if n == 1 else 'are'} {kind}"
 
 
 def count_word(n: int) -> str:

@@ -79,6 +79,15 @@ def commits(study: Study, name: str) -> list[str]:
     return sorted(said)
 
 
+def devices(study: Study, name: str) -> set[str]:
+    """What the ended runs were computed on, and in which numbers, `one CPU thread (bfloat16, compiled)`."""
+    found = set()
+    for record in _ended(study, name):
+        numerics = runs.config(record.digest)["numerics"]
+        found.add(f"{record.device} ({numerics['dtype']}, {numerics['path']})")
+    return found
+
+
 def numbers(study: Study, name: str) -> Iterator[tuple[str, int | float, str]]:
     """(key, value, unit) of every number of the set-up."""
     common = shared(study, name)

@@ -220,6 +220,8 @@ def _data(wanted: Wanted) -> dict[str, str]:
     told = wanted.setting.get("data") if isinstance(wanted.setting, dict) else wanted.setting
     path = Path(told) if isinstance(told, str) else None
     return {path.as_posix(): file_sha256(path)} if path and path.is_file() else {}
+
+
 def _timed(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
     """A measure, with the seconds that it took, by which others are reckoned (`mlm.costs`)."""
     begun = time.monotonic()

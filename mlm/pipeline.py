@@ -107,6 +107,7 @@ class Plan:
             "runtime": allocation.minutes(planned.config, planned.numerics),
             "mem_mb": allocation.memory_mb(planned.config, planned.numerics),
         }
+
     def told(self, words: Sequence[str], cores: int | None, nodes: int | None) -> str:
         """What a start would do, in two lines; empty where nothing is left.
 

@@ -64,6 +64,7 @@
   counter(heading).update(0)
   set heading(numbering: "A.1", supplement: [Appendix])
   set figure(placement: none)
+  show figure: set block(above: 1.9em, below: 1.9em)
   body
 }
 #let horizontalrule = line(length: 100%, stroke: .4pt)

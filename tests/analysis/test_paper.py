@@ -3,15 +3,30 @@
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import synthetic_experiments as more
+import synthetic_study
 from matplotlib.figure import Figure
 from synthetic_results import EXPERIMENT, Synthetic
 
-from analysis import collect, contrasts, multiplicity, numbers, outputs, paper, published, study
+from analysis import (
+    arxiv,
+    collect,
+    contrasts,
+    latex_characters,
+    multiplicity,
+    numbers,
+    outputs,
+    paper,
+    published,
+    study,
+)
 from analysis.quote import Quoter, UnknownNumber
+from mlm import yaml_file
 from mlm.errors import InputError
 from mlm.files import read_json
 
@@ -248,14 +263,46 @@ def test_dashes_hyphens_and_letters_survive() -> None:
         assert piece in typst
 
 
-def test_published_values_are_those_of_the_source_and_set_beside_ours() -> None:
+def test_published_values_are_those_of_the_source() -> None:
     c2 = published.load("c2")
     assert c2.rows["100-0-0"] == {"mnli": 84.3, "ner": 94.9, "ner_features": 94.0}
-    columns, rows = published.beside(c2, [])
-    assert len(rows) == 6 and all(len(row) == len(columns) for row in rows)
-    assert rows[1][-2:] == ("−0.9", "—")
     with pytest.raises(InputError, match="there are: c2"):
         published.load("c3")
+
+
+def test_all_experiments_as_they_are_stated_make_one_paper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: bytes
+) -> None:
+    for folder in ("paper", "experiments"):
+        shutil.copytree(Path(folder), tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    names = yaml_file.read(Path("experiments/scales/workstation.yaml"), "")["experiments"]
+    synthetic_study.write("smoke", names, few=True)
+    planned = study.load("smoke")
+    for name in names:
+        collect.collect(planned, name)
+        contrasts.write(planned, name)
+        for path in outputs.files(
+            "figures", "smoke", name, [one.stem for one in planned.experiment(name).figures]
+        ):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_bytes(picture)
+    numbers.write(planned, names)
+    paper.write(planned, names)
+    text = (outputs.paper("smoke") / "paper.md").read_text()
+    assert len(names) == 11 and {path.stem for path in Path("paper/experiments").glob("*.md")} == set(names)
+    assert "<<" not in text and "<%" not in text and "None" not in text.split()
+    for name in names:
+        remark = Path(f"paper/experiments/{name}.md").read_text().splitlines()
+        plain = next(line for line in remark if not line.startswith("<%") and "<<" not in line)
+        assert plain in text.partition(f"{{#sec:{name}}}")[2].partition("\n## ")[0]
+    tables = ["split-c2", "split-12m-c2", "rate-wettig", "rate-ankner"]
+    assert [table for table in tables if f"{{#tbl:{table}}}" in text] == tables
+    assert "Of the primary contrasts all are descriptive." in " ".join(text.split())
+    tex = arxiv.to_latex(text)
+    latex_characters.check(tex, "paper.tex")
+    references = set(re.findall(r"\\(?:eq)?ref\{([^}]+)\}", tex))
+    assert len(references) > 60 and references <= set(re.findall(r"\\label\{([^}]+)\}", tex))
 
 
 def test_quoting_nothing_is_an_error() -> None:

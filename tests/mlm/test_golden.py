@@ -14,11 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mlm import config, golden, golden_run, plugins, runs, schedules
-from mlm.errors import InputError
-from mlm.planner import load_study
-from tests.mlm.places import ROOT, SCALE, done, environment, found_study, mlm, write_yaml
-from tests.mlm.test_study import setting
+from mlm import config, golden, golden_run, schedules
+from tests.mlm.places import ROOT, environment
 
 PATHS: dict[str, dict[str, Any]] = {
     "usual": {},
