@@ -1,5 +1,6 @@
 """What the Snakefile asks of a study: which files a rule needs. Loads no torch."""
 
+import atexit
 import fcntl
 import functools
 import os
@@ -12,7 +13,7 @@ from typing import Any
 from mlm import compiled, devices, identity, memory, orphans, tracking
 from mlm.config import Run
 from mlm.errors import InputError
-from mlm.files import clear_partial
+from mlm.files import check_room, clear_partial
 from mlm.layout import RESULTS
 from mlm.measured import Measured
 from mlm.planner import load_study
@@ -22,6 +23,11 @@ from mlm.study import Data, PlannedRun
 KNOWN = ("scale",)
 LONG_DEAD_SECONDS = 3600.0
 """Age at which a file that is not whole has lost its writer, who may be no job of Snakemake's."""
+
+
+NOTES = Path(".snakemake")
+NOTES_BYTES, NOTES_BYTES_A_RUN = 2**20, 2**15
+"""What Snakemake's own notes may take: locks, logs, and a page or two for each file of a run."""
 
 
 class Plan:
@@ -44,6 +50,8 @@ class Plan:
                     f"note: {name} cannot be run at scale {self.study.scale_name}: {problems[0]}",
                     file=sys.stderr,
                 )
+            self._check_room()
+            atexit.register(self._check_room)  # without it, Snakemake breaks in many lines that do not say so
             self._lock = _say_alive()
             orphans.mark()
             memory.mark()
@@ -82,6 +90,10 @@ class Plan:
                 clear_partial(RESULTS, LONG_DEAD_SECONDS)
                 devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
+
+    def _check_room(self) -> None:
+        with refusing(os._exit):
+            check_room(NOTES, NOTES_BYTES + NOTES_BYTES_A_RUN * len(self.study.runs))
 
     def compiled(self, run: str) -> list[str]:
         """The file that tells that the steps of a run are compiled, if they are to be."""

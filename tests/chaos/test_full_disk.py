@@ -122,6 +122,7 @@ def test_what_a_full_disk_lacks_is_told_and_given_it_the_same_command_completes(
     place = Copy(disk.folder / "place")
     shutil.copytree(calm.folder, place.folder, symlinks=True)
     monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("GIT_DIR", str(place.folder / "none"))  # this process's code lies in a repository
     expected, known = finished(place), commands(place.folder)
     told: dict[str, list[str]] = {}
     for rule in RULES:
