@@ -23,8 +23,6 @@ from mlm.study import Data, PlannedRun
 KNOWN = ("scale",)
 LONG_DEAD_SECONDS = 3600.0
 """Age at which a file that is not whole has lost its writer, who may be no job of Snakemake's."""
-
-
 NOTES = Path(".snakemake")
 NOTES_BYTES, NOTES_BYTES_A_RUN = 2**20, 2**15
 """What Snakemake's own notes may take: locks, logs, and a page or two for each file of a run."""
@@ -51,10 +49,10 @@ class Plan:
                     file=sys.stderr,
                 )
             self._check_room()
-            atexit.register(self._check_room)  # without it, Snakemake breaks in many lines that do not say so
             self._lock = _say_alive()
             orphans.mark()
             memory.mark()
+            atexit.register(self._tell_room)
         runs = self.study.runs.values()
         data = [run.data for run in runs]
         self.corpora = {d.corpus.name: d.corpus_file.stem for d in data}
@@ -92,8 +90,12 @@ class Plan:
             self.study.write()
 
     def _check_room(self) -> None:
-        with refusing(os._exit):
-            check_room(NOTES, NOTES_BYTES + NOTES_BYTES_A_RUN * len(self.study.runs))
+        check_room(NOTES, NOTES_BYTES + NOTES_BYTES_A_RUN * len(self.study.runs))
+
+    def _tell_room(self) -> None:
+        """On a full disk Snakemake breaks in many lines that do not say so: say it in the last one."""
+        with refusing(lambda status: None):
+            self._check_room()
 
     def compiled(self, run: str) -> list[str]:
         """The file that tells that the steps of a run are compiled, if they are to be."""
