@@ -58,8 +58,8 @@ class Stream:
         with told_if_full(path):
             self._file = path.open("ab" if append else "wb", buffering=0)
 
-    def write(self, content: bytes | memoryview) -> None:
-        left = memoryview(content).cast("B")
+    def write(self, content: bytes) -> None:
+        left = memoryview(content)
         with told_if_full(self.path, len(left)):
             while left:  # a disk that is almost full takes a part
                 left = left[self._file.write(left) :]
