@@ -99,7 +99,7 @@ if ! flock --exclusive --nonblock 9; then \
   echo "another snakemake is at work in this folder; wait for it, or stop it" >&2; exit 1; fi; \
 flock --shared 9; \
 if compgen -G '.snakemake/locks/*' > /dev/null; then \
-  echo "a killed run left its lock behind; removing it and going on"; snakemake --unlock $(1) || exit $$?; fi; \
+  echo "a killed run left its lock behind; removing it and going on"; rm -rf .snakemake/locks; fi; \
 snakemake --cores $(CORES) $(1)
 endef
 

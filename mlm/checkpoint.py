@@ -53,8 +53,8 @@ def latest(folder: Path) -> tuple[State | None, list[str]]:
         try:
             return _load(path), warnings
         except Damaged as error:
-            step = f"falling back to the one of step {int(before.stem)}" if before else None
-            warnings.append(f"{error}; {step or 'no checkpoint is whole; training anew'}")
+            then = f"falling back to the one of step {int(before.stem)}" if before else "training anew"
+            warnings.append(f"{error}; {then}")
     return None, warnings
 
 

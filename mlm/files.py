@@ -58,8 +58,8 @@ class Stream:
         with told_if_full(path):
             self._file = path.open("ab" if append else "wb", buffering=0)
 
-    def write(self, content: bytes | memoryview) -> None:
-        left = memoryview(content).cast("B")
+    def write(self, content: bytes) -> None:
+        left = memoryview(content)
         with told_if_full(self.path, len(left)):
             while left:  # a disk that is almost full takes a part
                 left = left[self._file.write(left) :]
@@ -99,19 +99,33 @@ def told_if_full(path: Path | None = None, needed_bytes: int | None = None) -> I
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        place = path or Path(error.filename or ".")
-        need = "more" if needed_bytes is None else f"{needed_bytes:,} bytes"
-        raise DiskFull(
-            f"{place}: {os.strerror(error.errno)}: {need} needed, {_room(place)}; make room, and the same "
-            "command goes on"
-        ) from None
+        raise _full(path or Path(error.filename or "."), needed_bytes, error.errno) from None
 
 
-def _room(path: Path) -> str:
-    there = next(one for one in path.absolute().parents if one.exists())
-    disk = os.statvfs(there)
-    told = f"{disk.f_bavail * disk.f_frsize:,} bytes free"
-    return told if disk.f_favail or not disk.f_files else f"{told}, and no further file can be made"
+def check_room(path: Path, needed_bytes: int) -> None:
+    """Refuse where a disk has less room than what is about to be written in pieces, or by others.
+
+    Raises:
+        DiskFull: so it is.
+    """
+    disk = _disk(path)
+    if disk.f_bavail * disk.f_frsize < needed_bytes:
+        raise _full(path, needed_bytes, errno.ENOSPC)
+
+
+def _disk(path: Path) -> os.statvfs_result:
+    return os.statvfs(next(one for one in path.absolute().parents if one.exists()))
+
+
+def _full(path: Path, needed_bytes: int | None, reason: int) -> DiskFull:
+    disk = _disk(path)
+    room = f"{disk.f_bavail * disk.f_frsize:,} bytes free"
+    if disk.f_files and not disk.f_favail:
+        room += ", and no further file can be made"
+    need = "more" if needed_bytes is None else f"{needed_bytes:,} bytes"
+    return DiskFull(
+        f"{path}: {os.strerror(reason)}: {need} needed, {room}; make room, and the same command goes on"
+    )
 
 
 def clear_partial(folder: Path, seconds: float = 0.0) -> None:

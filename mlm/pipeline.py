@@ -1,5 +1,6 @@
 """What the Snakefile asks of a study: which files a rule needs. Loads no torch."""
 
+import atexit
 import fcntl
 import functools
 import os
@@ -12,7 +13,7 @@ from typing import Any
 from mlm import allocation, compiled, devices, identity, leases, memory, orphans, plan, tracking
 from mlm.config import Run
 from mlm.errors import InputError
-from mlm.files import clear_partial
+from mlm.files import check_room, clear_partial
 from mlm.layout import RESULTS
 from mlm.measured import Measured
 from mlm.planner import load_study
@@ -22,6 +23,9 @@ from mlm.study import Data, PlannedRun
 KNOWN = ("scale", "mixed")
 LONG_DEAD_SECONDS = 3600.0
 """Age at which a file that is not whole has lost its writer, who may be no job of Snakemake's."""
+NOTES = Path(".snakemake")
+NOTES_BYTES, NOTES_BYTES_A_RUN = 2**20, 2**15
+"""What Snakemake's own notes may take: locks, logs, and a page or two for each file of a run."""
 
 
 class Plan:
@@ -49,9 +53,11 @@ class Plan:
                     f"note: {name} cannot be run at scale {self.study.scale_name}: {problems[0]}",
                     file=sys.stderr,
                 )
+            self._check_room()
             self._lock = _say_alive()
             orphans.mark()
             memory.mark()
+            atexit.register(self._tell_room)
         runs = self.study.runs.values()
         data = [run.data for run in runs]
         self.corpora = {d.corpus.name: d.corpus_file.stem for d in data}
@@ -122,6 +128,14 @@ class Plan:
         more = f"`python -m mlm plan --scale {self.study.scale_name}` tells more."
         told = f"plan: {', '.join(names)}: {cost.line()}\nplan: {reckoner.says(cost)} {more}"
         return told if cost.seconds else ""
+
+    def _check_room(self) -> None:
+        check_room(NOTES, NOTES_BYTES + NOTES_BYTES_A_RUN * len(self.study.runs))
+
+    def _tell_room(self) -> None:
+        """On a full disk Snakemake breaks in many lines that do not say so: say it in the last one."""
+        with refusing(lambda status: None):
+            self._check_room()
 
     def compiled(self, run: str) -> list[str]:
         """The file that tells that the steps of a run are compiled, if they are to be."""

@@ -28,7 +28,7 @@ from mlm import (
     yaml_file,
 )
 from mlm.errors import InputError
-from mlm.files import is_locked, locked, write_atomically, write_json
+from mlm.files import is_locked, locked, told_if_full, write_atomically, write_json
 from mlm.progress import Progress
 from mlm.runs import RunFolder
 from mlm.tracking import Tracker
@@ -223,7 +223,7 @@ def _console(log: Path | None) -> Iterator[Console]:
         return
     log.parent.mkdir(parents=True, exist_ok=True)
     stream: IO[str]
-    with log.open("a", encoding="utf-8") as stream:
+    with told_if_full(log), log.open("a", encoding="utf-8") as stream:
         # Colour is kept: `less -R` and most viewers show it.
         yield Console(file=stream, force_terminal=True, width=120, highlight=False, soft_wrap=True)
 

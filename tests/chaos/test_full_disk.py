@@ -122,6 +122,7 @@ def test_what_a_full_disk_lacks_is_told_and_given_it_the_same_command_completes(
     place = Copy(disk.folder / "place")
     shutil.copytree(calm.folder, place.folder, symlinks=True)
     monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("GIT_DIR", str(place.folder / "none"))  # this process's code lies in a repository
     expected, known = finished(place), commands(place.folder)
     told: dict[str, list[str]] = {}
     for rule in RULES:
@@ -148,5 +149,10 @@ def test_what_a_full_disk_lacks_is_told_and_given_it_the_same_command_completes(
         assert made <= everything(place.folder).keys()
     assert finished(place) == expected
     assert all(Path(name).is_relative_to("results") for names in told.values() for name in names), told
+    disk.leave(500_000)
+    refused = place.run(*place.make("smoke"), ok=False)  # Snakemake's own notes need more
+    assert refused.returncode == 2
+    assert [name for name, *_ in TOLD.findall(refused.stderr)] == [".snakemake"], refused.stderr
+    assert "Traceback" not in refused.stderr
     trained = {re.sub(r".*/(\d+(?=\.))?", "", name) for name in told["train"]}
     assert trained >= {"metrics.jsonl", ".checkpoint", "weights.safetensors"}, told

