@@ -185,10 +185,8 @@ def test_the_limit_here_is_what_there_is_and_a_cluster_has_its_own(monkeypatch: 
 
 
 SNAKEFILE = """
-import sys
 from mlm import leases
 
-sys.path.insert(0, ".")
 workflow.global_resources["gpu"] = leases.limit(workflow.global_resources.get("gpu").value, {}, True)
 
 
@@ -209,14 +207,13 @@ COMPUTE = """
 import os, sys, time
 from pathlib import Path
 from mlm import config, leases
-began = time.monotonic()
 leases.take(config.Numerics(device="cuda", dtype="bfloat16"))
 took = time.monotonic()
 Path(sys.argv[1]).with_suffix(".took").touch()
 while len(list(Path().glob("*.took"))) < int(os.environ["AT_ONCE"]) and time.monotonic() < took + 60:
     time.sleep(.05)  # the others of the first round
 time.sleep(.3)  # and one too many, if it comes
-Path(sys.argv[1]).write_text(f"{os.environ['CUDA_VISIBLE_DEVICES']} {took} {time.monotonic()} {took - began}")
+Path(sys.argv[1]).write_text(f"{os.environ['CUDA_VISIBLE_DEVICES']} {took} {time.monotonic()}")
 """
 
 
@@ -238,8 +235,8 @@ def test_snakemake_starts_as_many_jobs_as_there_are_gpus_or_as_it_is_told(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = [path.read_text().split() for path in tmp_path.glob("*.txt")]
-    spans = [(name, float(begin), float(end)) for name, begin, end, _ in rows]
+    spans = [(name, float(begin), float(end)) for name, begin, end in rows]
     moments = [Counter(name for name, begin, end in spans if begin <= at < end) for _, at, _ in spans]
     assert max(moment.total() for moment in moments) == at_once
     assert all(set(moment) <= {"4", "GPU-5"} and max(moment.values()) <= at_once // 2 for moment in moments)
-    assert all(float(waited) < 0.5 for *_, waited in rows)  # nobody was started to wait
+    assert "waiting for a GPU" not in done.stdout + done.stderr  # nobody was started to wait
