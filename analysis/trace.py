@@ -23,6 +23,7 @@ STAGES = ("paper", "numbers", "figures", "tables", "plan", "measures", "runs", "
 OF_DATA = {"vocabularies": "vocabulary", "shards": "shards", "corpora": "corpus"}
 OF_RUNS = {"config.json", "run.json", "metrics.jsonl"}
 OK = "as recorded"
+WROTE = "wrote it"
 SHOWN = 16
 """Hexadecimal digits of a hash that are shown."""
 
@@ -61,7 +62,8 @@ class File:
             return
         now = file_sha256(self.path)
         others = [who for who, sha256 in self.said.items() if sha256 != now]
-        self.state = f"changed since {', '.join(others)}" if others else OK
+        writers = [who for who in others if who.endswith(WROTE)]  # who only read it says no more
+        self.state = f"changed since {', '.join(writers or others)}" if others else OK
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Way:
             for one in mine:
                 if every or one.state != OK:
                     hashes = dict.fromkeys(sha256[:SHOWN] for sha256 in one.said.values())
-                    mark = "" if one.state == OK else f"  {one.state.upper()}"
+                    mark = "" if one.state == OK else f" -- {one.state}"
                     yield f"  {' '.join(hashes) or '-' * SHOWN}  {one.path}{mark}"
         yield self.verdict
 
@@ -131,8 +133,11 @@ def of(scale: str, number: str = "") -> Way:
 
 
 def ids(scale: str, beginning: str) -> list[str]:
-    """Ids of numbers that begin so."""
-    return [key for key in _numbers(scale) if key.startswith(beginning)]
+    """Ids of numbers that begin so; none where numbers.json cannot be read, which `of` then tells."""
+    try:
+        return [key for key in _numbers(scale) if key.startswith(beginning)]
+    except Damaged:
+        return []
 
 
 def _numbers(scale: str) -> dict[str, Any]:
@@ -202,9 +207,9 @@ def _is_mine(path: Path, entry: dict[str, Any]) -> bool:
 
 def _claim(files: dict[str, File], manifest: provenance.Manifest, said: dict[str, str]) -> None:
     for path, sha256 in said.items():
-        did = "wrote" if path in manifest.wrote else "read"
+        did = WROTE if path in manifest.wrote else "read it"
         of = f" of {manifest.experiment}" if manifest.experiment else ""
-        files.setdefault(path, File(Path(path))).said[f"`{manifest.step}`{of} {did} it"] = sha256
+        files.setdefault(path, File(Path(path))).said[f"`{manifest.step}`{of} {did}"] = sha256
 
 
 def _claim_of_number(files: dict[str, File], entry: dict[str, Any]) -> None:

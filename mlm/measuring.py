@@ -208,7 +208,7 @@ def measure(
                 entry = {"step": at, "tokens": at * run.config.tokens_per_step, "values": values}
                 results[number].setdefault("over_training", []).append(entry)
     for one, data, result in zip(asked, read, results, strict=True):
-        content = {**of, "measure": one.name, "data": data, **result}
+        content = {**of, "measure": one.name, **({"data": data} if data else {}), **result}
         if one.output is not None:
             write_json(one.output, content)
         else:

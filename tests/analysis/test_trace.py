@@ -166,6 +166,16 @@ def test_the_command_ends_with_0_1_or_2(here: Synthetic) -> None:
     finally:
         metrics.write_bytes(before)
     assert broken.returncode == 1 and str(metrics.relative_to(here.root)) in broken.stdout.splitlines()[-1]
+    file = here.results / here.scale / "numbers.json"
+    before = file.read_bytes()
+    try:
+        for content in (before[:-40], before.replace(MEAN.encode(), MEAN.upper().encode())):
+            file.write_bytes(content)
+            lost = said(MEAN)
+            named = "numbers.json (changed since `numbers` wrote it)"
+            assert lost.returncode == 1 and lost.stdout.rstrip().endswith(named)
+    finally:
+        file.write_bytes(before)
     listed = said("split.contrast.100-0-0")
     assert listed.returncode == 0 and DIFFERENCE in listed.stdout.splitlines()
     unknown = said(MEAN.replace("accuracy", "acuracy"))

@@ -118,6 +118,35 @@ def test_a_second_run_has_nothing_to_do(smoke: Copy) -> None:
     assert "Nothing to be done" in smoke.snakemake("split")
 
 
+def test_trace_finds_every_file_as_recorded_and_names_one_that_is_not(smoke: Copy) -> None:
+    whole = smoke.run("python", "-m", "mlm", "trace", "--scale", "smoke")
+    assert re.search(r"^all \d{3} files are as recorded$", whole.stdout, re.MULTILINE)
+    for stage in ("read by measures", "vocabulary", "shards", "corpus"):
+        assert re.search(rf"^{stage}: \d+ files?, as recorded$", whole.stdout, re.MULTILINE)
+    number = "split.contrast.100-0-0.probe.accuracy.difference"
+    for pattern in (
+        "data/corpora/*/test.jsonl",
+        "data/shards/*/train.tokens",
+        "data/probes/*/sentences.jsonl",
+        "runs/*/kept/*.safetensors",
+        "untrained/*/pairs-*.json",
+        "smoke/tables/split/results.csv",
+    ):
+        path = min((smoke.folder / "results").glob(pattern))
+        before = path.read_bytes()
+        path.write_bytes(before[:-9] + bytes([before[-9] ^ 1]) + before[-8:])
+        try:
+            done = smoke.run("python", "-m", "mlm", "trace", "--scale", "smoke", ok=False)
+            assert done.returncode == 1
+            assert f"not as recorded: {path.relative_to(smoke.folder)} (changed since " in done.stdout
+            if path.suffix == ".csv":
+                refused = smoke.run("snakemake", "--cores", "all", *SCALE, ok=False)
+                assert refused.returncode == 2 and "results.csv, line " in refused.stderr
+        finally:
+            path.write_bytes(before)
+    assert smoke.run("python", "-m", "mlm", "trace", number, "--scale", "smoke").stdout.count("safetensors") > 3
+
+
 @pytest.mark.parametrize(("scale", "seeds"), [("workstation", 12), ("gpu", 8)])
 def test_the_larger_scales_are_planned_without_fetching_anything(smoke: Copy, scale: str, seeds: int) -> None:
     done = smoke.run("snakemake", "--cores", "all", "--dry-run", "split", "--config", f"scale={scale}")
