@@ -7,6 +7,7 @@ Where none of them can tell, it is not known.
 """
 
 import csv
+import functools
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -98,14 +99,19 @@ class Evidence:
 
     def _published_pairs(self, row: Row) -> Iterator[Pair]:
         """The pairs of a contrast whose runs were published first."""
+        one, other = (self._published_commits.get(arm, {}) for arm in (row.arm, row.against))
+        yield from (Pair(seed, (one[seed], other[seed])) for seed in sorted({*one} & {*other}))
+
+    @functools.cached_property
+    def _published_commits(self) -> dict[str, dict[int, str | None]]:
+        """Arm -> seed -> the commit that its first published run was made from."""
         text = self.published and self.history.text(self.published, self._table)
-        by_arm: dict[str, dict[int, str | None]] = {}
+        found: dict[str, dict[int, str | None]] = {}
         for line in csv.DictReader(io.StringIO(text or "")):
             commit = line["commit"].partition(" ")[0]  # ` with changes` may follow
-            known = commit if len(commit) == 40 else None
-            by_arm.setdefault(line["arm"], {})[int(line["seed"])] = known
-        one, other = by_arm.get(row.arm, {}), by_arm.get(row.against, {})
-        yield from (Pair(seed, (one[seed], other[seed])) for seed in sorted({*one} & {*other}))
+            known = commit if len(commit) == 40 else None  # else it was not recorded
+            found.setdefault(line["arm"], {})[int(line["seed"])] = known
+        return found
 
     def _added(self, row: Row, pairs: Sequence[Pair]) -> tuple[int, ...]:
         """Seeds that were not asked for where results were already there."""

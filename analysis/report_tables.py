@@ -33,8 +33,8 @@ def contrasts(results: Sequence[Result], *, examples: bool = True, power: bool =
         "contrasts",
         f"Differences between arms{of}, paired by seed: mean, 95 % interval (exact sign-flip test, "
         "unadjusted), number of pairs, p, and p after Holm's correction within the family. Equivalences "
-        f"have two one-sided tests against their margin."
-        f"{_two_level(shown)}{restricted(results)}{stated(results)}{POWER if power else ''}",
+        f"have two one-sided tests against their margin.{_two_level(shown)}"
+        f"{restricted(results)}{stated(results)}{POWER if power else ''}",
         (
             "contrast",
             *(("measure",) if several else ()),
@@ -67,7 +67,7 @@ def stated(results: Iterable[Result]) -> str:
     if "post hoc" in found:
         words += " Post hoc: added or changed when there were results already."
     if "not known" in found:
-        words += f" Whether they were stated before the runs is not known: {found['not known']}."
+        words += f" Whether all were stated before the runs is not known: {found['not known']}."
     if any(result.seeds_added for result in results):
         words += " Added: pairs of seeds that were asked for when there were results already."
     return words

@@ -166,7 +166,7 @@ def scale_file(scale: str) -> Path:
 def _git(*words: str, strip: bool = True) -> str | None:
     """What git says; None where it fails, or is not there."""
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", *words], capture_output=True, encoding="utf-8", check=False)
     except (OSError, UnicodeDecodeError):
         return None
     if done.returncode:
