@@ -95,9 +95,7 @@ def _collected(planned: study.Study, name: str) -> tidy.Collected:
     if found != digests:
         raise InputError(f"{pilot}: its results are not of the runs that are planned now; {again}")
     if collected.partial:
-        raise InputError(
-            f"{pilot}: {collected.runs['unfinished']} of its {len(digests)} runs are missing; {again}"
-        )
+        raise InputError(f"{pilot}: not all of its {len(digests)} runs are finished and measured; {again}")
     return collected
 
 
