@@ -166,7 +166,7 @@ def headline(result: Result, quote: Quoter) -> str:
 
 
 def tally(results: Sequence[Result]) -> str:
-    """How the verdicts of a family fell, `three are supported and one is inconclusive` or `all are supported`."""
+    """How the verdicts of a family fell, `three are supported and one is inconclusive`, `all are supported`."""
     verdicts = [result.verdict for result in results]
     if len(verdicts) > 1 and len(set(verdicts)) == 1:
         return _all_are(verdicts[0], len(verdicts))

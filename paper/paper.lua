@@ -45,7 +45,10 @@ local function plain(blocks) return pandoc.utils.blocks_to_inlines(blocks) end
 
 -- First pass: what would be lost.
 
-local function lost(el) error("raw " .. el.format .. " would be lost, write \\< or \\\\: " .. el.text) end
+local function lost(el)
+  if el.text:match("^<!%-%-") then return {} end -- a comment is meant to go
+  error("raw " .. el.format .. " would be lost, write \\< or \\\\: " .. el.text)
+end
 
 local function is_own(citation) return KINDS[citation.id:match("^(%a+):") or ""] end
 

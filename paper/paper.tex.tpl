@@ -49,7 +49,7 @@ $endif$
 \begin{document}
 \maketitle
 $if(marks)$
-\begin{center}\color{mark}\bfseries$for(marks)$$marks$$sep$ · $endfor$\end{center}
+\begin{center}\color{mark}\bfseries{}$for(marks)$$marks$$sep$ · $endfor$\end{center}
 $endif$
 \begin{abstract}
 \noindent $abstract$

@@ -43,7 +43,7 @@ def bundle(folder: Path, markdown: str) -> Path:
     [
         ("So it is [see @holm1979].", "holm1979"),
         ("A tag of <angle> kind.", "raw html would be lost.*<angle>"),
-        ("<div>\nA block.\n</div>\n", "raw html would be lost"),
+        ("<hr>\n\nA block.\n", "raw html would be lost.*<hr>"),
         ("Raw \\emph{LaTeX} here.", "raw tex would be lost.*emph"),
         ("# A {#sec:a}\n\nAs [@holm1979; @sec:a] say.", "a citation and a reference in one bracket"),
         ("# A {#sec:a}\n\nAs [@sec:a, above] says.", "sec:a"),
@@ -78,7 +78,8 @@ Missing character: There is no ☃ in font x!
 LaTeX Font Warning: Some font shapes were not available, defaults substituted.
 """
     assert [problem.partition(":")[0] for problem in latex_log.problems(log)] == [
-        "undefined reference", "undefined citation", "label", "text over the margin", "character that the font lacks",
+        "undefined reference", "undefined citation", "label", "text over the margin",
+        "character that the font lacks",
     ]  # fmt: skip
     stopped = log + "! Undefined control sequence.\nl.12 \\nothing\n"
     assert latex_log.problems(stopped) == ["error, line 12: Undefined control sequence."]
