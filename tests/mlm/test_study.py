@@ -191,9 +191,7 @@ def test_the_same_number_written_otherwise_is_the_same_run(trial: Callable[..., 
 
 
 def code(root: Path) -> str:
-    program = (
-        "from mlm import golden, identity; print(identity.code_hash(golden.CODE, golden.PACKAGES))"
-    )
+    program = "from mlm import golden, identity; print(identity.code_hash(golden.CODE, golden.PACKAGES))"
     env = environment(PYTHONPATH=str(root))
     return subprocess.run(
         [sys.executable, "-c", program], cwd=root, env=env, capture_output=True, text=True, check=True
