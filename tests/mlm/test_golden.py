@@ -91,7 +91,7 @@ REFACTORED = (
     ("train", "rate = _rate(run, ended - 1)", "begin = (ended - 1) * run.tokens_per_step\n    rate = "
      "schedules.learning_rate(run.optimizer, run.budget_tokens, begin, begin + run.tokens_per_step)"),
     # More is logged.
-    ("train", "counts = told.counts.sum(0).tolist()", "counts = told.counts.sum(0).tolist()\n    print(number)"),
+    ("train", "counts = told.counts.sum(0)", "print(number)\n    counts = told.counts.sum(0)"),
     ("train", '"loss_nats": float(means.sum()),', '"loss_nats": float(means.sum()), "rows": run.batch_size,'),
 )  # fmt: skip
 
