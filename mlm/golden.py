@@ -32,8 +32,8 @@ CODE = (
     "mlm.fields", "mlm.config", "mlm.config_encoder", "mlm.config_masking", "mlm.randomness", "mlm.batches",
     "mlm.sentence_pairs", "mlm.selection", "mlm.masking", "mlm.schedules", "mlm.block", "mlm.encoder",
     "mlm.model", "mlm.objectives", "mlm.optimizer", "mlm.evaluate", "mlm.measures", "mlm.flops", "mlm.train",
-    "mlm.checkpoint", "mlm.metrics", "mlm.files", "mlm.layout", "mlm.devices", "mlm.plugins", "mlm.golden",
-    "mlm.golden_run",
+    "mlm.checkpoint", "mlm.metrics", "mlm.files", "mlm.layout", "mlm.devices", "mlm.plugins", "mlm.identity",
+    "mlm.shards", "mlm.golden", "mlm.golden_run",
 )  # fmt: skip
 """The modules that a golden run goes through; where one has changed, it is computed anew."""
 PACKAGES = ("torch", "numpy")
@@ -42,6 +42,7 @@ ON_CUDA = ("mlm.block", "mlm.encoder", "mlm.objectives", "mlm.randomness", "mlm.
 ANY_CPU = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}
 """Variables under which torch and the libraries below it use what every CPU of an architecture has."""
 FOLDER_VARIABLE = "MLM_GOLDEN"
+STDERR = 2
 
 Question = dict[str, Any]
 """What decides a golden run: `training`, the tiny run; `dtype` of its activations; `plugins`, their sources."""
@@ -67,6 +68,8 @@ def codes(numerics: Numerics, asked: Sequence[tuple[Run, Mapping[str, str]]]) ->
     if missing := {n: one for n, one in zip(names, questions, strict=True) if n not in known}:
         _start(list(missing.values()))
         known = _known(names)
+        if lost := {*names} - {*known}:
+            raise InputError(f"{folder() / min(lost)}.json: was written and is not there; look at the disk")
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     called = []
     for (run, _), name in zip(asked, names, strict=True):
@@ -111,7 +114,10 @@ def _start(missing: Sequence[Question]) -> None:
     path = os.pathsep.join([str(identity.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-m", "mlm", "golden"]
-    ended = subprocess.run(command, input=json.dumps(missing), env=environment, text=True, check=False)
+    # What it prints belongs to no command's own output.
+    ended = subprocess.run(
+        command, input=json.dumps(missing), env=environment, stdout=STDERR, text=True, check=False
+    )
     if ended.returncode:
         raise InputError("the code fails in a golden run, as told above (mlm/golden.py); correct it")
 

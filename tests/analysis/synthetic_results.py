@@ -70,6 +70,17 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+WHY = "a fused [kernel] rounds otherwise"
+
+
+def accept(made: "Synthetic", arm: str) -> None:
+    """Let the study rest on an accepted change of the code of an arm's runs."""
+    path = made.results / made.scale / "study.json"
+    study = json.loads(path.read_text())
+    study["experiments"][EXPERIMENT]["accepted"] = [{"why": WHY, "arms": [arm]}]
+    write_json(path, study)
+
+
 class Synthetic:
     """A study's results under `root`; write() puts them there, and single runs can be spoilt after."""
 

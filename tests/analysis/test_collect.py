@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from synthetic_results import BUDGET, EFFECTS, EXPERIMENT, MEASURE_FILES, Synthetic
+from synthetic_results import BUDGET, EFFECTS, EXPERIMENT, MEASURE_FILES, WHY, Synthetic, accept
 
 from analysis import collect, study, tidy
 from mlm.errors import InputError
@@ -151,9 +151,15 @@ def test_a_measure_that_is_not_a_number_is_refused(make: Make) -> None:
         gather(made)
 
 
-def test_mixtures_of_code_are_refused(make: Make) -> None:
+def test_mixtures_of_code_are_refused_unless_accepted(make: Make) -> None:
     made = make(seeds=2, effects=SMALL)
     swap(made.folder("100-0-0", 1) / "run.json", "code", "another0code0000")
+    with pytest.raises(InputError, match=r"different code .*another0code0000: 1 runs"):
+        gather(made)
+    accept(made, "100-0-0")
+    gather(made)
+    assert read_json(made.table("collected.json"), "")["accepted"] == [{"why": WHY, "arms": ["100-0-0"]}]
+    swap(made.folder("80-10-10", 0) / "run.json", "code", "another0code0000")
     with pytest.raises(InputError, match=r"different code .*another0code0000: 1 runs"):
         gather(made)
 

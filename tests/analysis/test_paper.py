@@ -11,7 +11,7 @@ import pytest
 import synthetic_experiments as more
 import synthetic_study
 from matplotlib.figure import Figure
-from synthetic_results import EXPERIMENT, Synthetic
+from synthetic_results import EXPERIMENT, Synthetic, accept
 
 from analysis import (
     arxiv,
@@ -91,6 +91,19 @@ def test_numbers_have_their_runs_and_no_seconds(ready: Make) -> None:
     assert not [key for key in entries if "second" in key]
     numbers.write(study.load(made.scale), [EXPERIMENT])
     assert read_json(made.results / made.scale / "numbers.json", "") == entries
+
+
+def test_an_accepted_change_of_the_code_is_disclosed(ready: Make) -> None:
+    made = ready(seeds=2)
+    assert "accepted" not in text_of(made)
+    accept(made, "100-0-0")
+    numbers.write(study.load(made.scale), [EXPERIMENT])
+    entry = numbers.load(made.scale)["split.runs.accepted"]
+    assert (entry["value"], entry["runs"]) == (2, sorted(made.digests["100-0-0", seed] for seed in made.seeds))
+    section = text_of(made).partition("# Reproducibility")[2].partition("\n# ")[0]
+    assert "It was looked at, and accepted:" in section
+    assert "- *split*: a fused \\[kernel\\] rounds otherwise" in section
+    paper.write(study.load(made.scale))
 
 
 @pytest.mark.parametrize(

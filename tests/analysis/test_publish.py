@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import synthetic_experiments as more
-from synthetic_results import EXPERIMENT, Synthetic, write_json
+from synthetic_results import EXPERIMENT, WHY, Synthetic, accept, write_json
 from test_analysis_commands import call
 
 from analysis import collect, contrasts, labels, outputs, publish, study, table, tidy
@@ -46,6 +46,15 @@ def findings(page: str) -> dict[tuple[str, str, str, str], list[str]]:
         [row[0][1:-1], *row[1].split(", ", 1), *row[2].split(": "), *row[3:]] for row in rows if len(row) > 7
     ]
     return {(row[0], row[1], row[2], row[3]): row[4:] for row in split}
+
+
+def test_an_accepted_change_of_the_code_is_on_the_page(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    accept(made, "100-0-0")
+    publish.write(ready(made, EXPERIMENT), [])
+    page = Path("docs/results/laptop/README.md").read_text()
+    told = WHY.replace("[", "\\[").replace("]", "\\]")
+    assert f"**Runs of [split] are kept though the code gives other bits by now:** {told}\n" in page
 
 
 def test_the_page_says_what_contrasts_json_says(make: Make) -> None:

@@ -1,4 +1,4 @@
-"""A run's code is called by what it does: a refactoring renames no run, a moved bit renames those that it moves."""
+"""A run's code is called by what it does: a refactoring renames no run, a moved bit those that it moves."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mlm import config, golden, golden_run, schedules
-from tests.mlm.places import ROOT, environment
+from tests.mlm.places import ROOT, SCALE, done, environment, found_study, mlm, refused
 
 PATHS: dict[str, dict[str, Any]] = {
     "usual": {},
@@ -85,14 +85,14 @@ REFACTORED = (
     ("masking", "import functools\n", "# A comment.\nimport functools\n"),
     # A local variable renamed.
     ("train", "told = _gather(gathered)", "gathering = _gather(gathered)"),
-    ("train", "= told.losses, told.norms, told.counts", "= gathering.losses, gathering.norms, gathering.counts"),
+    ("train", "told.losses, told.norms, told.counts", "gathering.losses, gathering.norms, gathering.counts"),
     ("train", "_training_record(run, number, told))", "_training_record(run, number, gathering))"),
     # A function inlined.
     ("train", "rate = _rate(run, ended - 1)", "begin = (ended - 1) * run.tokens_per_step\n    rate = "
      "schedules.learning_rate(run.optimizer, run.budget_tokens, begin, begin + run.tokens_per_step)"),
     # More is logged.
-    ("train", 'return {\n        "loss_nats": float(means.sum()),', 'print("a step", number)\n    return {\n        '
-     '"loss_nats": float(means.sum()),\n        "rows": run.batch_size,'),
+    ("train", "counts = told.counts.sum(0)", "print(number)\n    counts = told.counts.sum(0)"),
+    ("train", '"loss_nats": float(means.sum()),', '"loss_nats": float(means.sum()), "rows": run.batch_size,'),
 )  # fmt: skip
 
 FEW = {"usual", "constant", "causal"}
@@ -103,9 +103,9 @@ MOVED: dict[str, tuple[tuple[tuple[str, str, str], ...], set[str]]] = {
           "tokens.shape[1]))\n    selected = select(")), FEW),
     "epsilon": ((("optimizer", "eps=o.epsilon", "eps=o.epsilon * 1.01"),), FEW),
     "a moment forgotten on resuming": (
-        (("optimizer", "buffer.copy_(state[name])", 'buffer.copy_(state[name]) if name[0] != "s" else None'),), FEW),
+        (("optimizer", "in self.state().items():", "in list(self.state().items())[:2]:"),), FEW),
     "warm-up, a step late": (
-        (("schedules", "min(1.0, end / optimizer.warmup_tokens)", "min(1.0, begin / optimizer.warmup_tokens)"),),
+        (("schedules", "min(1.0, end / optimizer.warmup", "min(1.0, begin / optimizer.warmup"),),
         FEW - {"constant"}),
     # What each of these moves is one path's own.
     "paths of their own": (
@@ -186,8 +186,8 @@ def configurations(draw: st.DrawFn) -> config.Run:
         "attention": {"window": draw(of([None, 7, growth, 600])), "group": draw(of([None, *parts]))},
         "optimizer": {"warmup_tokens": draw(of([0, 9, 2**19])), "decay_tokens": draw(of([0, 9, 2**19]))},
         "masking": {
-            "rate": draw(share), "unit": draw(of(["token", "span"])), "split": split,
-            "change": draw(of([None, change])), "predicted": draw(share), "span": {"longest": draw(of([1, 2, 9]))},
+            "rate": draw(share), "unit": draw(of(["token", "span"])), "span": {"longest": draw(of([1, 2, 9]))},
+            "split": split, "change": draw(of([None, change])), "predicted": draw(share),
         },
     }  # fmt: skip
     try:
@@ -244,7 +244,7 @@ def test_what_a_golden_run_goes_through_is_in_the_name_of_where_its_bits_are_kep
             sys.setprofile(None)
     ours = {name for name in seen if name.startswith("mlm.")}
     assert {"mlm.train", "mlm.block", "mlm.checkpoint"} <= ours
-    assert not ours - set(golden.CODE)
+    assert ours <= {*golden.CODE}, sorted(ours - {*golden.CODE})
 
 
 def test_the_source_that_is_compiled_is_part_of_the_name() -> None:
@@ -256,13 +256,99 @@ def test_the_source_that_is_compiled_is_part_of_the_name() -> None:
     assert compiled[1] == before[1]  # dropout: its steps are run as they are
 
 
-def planned(place: Path, package: Path = ROOT) -> dict[str, str]:
-    """Arm/seed -> digest of the run, as a process of this package plans it."""
+# Planning
+
+
+def planned(place: Path, package: Path = ROOT, **variables: str) -> dict[str, str]:
+    """Arm/seed -> digest of the run, as a process of this package plans and writes it."""
     program = (
-        "import json; from mlm.planner import load_study; "
-        "print(json.dumps({f'{c.arm}/{c.seed}': c.digest for c in load_study('test').cells}))"
+        "import json; from mlm.planner import load_study; study = load_study('test'); study.write(); "
+        "print(json.dumps({f'{c.arm}/{c.seed}': c.digest for c in study.cells}))"
     )
-    env = environment(PYTHONPATH=str(package), MLM_GOLDEN="results/golden")
+    env = environment(PYTHONPATH=str(package), **variables)
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, check=True)
     return json.loads(said.stdout)  # type: ignore[no-any-return]
+
+
+def test_a_refactoring_renames_no_run_and_an_unchanged_source_computes_nothing(
+    package: Callable[..., Path], tmp_path: Path
+) -> None:
+    place = found_study(tmp_path / "study")
+    kept = place / "results" / "golden"
+    before = planned(place, MLM_GOLDEN="results/golden")
+
+    def files() -> dict[str, int]:
+        return {str(file.relative_to(kept)): file.stat().st_mtime_ns for file in kept.rglob("*.json")}
+
+    computed = files()
+    assert len(computed) == 3
+    assert planned(place, MLM_GOLDEN="results/golden") == before
+    assert files() == computed
+    assert planned(place, package(*REFACTORED), MLM_GOLDEN="results/golden") == before
+    assert len(files()) == 6
+    whole = min(kept.rglob("*.json"))
+    for harmed in (whole.read_text()[:-9], whole.read_text().replace('"weights": "', '"weights": "0')):
+        whole.write_text(harmed)
+        assert planned(place, MLM_GOLDEN="results/golden") == before
+
+
+def test_old_runs_are_kept_in_spite_of_an_accepted_change_which_is_told(
+    package: Callable[..., Path], place: Path, tmp_path: Path
+) -> None:
+    here, changed = tmp_path / "study", package(*MOVED["epsilon"][0])
+    shutil.copytree(place, here, symlinks=True)
+    before, after = planned(here), planned(here, changed)
+    assert not {*before.values()} & {*after.values()}
+    said = refused(mlm(here, "train", before["80-10-10/1"], PYTHONPATH=str(changed)))
+    assert "the source of mlm changed since the run was planned" in said
+
+    why = "epsilon: a hundredth more moves nothing that is measured"
+    accept = ("accept", "--scale", "test", "--why", why)
+    assert "2 runs are kept" in done(mlm(here, *accept, PYTHONPATH=str(changed)))
+    kept = planned(here, changed)
+    assert {arm for arm in before if kept[arm] == before[arm]} == {
+        arm
+        for arm in before
+        if not arm.startswith("100-0-0")  # of which no run had ended
+    }
+    told = json.loads((here / "results/test/study.json").read_text())["experiments"]["trial"]["accepted"]
+    assert told == [{"why": why, "arms": ["80-10-10", "bert"]}]
+    done(mlm(here, "train", kept["80-10-10/1"], PYTHONPATH=str(changed)))
+    folder = here / "results/runs" / kept["80-10-10/1"]
+    trained, asked = (json.loads((folder / name).read_text())["code"] for name in ("run.json", "config.json"))
+    assert trained != asked
+    assert "nothing to accept" in refused(mlm(here, *accept, PYTHONPATH=str(changed)))
+    assert planned(here) == before
+
+
+STUBBORN = """
+from mlm.encoder import Encoder
+
+class Wide(Encoder):
+    def __init__(self, options, n_tokens, seed, dtype):
+        if options.width < 32:
+            raise ValueError("too narrow")
+        super().__init__(options, n_tokens, seed, dtype)
+"""
+
+
+def test_a_part_of_the_users_own_that_is_not_made_tiny_goes_by_the_source(
+    package: Callable[..., Path], tmp_path: Path
+) -> None:
+    encoder = SCALE["run"]["encoder"] | {"architecture": "wide:Wide"}
+    place = found_study(tmp_path / "study", SCALE | {"run": SCALE["run"] | {"encoder": encoder}})
+    (place / "wide.py").write_text(STUBBORN)
+    before = planned(place)
+    assert planned(place) == before
+    after = planned(place, package(*REFACTORED))
+    assert not {*before.values()} & {*after.values()}
+
+
+def test_code_that_fails_is_told_when_it_is_planned(package: Callable[..., Path], tmp_path: Path) -> None:
+    place = found_study(tmp_path / "study")
+    broken = package(("train", "batch = objectives.batch(", "batch = objectives.bach("))
+    failed = mlm(place, "train", "trial", "--scale", "test", PYTHONPATH=str(broken))
+    assert failed.returncode == 2
+    assert "has no attribute 'bach'" in failed.stderr
+    assert failed.stderr.splitlines()[-1].startswith("error: the code fails in a golden run")
