@@ -223,7 +223,8 @@ def _look_at_plan(scale: str, files: dict[str, File], manifests: list[provenance
     planned = File(path, state=OK)
     try:
         found = study.load(scale)
-        changed = [one for one in manifests if one.study and one.study != found.stated(one.experiment)]
+        told = (one for one in manifests if one.study and one.experiment in found.experiments)
+        changed = [one for one in told if one.study != found.stated(one.experiment)]
         if changed:
             planned.state = f"changed since {', '.join(map(_read_by, changed))}"
     except InputError as error:
