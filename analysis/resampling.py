@@ -81,7 +81,8 @@ def examples(measure: str, files: dict[str, str], digests: Sequence[str]) -> Exa
     ):
         return None
     right = np.stack([found[digest][0] for digest in digests])
-    return Examples(*np.split(right, 2), of=of)
+    arm, against = np.split(right, 2)
+    return Examples(arm, against, of)
 
 
 def _added(

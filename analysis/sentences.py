@@ -211,7 +211,7 @@ def by_verdict(told: Sequence[tuple[str, str]]) -> str:
     parts = []
     kinds = dict.fromkeys(verdict for _, verdict in told)
     if len(told) > 1 and len(kinds) == 1:
-        return _all_are(*kinds, len(told))
+        return _all_are(told[0][1], len(told))
     for kind in kinds:
         mine = [f"*{name}*" for name, verdict in told if verdict == kind]
         parts.append(f"{_are(kind, len(mine))} ({', '.join(mine)})")

@@ -82,7 +82,7 @@ def commits(study: Study, name: str) -> list[str]:
 def devices(study: Study, name: str) -> set[str]:
     """What the ended runs were computed on, and in which numbers, `one CPU thread (bfloat16, compiled)`."""
     found = set()
-    for record in _ended(study, name):
+    for record in ended(study, name):
         numerics = runs.config(record.digest)["numerics"]
         found.add(f"{record.device} ({numerics['dtype']}, {numerics['path']})")
     return found

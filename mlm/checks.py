@@ -164,9 +164,9 @@ def contrasts(
             yield f"{path}: contrasts.{where}: says the same as contrasts.{first}; remove one"
         key = f"{path}: contrasts.{where}"
         against = contrast.against or experiment.baseline
-        for role, arm in (("arm", contrast.arm), ("against", contrast.against)):
-            if arm is not None and arm not in experiment.arms:
-                yield f"{key}.{role}: no arm is called {arm!r}; there are: {arms}"
+        for role, named in (("arm", contrast.arm), ("against", contrast.against)):
+            if named is not None and named not in experiment.arms:
+                yield f"{key}.{role}: no arm is called {named!r}; there are: {arms}"
         if contrast.arm == against:
             yield f"{key}: compares {against} with itself; name another arm"
         measure = contrast.measure or experiment.primary_measure

@@ -18,6 +18,7 @@ from mlm.config import Numerics
 from mlm.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -53,13 +54,13 @@ class Group:
 
             torch.distributed.all_reduce(tensor)
 
-    def any(self, flag: bool, device: object = "cpu") -> bool:
+    def any(self, flag: bool, device: "torch.device | str" = "cpu") -> bool:
         """Whether it is so in any of the processes."""
         if not self._joined:
             return flag
         import torch
 
-        told = torch.tensor(int(flag), device=device)  # type: ignore[call-overload]
+        told = torch.tensor(int(flag), device=device)
         self.sum_(told)
         return bool(told)
 

@@ -96,7 +96,7 @@ class Plan:
 
     @property
     def gpus(self) -> int:
-        """What a job that computes takes of the `gpu` there are; training takes one for each of its processes."""
+        """What a job that computes takes of the `gpu` there are; training for each of its processes."""
         return int(self.study.numerics.device == "cuda")
 
     def gpu_jobs(self, limit: int | None, asked: Mapping[str, Any], here: bool) -> int | None:

@@ -154,9 +154,9 @@ def _named(drafts: Sequence[Draft], numerics: Numerics) -> tuple[list[Cell], dic
     cells: list[Cell] = []
     codes = golden.codes(numerics, [(draft.run, draft.plugins) for draft in drafts])
     changes = accepted.read()
-    for (experiment, arm, seeds, run, data, own), code in zip(drafts, codes, strict=True):
+    for (experiment, arm, each, run, data, own), code in zip(drafts, codes, strict=True):
         called, why = changes.get(code, (code, None))
-        for seed in seeds:
+        for seed in each:
             config = run.model_copy(update={"seed": seed})
             draft = PlannedRun("", config, numerics, data, called, own, why)
             final = replace(draft, digest=identity.digest(draft.record()))
