@@ -40,9 +40,10 @@ arxiv: setup
 results: setup
 	@python -m analysis publish $(SCALE)
 
+# A file of tests is one worker's, and so are all that share the finished smoke pipeline.
 test: setup lint
 	@mkdir -p results
-	pytest
+	pytest --numprocesses=auto --dist=loadgroup
 
 chaos: setup
 	@python -m tests.chaos.chaos
