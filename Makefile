@@ -3,6 +3,7 @@
 # make report   after either: figures, tables, pages and paper of SCALE=laptop in one archive with captions
 # make partial  while either goes on: what there is of SCALE=laptop, without verdicts, in results/laptop/partial
 # make results  after either: what was found with SCALE=laptop, as small files and a page under docs/results
+# make verify   some published runs once more, from scratch, beside what was published; minutes
 # make test     set up, then lint, types, tests and the pipeline at smoke scale
 # make setup    set up only
 # make bench    the training speed of the same shapes beside other packages', on one core; some minutes
@@ -15,7 +16,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 SCALE ?= laptop
 
-.PHONY: study smoke report partial results test setup bench bench-setup lint lock system
+.PHONY: study smoke report partial results verify test setup bench bench-setup lint lock system
 .DEFAULT_GOAL := study
 
 study: setup
@@ -32,6 +33,9 @@ partial: setup
 
 results: setup
 	@python -m analysis publish $(SCALE)
+
+verify: setup
+	@python -m mlm verify docs/results/$(SCALE) --cores $(CORES)
 
 test: setup lint
 	@mkdir -p results
