@@ -89,6 +89,14 @@ class RunData(_Record):
     corpus: Corpus
 
 
+class Inputs(_Record):
+    """SHA-256 of what a run was trained on."""
+
+    corpus_sha256: dict[str, str] = {}
+    """By split."""
+    vocabulary_sha256: str = ""
+
+
 class Machine(_Record):
     """The type of processor that a run was trained on; see `mlm.machine`."""
 
@@ -123,8 +131,7 @@ class RunFile(_Record):
     device: str
     machine: Machine | None = None
     """Runs of older versions do not say."""
-    inputs: dict[str, Any] = {}
-    """SHA-256 of the corpus, split by split, and of the vocabulary."""
+    inputs: Inputs = Inputs()
     data: RunData
 
 

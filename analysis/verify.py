@@ -65,7 +65,7 @@ def stated(reference: Path, arms: Sequence[str], seeds: Sequence[int]) -> list[P
     """
     path = reference / STATED
     if not arms:
-        content = yaml_file.read(path, "it states the runs to repeat; restore it, or name some with --arm")
+        content = yaml_file.read(path, "It states the runs to repeat; restore it, or name some with --arm")
         parts = yaml_file.validated(Stated, content, str(path)).runs
         return [one.model_copy(update={"seeds": [*seeds]}) if seeds else one for one in parts]
     found: dict[str, list[str]] = {}

@@ -134,10 +134,11 @@ def intervals(
         if rows.empty:
             continue
         row = rows.iloc[0]
-        mean, sd, n, reached = float(row["mean"]), float(row["sd"]), int(row["n"]), str(row["reached"] or n)
+        mean, sd, n = float(row["mean"]), float(row["sd"]), int(row["n"])
         values, digits = here.array(arm, measure), labels.digits(measure)
         where, what = f"{name}/{arm}", labels.measure(measure)
         if n < 2 or not len(values):
+            reached = str(row["reached"] or n)
             known = f"{labels.number(mean, digits)} (n {reached})" if n else f"not known (n {reached})"
             shown = labels.number(float(values.mean()), digits) if len(values) else "not known"
             yield Check("interval", where, what, shown, known, not len(values) and n == 0, n > 1)

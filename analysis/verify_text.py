@@ -40,7 +40,7 @@ def show(reference: Path, arms: Sequence[str], seeds: Sequence[int], cores: str)
     n, faults = len(outcome.checks), outcome.faults
     told = [check for check in outcome.checks if not check.holds and not check.promised]
     aside = f"; {len(told)} differ where nothing is promised" if told else ""
-    words = f"{len(faults)} of {n} differ" if faults else f"{n - len(told)} of {n} are as published"
+    words = f"{len(faults)} of {n} differ" if faults else f"{n - len(told)} of {n} agree with what is published"
     console.print(f"{words}{aside}. The repetition is in {outcome.folder}", style="bold", soft_wrap=True)
     return not faults
 
