@@ -4,6 +4,7 @@
 # make partial  while either goes on: what there is of SCALE=laptop, without verdicts, in results/laptop/partial
 # make arxiv    after either: the paper of SCALE=laptop as a LaTeX bundle; compiled and checked where latexmk is installed
 # make results  after either: what was found with SCALE=laptop, as small files and a page under docs/results
+# make verify   some published runs once more, from scratch, beside what was published; minutes
 # make test     set up, then lint, types, tests and the pipeline at smoke scale
 # make chaos    kill the pipeline at random moments, thirty times over, and compare what it comes to; up to half an hour
 # make test-slurm    the pipeline on a Slurm that it starts, and as root on Debian installs; under ten minutes
@@ -19,7 +20,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SCALE ?= laptop
 SLURM := slurmctld slurmd slurm-client munge
 
-.PHONY: study smoke report arxiv partial results test test-slurm chaos setup bench bench-setup lint lock system
+.PHONY: study smoke report arxiv partial results verify test test-slurm chaos setup bench bench-setup lint lock system
 .DEFAULT_GOAL := study
 
 study: setup
@@ -39,6 +40,9 @@ arxiv: setup
 
 results: setup
 	@python -m analysis publish $(SCALE)
+
+verify: setup
+	@python -m mlm verify docs/results/$(SCALE) --cores $(CORES)
 
 # A file of tests is one worker's, and so are all that share the finished smoke pipeline.
 test: setup lint

@@ -1,6 +1,7 @@
 """Forest of the stated contrasts: every pair, the mean, its interval and what follows."""
 
 import textwrap
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,8 +12,14 @@ from analysis import labels, style
 from analysis.contrasts import Result
 
 ROW = 0.29  # inches
-DIFFERENCE, PAIRS, HOLM, VERDICT, HEADING = 1.63, 1.76, 1.95, 1.99, -0.39
-"""Where the columns of text end or begin, in axes widths."""
+HEADING, DIFFERENCE, PAIRS, HOLM, VERDICT = 0.04, 4.82, 5.13, 5.58, 5.67
+"""Where the columns of text end or begin, in inches from the left."""
+LEFT, WIDE, NARROW = (
+    0.96,
+    2.37,
+    1.7,
+)  # inches: where axes begin and how wide they are; these give way to long words
+LETTER = 0.0575  # inches of a letter of 7.5 points: most are digits here
 HEADINGS = {
     "primary": "Primary",
     "secondary": "Secondary",
@@ -28,25 +35,55 @@ def draw(results: list[Result]) -> Figure:
     names = list(dict.fromkeys(result.measure for result in results))
     groups = [[r for r in results if r.measure == name] for name in names]
     sizes = [len(group) + len({r.family for r in group}) for group in groups]
-    top, bottom, between = 0.66, 0.55, 1.05
+    top, bottom, between = 0.66, 0.6, 1.05
+    layout = _Layout.of(results)
     height = top + bottom + ROW * sum(sizes) + between * (len(groups) - 1)
     figure = Figure(figsize=(style.WIDTH, height))
     y = height - top
     for name, group, size in zip(names, groups, sizes, strict=True):
         y -= ROW * size
-        axes = figure.add_axes((0.15, y / height, 0.37, ROW * size / height))
-        _panel(axes, name, group, size)
+        place = layout.left / style.WIDTH, y / height, layout.width / style.WIDTH, ROW * size / height
+        _panel(figure.add_axes(place), name, group, size, layout)
         y -= between
     return figure
 
 
-def _panel(axes: Axes, measure: str, results: list[Result], rows: int) -> None:
+class _Layout(NamedTuple):
+    """Sizes that all panels share, so that they stand below each other."""
+
+    left: float
+    width: float
+    """Inches, of the axes."""
+    arms: float
+    differences: float
+    """Points."""
+
+    @classmethod
+    def of(cls, results: list[Result]) -> "_Layout":
+        names = [line for result in results for line in _versus(result, results)]
+        numbers = [line for result in results for line in _difference(result).splitlines()]
+        name, number = (max(map(len, lines), default=1) for lines in (names, numbers))
+        left = max(LEFT, 0.16 + style.LETTER * name * 6.8 / 7.5)
+        for points in (7.2, 6.6, style.SMALLEST):
+            width = min(WIDE, DIFFERENCE - 0.1 - LETTER * number * points / 7.5 - left)
+            if width >= NARROW:
+                break
+        return cls(left, max(width, 1.0), style.fitting("x" * name, left - 0.16, 7.8), points)
+
+
+def _versus(result: Result, results: list[Result]) -> list[str]:
+    """The arm; below it the one it is compared with, where there are several in a panel."""
+    beside = [other for other in results if other.measure == result.measure]
+    against = [f"− {labels.arm(result.against)}"] if len(_against(beside)) > 1 else []
+    return [labels.arm(result.arm), *against]
+
+
+def _panel(axes: Axes, measure: str, results: list[Result], rows: int, layout: _Layout) -> None:
     low, high = _limits(results)
     axes.set_xlim(low, high)
     axes.set_ylim(rows - 0.5, -0.5)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
     place, family = 0, ""
-    size = min(7.2, 180 / max(len(line) for result in results for line in _difference(result).splitlines()))
     _aside(axes, HEADING, -1.5, "Differences between arms, paired by seed", ha="left", size=8.5, weight="bold")
     for title, x in (
         ("difference [95 % interval]", DIFFERENCE),
@@ -61,7 +98,7 @@ def _panel(axes: Axes, measure: str, results: list[Result], rows: int) -> None:
             family = result.family
             _aside(axes, HEADING, place, HEADINGS[family], ha="left", weight="bold", size=7.5)
             place += 1
-        _row(axes, result, place, low, high, several=len(_against(results)) > 1, size=size)
+        _row(axes, result, place, low, high, "\n".join(_versus(result, results)), layout)
         place += 1
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -85,10 +122,10 @@ def _difference(result: Result) -> str:
     return f"{labels.number(result.difference, digits)} {ends}{within}"
 
 
-def _row(axes: Axes, result: Result, y: int, low: float, high: float, *, several: bool, size: float) -> None:
-    versus = "\n".join([labels.arm(result.arm), *([f"− {labels.arm(result.against)}"] if several else [])])
-    longest = max(map(len, versus.splitlines()))
-    _aside(axes, -0.03, y, versus, ha="right", size=min(6.8 if several else 7.8, 120 / longest))
+def _row(axes: Axes, result: Result, y: int, low: float, high: float, versus: str, layout: _Layout) -> None:
+    _aside(
+        axes, layout.left - 0.07, y, versus, ha="right", size=min(layout.arms, 6.8 if "\n" in versus else 7.8)
+    )
     if result.margin is not None:
         box = Rectangle(
             (-result.margin, y - 0.42), 2 * result.margin, 0.84, color="#dfe8f1", linewidth=0, zorder=0
@@ -121,7 +158,7 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float, *, several
             markeredgecolor=style.INK,
             zorder=4,
         )
-        _aside(axes, DIFFERENCE, y, _difference(result), ha="right", size=size)
+        _aside(axes, DIFFERENCE, y, _difference(result), ha="right", size=layout.differences)
     _aside(axes, HOLM, y, labels.number(result.p_holm, 4), ha="right", size=7.2)
     pairs = str(result.n) if result.n == result.planned else f"{result.n}/{result.planned}"
     _aside(axes, PAIRS, y, pairs, ha="right", size=7.2)
@@ -140,9 +177,10 @@ def _aside(
     color: str = style.INK,
     weight: str = "normal",
 ) -> None:
-    """Text beside the axes: x in axes widths, y in rows."""
+    """Text beside the axes: x in inches from the left of the figure, y in rows."""
+    place = axes.get_position()
     axes.text(
-        x,
+        (x / style.WIDTH - place.x0) / place.width,
         y,
         text,
         transform=axes.get_yaxis_transform(),

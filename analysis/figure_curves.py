@@ -31,8 +31,6 @@ def draw(
     figure = Figure(figsize=(style.WIDTH, 3.5))
     drawn = [arm for arm in experiment.arms if arms is None or arm in arms]
     axes = figure.add_axes((0.085, 0.155, 0.9 - style.room(map(labels.arm, drawn)), 0.775))
-    c = collected.curves
-    rows = c[(c["measure"] == measure) & c["value"].notna()]
     unit, title = (
         (TERA, "training operations (teraFLOPs)") if spent else (MILLION, "training tokens (millions)")
     )
@@ -41,21 +39,17 @@ def draw(
         if arm not in drawn:
             continue
         colour, dash, marker = style.line(index)
-        # A run that diverged would bend the mean where it drops out.
-        kept = rows[(rows["arm"] == arm) & ~rows["seed"].isin(collected.diverged(arm))]
-        points = []
-        for tokens, group in kept.groupby("tokens", sort=True):
-            at = int(str(tokens))
-            found = summary.estimate(group["value"].to_numpy(dtype=float))
-            if found is not None and (at or not log):
-                points.append(((float(np.interp(at, *spent[arm])) if spent else at) / unit, found))
+        points = [
+            ((float(np.interp(at, *spent[arm])) if spent else at) / unit, found)
+            for at, found in moments(collected, arm, measure)
+            if at or not log
+        ]
         if not points:
             continue
         places = [at for at, _ in points]
         front = 4 if arm == experiment.baseline else 3
-        mark = marker if len(points) <= FEW else ""
-        axes.plot(places, [e.mean for _, e in points], color=colour, linestyle=dash, marker=mark,
-                  markersize=3.5, zorder=front)  # fmt: skip
+        axes.plot(places, [e.mean for _, e in points], color=colour, linestyle=dash, marker=marker,
+                  markersize=3.5, markevery=style.every(len(points), index, FEW), zorder=front)  # fmt: skip
         banded = [(at, e) for at, e in points if e.n > 1]
         axes.fill_between(
             [at for at, _ in banded], [e.low for _, e in banded], [e.high for _, e in banded],
@@ -78,3 +72,13 @@ def draw(
     style.label_ends(axes, ends)
     figure_notes.write(figure, figure_notes.lost(collected, drawn))
     return figure
+
+
+def moments(collected: tidy.Collected, arm: str, measure: str = MEASURE) -> list[tuple[int, summary.Estimate]]:
+    """Training tokens, ascending, and the measure over an arm's seeds at that moment."""
+    c = collected.curves
+    # A run that diverged would bend the mean where it drops out.
+    mine = c[(c["arm"] == arm) & (c["measure"] == measure) & ~c["seed"].isin(collected.diverged(arm))]
+    groups = mine.dropna(subset="value").groupby("tokens", sort=True)["value"]
+    found = ((int(str(tokens)), summary.estimate(values.to_numpy(dtype=float))) for tokens, values in groups)
+    return [(tokens, estimate) for tokens, estimate in found if estimate is not None]

@@ -11,6 +11,11 @@ from analysis.study import Experiment
 
 def draw(experiment: Experiment, collected: tidy.Collected) -> Figure:
     """Mean over seeds with 95 % t interval; the untrained encoder and the lookups as references."""
+    if not collected.layers() and not collected.results["measure"].eq("probe.accuracy").any():
+        figure = Figure(figsize=(style.WIDTH, 0.5))
+        words = "Part of speech is not probed in this experiment."
+        figure.text(0.012, 0.6, words, fontsize=8, color=style.MUTED, va="center")
+        return figure
     figure = Figure(figsize=(style.WIDTH, 3.7))
     beside = [*map(labels.arm, experiment.arms), "lookup by first piece"]
     axes = figure.add_axes((0.075, 0.075, 0.91 - style.room(beside), 0.855))

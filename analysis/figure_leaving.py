@@ -78,7 +78,7 @@ def _panel(
             [0.05 / wide], [y], marker, color=colour, markersize=4, transform=axes.transAxes, clip_on=False
         )
         axes.text(0.13 / wide, y, words, transform=axes.transAxes, color=colour, va="center",
-                  fontsize=min(6.8, 130 * wide / len(words)))  # fmt: skip
+                  fontsize=style.fitting(words, wide - 0.13, 6.8))  # fmt: skip
     axes.text(0.0, above + HEAD * (len(lines) + 0.2) / inches, f"{labels.key(leaving.PANEL)} {rate:g}",
               transform=axes.transAxes, fontsize=8, fontweight="bold", va="center")  # fmt: skip
 

@@ -1,7 +1,5 @@
 """Every arm's loss under every arm's corruption: trained on the row's, judged under the column's."""
 
-import math
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,17 +7,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from analysis import figure_notes, labels, style, tidy
+from analysis import figure_notes, labels, style, summary, tidy
 from analysis.study import Study
 from mlm import figures, measures
 
 LIGHT, DARK = 1.0, 0.35
 """Greys of no difference to the diagonal and of the largest; text turns white on the darker half."""
-CELL = 0.4  # inches, of a row
+CELL = 0.46  # inches, of a row
 
 
 def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figure) -> Figure:
-    """Means over seeds; below each its paired mean difference to the arm that trained on this corruption."""
+    """Means over seeds; below each its paired difference to the arm that trained on this corruption."""
     arms = asked.arms or list(study.experiment(name).arms)
     columns = [arm for arm in arms if any(len(_values(collected, row, arm)) for row in arms)]
     rows = [arm for arm in arms if any(len(_values(collected, arm, column)) for column in columns)] or arms
@@ -44,31 +42,26 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     axes.set_title("Held-out loss (nats) under the corruption of", loc="center")
     axes.set_ylabel("trained with", fontweight="bold", fontsize=8.5)
     apart = differences(collected, rows, columns)
-    largest = float(np.nanmax(np.abs(apart), initial=0.0)) if np.isfinite(apart).any() else 0.0
+    largest = max((abs(found.mean) for found in apart.values()), default=0.0)
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
-            _cell(
-                axes,
-                i,
-                j,
-                _values(collected, row, column),
-                apart[i, j],
-                largest,
-                row == column,
-                min(8.0, 16 * wide),
-            )
+            values, size = _values(collected, row, column), max(style.SMALLEST, min(8.0, 16 * wide))
+            _cell(axes, i, j, values, apart.get((row, column)), largest, own=row == column, size=size)
     figure_notes.write(figure, figure_notes.lost(collected, rows))
     return figure
 
 
-def differences(collected: tidy.Collected, rows: list[str], columns: list[str]) -> NDArray[np.float64]:
-    """[rows, columns] mean over seeds of a loss minus that of the column's own arm; NaN where unknown."""
-    found = np.full((len(rows), len(columns)), math.nan)
-    for j, column in enumerate(columns):
+def differences(
+    collected: tidy.Collected, rows: list[str], columns: list[str]
+) -> dict[tuple[str, str], summary.Estimate]:
+    """(row, column) -> a loss minus that of the column's own arm, paired by seed, where there is one."""
+    found = {}
+    for column in columns:
         own = _series(collected, column, column)
-        for i, row in enumerate(rows):
-            paired = (_series(collected, row, column) - own).dropna()
-            found[i, j] = paired.mean() if len(paired) else math.nan
+        for row in rows:
+            estimate = summary.estimate((_series(collected, row, column) - own).dropna().to_numpy(dtype=float))
+            if estimate is not None:
+                found[row, column] = estimate
     return found
 
 
@@ -81,35 +74,25 @@ def _values(collected: tidy.Collected, row: str, column: str) -> NDArray[np.floa
 
 
 def _cell(
-    axes: Axes,
-    i: int,
-    j: int,
-    values: NDArray[np.float64],
-    apart: float,
-    largest: float,
-    own: bool,
-    size: float,
-) -> None:
+    axes: Axes, i: int, j: int, values: NDArray[np.float64], apart: summary.Estimate | None, largest: float, *,
+    own: bool, size: float,
+) -> None:  # fmt: skip
     if not len(values):
         axes.text(j, i, "—", ha="center", va="center", color=style.MUTED)
         return
-    share = min(1.0, abs(apart) / largest) if largest and math.isfinite(apart) else 0.0
+    share = min(1.0, abs(apart.mean) / largest) if largest and apart else 0.0
     grey = LIGHT - (LIGHT - DARK) * share
     axes.add_patch(Rectangle((j - 0.48, i - 0.47), 0.96, 0.94, facecolor=str(grey), linewidth=0))
     ink = "white" if grey < 0.47 else style.INK
-    axes.text(
-        j,
-        i if own else i - 0.17,
-        labels.number(float(values.mean()), 2),
-        ha="center",
-        va="center",
-        fontsize=size,
-        color=ink,
-    )
+    mean, small = labels.number(float(values.mean()), 2), max(style.SMALLEST, 0.82 * size)
+    axes.text(j, i if own else i - 0.25, mean, ha="center", va="center", fontsize=size, color=ink)
     if own:
-        axes.add_patch(
-            Rectangle((j - 0.46, i - 0.45), 0.92, 0.90, facecolor="none", edgecolor=style.INK, linewidth=1.2)
+        frame = Rectangle(
+            (j - 0.46, i - 0.45), 0.92, 0.90, facecolor="none", edgecolor=style.INK, linewidth=1.2
         )
-    elif math.isfinite(apart):
-        text = labels.number(apart, 2, signed=True)
-        axes.text(j, i + 0.22, text, ha="center", va="center", fontsize=0.82 * size, color=ink, style="italic")
+        axes.add_patch(frame)
+    elif apart:
+        words = labels.number(apart.mean, 2, signed=True)
+        half = f"± {labels.number(apart.half_width, 2)}" if apart.n > 1 else ""
+        for text, below in ((words, 0.06), (half, 0.31)):
+            axes.text(j, i + below, text, ha="center", va="center", fontsize=small, color=ink, style="italic")

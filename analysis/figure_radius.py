@@ -59,7 +59,7 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
         else:
             panels[arm].set_ylabel("held-out loss (nats)")
         title = labels.arm(arm)
-        panels[arm].set_title(title, fontsize=min(8.0, 6.8 * pitch / (style.LETTER * len(title))))
+        panels[arm].set_title(title, fontsize=style.fitting(title, 0.9 * pitch, 8.0))
     for arm, axes in panels.items():  # once all have the limits that they share
         style.label_ends(axes, _ends(found[arm], places), size=LETTERS)
     figure_notes.write(figure, figure_notes.lost(collected, arms))

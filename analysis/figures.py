@@ -12,7 +12,9 @@ from analysis import (
     figure_leaving,
     figure_matrix,
     figure_over,
+    figure_pareto,
     figure_radius,
+    figure_realised,
     marks,
     outputs,
     provenance,
@@ -44,6 +46,9 @@ def write(study: Study, name: str) -> None:
             "curves": figure_curves.draw(experiment, collected),
             "contrasts": figure_contrasts.draw(results),
             "layers": figure_layers.draw(experiment, collected),
+            "realised": figure_realised.draw(study, name, collected),
+            "pareto": figure_pareto.draw(study, name, collected),
+            "seconds": figure_pareto.seconds(study, name, collected),
         }
         made |= {one.stem: OWN[one.kind](study, name, collected, one) for one in experiment.figures}
         for stem, figure in made.items():

@@ -2,7 +2,8 @@
 
 results/SCALE/partial is laid out as results/SCALE is, and has a study.json of its own, so that every command of
 the analysis works there (`python -m analysis figures laptop/partial split`) and none touches what the pipeline
-makes. Nothing here has p values or verdicts: an experiment whose runs are all measured is left to the pipeline.
+makes. It holds what was asked for last. Nothing in it has p values or verdicts: an experiment whose runs are
+all measured is left to the pipeline.
 """
 
 import shutil
@@ -31,29 +32,24 @@ def write(study: Study, names: Sequence[str]) -> tuple[list[Path], list[str]]:
     for name in told:
         study.experiment(name)
     here = study.model_copy(update={"scale": outputs.partial(study.scale)})
+    shutil.rmtree(layout.study_file(here.scale).parent, ignore_errors=True)
     write_json(layout.study_file(here.scale), here.model_dump(mode="json", exclude_unset=True))
-    pages, lines, begun = [], [], []
+    begun, lines = [], []
     for name in told:
         collect.collect(here, name)
         collected = tidy.load(here.scale, name)
-        seen = marks.of(here, collected)
         ended = collected.runs["finished"] + collected.runs["diverged"]
-        if collected.partial and ended:
+        if not collected.partial:
+            again = f"`snakemake --cores all --config scale={study.scale} {name}` makes its tables"
+            lines.append(f"{name}: all {ended} runs are measured; {again}")
+        elif not ended:
+            lines.append(f"{name}: no run is measured yet")
+        else:
             for room in (contrasts, table, figures, report_page):
                 room.write(here, name)
+            lines.append(f"{name}: {'; '.join(marks.of(here, collected))}")
             begun.append(name)
-            pages.append(outputs.report(here.scale, name))
-        else:
-            for place in (layout.tables(here.scale, name), layout.figures(here.scale, name)):
-                shutil.rmtree(place, ignore_errors=True)
-            outputs.report(here.scale, name).unlink(missing_ok=True)
-            again = f"`snakemake --cores all --config scale={study.scale} {name}` makes its tables"
-            seen = [f"all {ended} runs are measured; {again}" if ended else "no run is measured yet"]
-        lines.append(f"{name}: {'; '.join(seen)}")
-    page = outputs.comparison(here.scale)
     if begun:
         comparison.write(here, begun)
-        pages.append(page)
-    else:
-        page.unlink(missing_ok=True)
-    return pages, lines
+    pages = [*(outputs.report(here.scale, name) for name in begun), outputs.comparison(here.scale)]
+    return pages if begun else [], lines

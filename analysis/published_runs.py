@@ -60,7 +60,10 @@ def of(study: Study, name: str) -> Reference:
     collected, cells = tidy.load(study.scale, name), study.cells(name)
     ended = [(cell, record) for cell in cells if (record := runs.run(cell.digest))]
     machines = [record.machine for _, record in ended]
-    inputs = [record.inputs.model_dump() for _, record in ended]
+    inputs = [
+        {"corpus_sha256": one.corpus_sha256, "vocabulary_sha256": one.vocabulary_sha256}
+        for one in (record.inputs for _, record in ended)
+    ]
     told = dict.fromkeys((*(c.measure for c in study.experiment(name).contrasts), *YARDSTICKS))
     return Reference(
         machine=machines[0] if machines and all(one == machines[0] for one in machines) else None,

@@ -118,7 +118,7 @@ def _experiment(planned: study.Study, name: str) -> Part:
         "seeds": " ".join(map(str, seeds)),
         "state": "partial" if collected.partial else "complete",
     }
-    return Part(_read(place / "contrasts.csv"), _read(place / "table.csv"), told, runs)
+    return Part(table(place / "contrasts.csv"), table(place / "table.csv"), told, runs)
 
 
 def _published(place: Path, one: publish_page.Published) -> Part:
@@ -130,7 +130,7 @@ def _published(place: Path, one: publish_page.Published) -> Part:
         "seeds": " ".join(map(str, one.seeds)),
         "state": "complete",
     }
-    return Part(_read(place / "contrasts.csv"), _read(place / "table.csv"), told, runs)
+    return Part(table(place / "contrasts.csv"), table(place / "table.csv"), told, runs)
 
 
 def _machine(runs: Reference, device: str) -> str:
@@ -139,7 +139,7 @@ def _machine(runs: Reference, device: str) -> str:
     return f"{words}; {runs.machine or 'processor not recorded'}"
 
 
-def _read(path: Path) -> pd.DataFrame:
+def table(path: Path) -> pd.DataFrame:
     """A table as it was written: empty numbers are NaN, and an arm may be called NA."""
     remedy = "make it again, or restore it"
     try:

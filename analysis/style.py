@@ -16,6 +16,7 @@ from mlm.files import write_atomically
 
 INK, MUTED, FAINT = "#1a1a1a", "#666666", "#d9d9d9"
 LETTER = 0.064  # inches that a letter of 7.5 points takes, most of the time
+SMALLEST = 6.0  # points, of any text
 WIDTH = 6.4  # inches: a text block's width, so that type is as large in print as it says
 
 Dash = str | tuple[float, tuple[float, ...]]
@@ -23,14 +24,14 @@ Look = tuple[str, Dash, str]
 """Colour, dash and marker."""
 
 # Paul Tol's "bright" scheme (personal.sron.nl/~pault), reordered so that neighbours differ in grey too;
-# dash and marker tell arms apart where colour does not.
+# dash and marker tell arms apart where colour does not, and colours of one grey have different dashes.
 _LINES: tuple[Look, ...] = (
     ("#222222", "-", "o"),
     ("#EE6677", "-", "s"),
     ("#4477AA", (0, (5, 1.5)), "^"),
     ("#228833", (0, (1.2, 1.2)), "D"),
     ("#AA3377", (0, (5, 1.5, 1.2, 1.5)), "v"),
-    ("#66A9D6", "-", "P"),
+    ("#66A9D6", (0, (2.6, 0.9)), "P"),
     ("#B8A010", (0, (3, 1, 1, 1, 1, 1)), "X"),
     ("#999933", (0, (8, 2)), "h"),
 )
@@ -70,8 +71,32 @@ EPOCH = "1700000000"
 
 
 def line(index: int) -> Look:
-    """Colour, dash and marker of the arm at a place of the experiment file."""
-    return _LINES[index % len(_LINES)]
+    """Colour, dash and marker of the arm at a place of the experiment file.
+
+    Past the last colour the first ones come again, with the dashes and markers of others.
+
+    >>> line(0)[0] == line(8)[0], line(0)[1:] == line(8)[1:]
+    (True, False)
+    """
+    again, place = divmod(index, len(_LINES))
+    return (_LINES[place][0], *_LINES[(place + 3 * again) % len(_LINES)][1:])
+
+
+def every(moments: int, index: int, most: int) -> tuple[int, int]:
+    """First and distance of the moments that have a marker: all up to `most`, then fewer, each arm's elsewhere.
+
+    >>> every(10, 3, most=16), every(80, 3, most=16)
+    ((0, 1), (3, 10))
+    """
+    if moments <= most:
+        return 0, 1
+    apart = -(-2 * moments // most)
+    return index % apart, apart
+
+
+def fitting(text: str, inches: float, largest: float) -> float:
+    """Points of a text that is not to be longer; never below `SMALLEST`."""
+    return max(SMALLEST, min(largest, 7.5 * inches / (LETTER * max(1, len(text)))))
 
 
 @contextmanager

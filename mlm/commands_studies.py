@@ -28,3 +28,25 @@ def compare(
     from analysis import compare_text
 
     compare_text.show(first, second, experiment or [], json, csv)
+
+
+@app.command(rich_help_panel=PANEL)
+def verify(
+    reference: Annotated[
+        Path, typer.Argument(help="A published scale; its verify.yaml states which runs to repeat.")
+    ] = Path("docs/results/laptop"),
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="EXPERIMENT/ARM", help="Repeat this arm instead; repeat for more."),
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Of this seed; repeat for more.")] = None,
+    cores: Annotated[str, typer.Option(help="Cores to use.")] = "all",
+) -> None:
+    """Repeat some published runs from scratch, in a folder of its own, and say what differs and by how much.
+
+    Exits with 1 where something differs that must not.
+    """
+    from analysis import verify_text
+
+    if not verify_text.show(reference, arm or [], seed or [], cores):
+        raise typer.Exit(1)

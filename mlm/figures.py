@@ -20,8 +20,8 @@ KEYS: dict[Kind, tuple[str, ...]] = {
     "radius": (),
 }
 """What a kind of figure may be told beside its name and arms."""
-EVERY = ("curves", "contrasts", "layers")
-"""Figures that every experiment has."""
+EVERY = ("curves", "contrasts", "layers", "realised", "pareto", "seconds")
+"""Figures that every experiment has; no machine gives `seconds` the same twice."""
 AXES = ("tokens", "flops")
 """What `over` may run over."""
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import synthetic_experiments as more
 from synthetic_results import EXPERIMENT, Synthetic, write_json
@@ -129,12 +128,15 @@ def test_the_matrix_is_paired_with_the_arm_whose_corruption_it_is(ready: Ready) 
     planned, collected = ready(more.corruptions, "corruptions")
     arms = list(planned.experiment("corruptions").arms)
     found = figure_matrix.differences(collected, arms, arms)
-    assert np.diag(found) == pytest.approx([0, 0, 0])
+    assert [found[arm, arm].mean for arm in arms] == pytest.approx([0, 0, 0])
     under = [collected.array(arm, "corruption.0-0-100.loss_nats") for arm in (arms[0], "0-0-100")]
-    assert found[0, 2] == pytest.approx((under[0] - under[1]).mean())
+    apart = found[arms[0], "0-0-100"]
+    assert apart.mean == pytest.approx((under[0] - under[1]).mean())
     with style.applied():
         axes = figure_matrix.draw(planned, "corruptions", collected, asked.Figure(kind="matrix")).axes[0]
-    assert [text.get_text() for text in axes.texts].count(labels.number(found[0, 2], 2, signed=True)) >= 1
+    shown = [text.get_text() for text in axes.texts]
+    assert labels.number(apart.mean, 2, signed=True) in shown
+    assert f"± {labels.number(apart.half_width, 2)}" in shown
 
 
 def test_operations_end_with_those_of_the_run(ready: Ready) -> None:
@@ -150,7 +152,7 @@ def test_own_figures_are_written_as_said_twice_the_same_bytes_and_stand_on_the_p
     planned, _ = ready(more.corruptions, "corruptions")
     own = [one.stem for one in planned.experiment("corruptions").figures]
     paths = [Path(path) for path in outputs.files("figures", planned.scale, "corruptions", own)]
-    assert {path.stem for path in paths} == {"curves", "contrasts", "layers", "matrix", "over", "operations"}
+    assert {path.stem for path in paths} == {*asked.EVERY, "matrix", "over", "operations"}
     bits = []
     for _ in range(2):
         figures.write(planned, "corruptions")

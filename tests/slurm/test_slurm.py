@@ -14,8 +14,7 @@ import pytest
 
 from mlm import yaml_file
 from tests.mlm.places import write_yaml
-from tests.pipeline.copies import Copy, copy_to
-from tests.pipeline.test_pipeline import contents
+from tests.pipeline.copies import Copy, copy_to, results
 from tests.slurm import controller
 
 pytestmark = [
@@ -162,4 +161,4 @@ def test_a_cancelled_and_a_requeued_job_went_on_where_they_were(watched: Watched
 def test_the_results_are_those_without_slurm(watched: Watched, tmp_path: Path) -> None:
     alone = small(tmp_path / "copy")
     alone.snakemake("cluster")
-    assert contents(watched.copy) == contents(alone)
+    assert results(watched.copy) == results(alone)
