@@ -58,7 +58,7 @@ def write(study: Study, names: Sequence[str], to: Path | None = None) -> tuple[l
             f"{layout.study_file(study.scale)}: evidence: is false, so these runs show nothing; publish "
             "another scale, or look at the page with --to FOLDER"
         )
-    told = list(dict.fromkeys(names)) or [n for n, one in study.experiments.items() if not one.tried]
+    told = list(dict.fromkeys(names)) or [n for n, one in study.experiments.items() if one.contrasts]
     missing = {name: list(_missing(study, name)) for name in told}
     problems = [problem for found in missing.values() for problem in found]
     if problems and (names or all(missing.values())):
@@ -78,6 +78,9 @@ def _missing(study: Study, name: str) -> Iterator[str]:
     experiment = study.experiment(name)
     if experiment.tried:
         yield f"{name}: tries learning rates; they are published with {name.removesuffix(TUNE)}"
+        return
+    if not experiment.contrasts:
+        yield f"{name}: is a pilot, and tests nothing"
         return
     again = f"`snakemake --cores all --config scale={study.scale} {name}`"
     wanted = [

@@ -22,6 +22,7 @@ Typed = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = {
     "corpus", "vocabulary", "shards", "sentences", "train", "evaluate", "probe", "fill", "mask", "runs",
     "status", "doctor", "export", "bench", "compile", "measure", "pairs", "grammar", "task", "sync",
+    "plan", "power",
 }  # fmt: skip
 
 
