@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlm import allocation, compiled, devices, identity, leases, memory, orphans, plan, tracking
+from mlm import allocation, compiled, costs, devices, identity, leases, memory, orphans, plan, tracking
 from mlm.config import Run
 from mlm.errors import InputError
 from mlm.files import check_room, clear_partial
@@ -110,7 +110,7 @@ class Plan:
         """What a cluster's scheduler is told that the training of a run needs."""
         planned = self.study.runs[run]
         return {
-            "runtime": allocation.minutes(planned.config, planned.numerics),
+            "runtime": allocation.minutes(planned.config, planned.numerics, self._history),
             "mem_mb": allocation.memory_mb(planned.config, planned.numerics),
         }
 
@@ -184,6 +184,10 @@ class Plan:
     def tracked(self, experiment: str) -> str:
         """The file that tells what Weights & Biases was given of an experiment."""
         return str(self.study.folder / "wandb" / f"{experiment}.json")
+
+    @functools.cached_property
+    def _history(self) -> costs.History:
+        return costs.History()
 
     @functools.cached_property
     def _record(self) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What a cluster is asked for grows with what a run needs."""
 
+from pathlib import Path
+
 import pytest
 
-from mlm import allocation, config
+from mlm import allocation, config, costs
 from mlm.config import Numerics, Run
 
 CPU, GPU = Numerics(device="cpu", dtype="bfloat16"), Numerics(device="cuda", dtype="bfloat16")
@@ -12,13 +14,21 @@ def run(**told: object) -> Run:
     return Run.model_validate(told)
 
 
+@pytest.fixture
+def nothing_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> costs.History:
+    monkeypatch.chdir(tmp_path)
+    return costs.History()
+
+
 @pytest.mark.parametrize("numerics", [CPU, GPU])
-def test_twice_the_tokens_take_twice_the_time_and_the_same_memory(numerics: Numerics) -> None:
+def test_twice_the_tokens_take_twice_the_time_and_the_same_memory(
+    numerics: Numerics, nothing_ended: costs.History
+) -> None:
     budget = 2**36
     one, two = run(budget_tokens=budget), run(budget_tokens=2 * budget)
 
     def training(which: Run) -> int:
-        return allocation.minutes(which, numerics) - allocation.START_MINUTES
+        return allocation.minutes(which, numerics, nothing_ended) - allocation.START_MINUTES
 
     assert training(two) == pytest.approx(2 * training(one), abs=1)
     assert allocation.memory_mb(two, numerics) == allocation.memory_mb(one, numerics)
@@ -32,17 +42,22 @@ def test_a_micro_batch_is_in_main_memory_where_there_is_no_gpu() -> None:
     assert allocation.memory_mb(whole, GPU) == allocation.memory_mb(half, GPU)
 
 
-def test_a_larger_model_takes_more_of_both() -> None:
+def test_a_larger_model_takes_more_of_both(nothing_ended: costs.History) -> None:
     sizes = [run(encoder={"size": size}) for size in config.SIZES]
     for numerics in (CPU, GPU):
         memory = [allocation.memory_mb(one, numerics) for one in sizes]
-        minutes = [allocation.minutes(one, numerics) for one in sizes]
+        minutes = [allocation.minutes(one, numerics, nothing_ended) for one in sizes]
         assert memory == sorted(set(memory))
         assert minutes == sorted(minutes)
     full = Numerics(device="cpu", dtype="float32")
     assert allocation.memory_mb(sizes[0], full) > allocation.memory_mb(sizes[0], CPU)
     assert (
-        allocation.minutes(sizes[-1], full)
-        > allocation.minutes(sizes[-1], CPU)
-        > allocation.minutes(sizes[-1], GPU)
+        allocation.minutes(sizes[-1], full, nothing_ended)
+        > allocation.minutes(sizes[-1], CPU, nothing_ended)
+        > allocation.minutes(sizes[-1], GPU, nothing_ended)
     )
+
+
+def test_several_processes_take_the_memory_of_each() -> None:
+    pair = Numerics(device="cpu", dtype="bfloat16", processes=2)
+    assert allocation.memory_mb(run(), pair) == 2 * allocation.memory_mb(run(), CPU)

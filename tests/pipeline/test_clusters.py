@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlm import allocation
+from mlm import allocation, costs
 from mlm.runs import RunFolder
 from tests.pipeline.copies import ROOT, SCALE, Copy, copy_to
 
@@ -18,14 +18,18 @@ KUBERNETES = ROOT / "profiles" / "kubernetes"
 
 
 def test_runs_kept_within_the_time_and_memory_that_a_cluster_is_asked_for(
-    smoke: Copy, monkeypatch: pytest.MonkeyPatch
+    smoke: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where nothing has ended yet
+    none = costs.History()
     monkeypatch.chdir(smoke.folder)
+    some = costs.History()
     found = sorted(Path("results/runs").glob("*/run.json"))
     assert found
     for path in found:
         told, run = json.loads(path.read_text()), RunFolder.open(path.parent)
-        assert told["wall_seconds"] < 60 * allocation.minutes(run.config, run.numerics)
+        for history in (none, some):
+            assert told["wall_seconds"] < 60 * allocation.minutes(run.config, run.numerics, history)
         assert told["peak_memory_bytes"] < 1e6 * allocation.memory_mb(run.config, run.numerics)
 
 
