@@ -64,6 +64,9 @@ def test_the_table_and_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         def experiment(self, name: str) -> Experiment:
             return experiment
 
+        def stated(self, name: str) -> dict[str, str]:
+            return {}
+
         def seeds(self, name: str) -> list[int]:
             return list(SEEDS)
 
