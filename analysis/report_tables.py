@@ -39,8 +39,8 @@ def contrasts(results: Sequence[Result], power: bool = True) -> Panel:
             "n",
             "p",
             "Holm p",
-            "verdict",
             *(("detectable", "seeds needed") if power else ()),
+            "verdict",
         ),
         tuple(_row(result, several, power) for result in results),
     )
@@ -68,8 +68,8 @@ def _row(result: Result, several: bool, power: bool) -> tuple[str, ...]:
         f"{ends[0]} to {ends[1]}" if result.bounded else DASH,
         str(result.n) if result.n == result.planned else f"{result.n} of {result.planned}",
         *(DASH if p is None else labels.p_value(p).removeprefix("= ") for p in (result.p, result.p_holm)),
-        result.verdict,
         *((labels.number(result.detectable, digits), _seeds(result)) if power else ()),
+        result.verdict,
     )
 
 
