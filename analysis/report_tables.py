@@ -46,8 +46,8 @@ def contrasts(results: Sequence[Result], *, examples: bool = True, power: bool =
             "n",
             "p",
             "Holm p",
-            "verdict",
             *(("detectable", "seeds needed") if power else ()),
+            "verdict",
         ),
         tuple(_row(result, several, bool(shown), power) for result in results),
     )
@@ -97,8 +97,8 @@ def _row(result: Result, several: bool, two: bool, power: bool) -> tuple[str, ..
         *((f"{both[0]} to {both[1]}" if result.examples else DASH,) if two else ()),
         result.pairs,
         *(DASH if p is None else labels.p_value(p).removeprefix("= ") for p in (result.p, result.p_holm)),
-        result.verdict,
         *((labels.number(result.detectable, digits), _seeds(result)) if power else ()),
+        result.verdict,
     )
 
 

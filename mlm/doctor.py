@@ -50,7 +50,7 @@ def examine() -> tuple[Table, bool]:
     rows.append((True, "a study begun here", f"{numerics.device}, {numerics.dtype}, {numerics.path}"))
     free = shutil.disk_usage(Path.cwd()).free
     enough = free > NEEDED_BYTES
-    rows.append((enough, "disk", f"{free / 2**30:.0f} GiB free; a laptop study takes under 1 GiB"))
+    rows.append((enough, "disk", f"{free / 2**30:.0f} GiB free; a laptop study takes under 2 GiB"))
     table = Table(title="doctor", title_justify="left", show_header=False)
     for good, what, finding in rows:
         sign = {True: "[green]yes[/]", False: "[bold red]no[/]", None: "[yellow]·[/]"}[good]

@@ -69,7 +69,8 @@ class Reckoner:
 
     def cost(self, names: Iterable[str]) -> Cost:
         """Of experiments together, a run that they share once."""
-        cells = [cell for cell in self.study.cells if cell.experiment in set(names)]
+        asked = set(names)
+        cells = [cell for cell in self.study.cells if cell.experiment in asked]
         trained: dict[str, dict[str, Measured]] = {}
         begun: dict[str, tuple[PlannedRun, dict[str, Measured]]] = {}
         for cell in cells:

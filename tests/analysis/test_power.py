@@ -108,9 +108,9 @@ def test_a_contrast_says_what_its_pairs_could_have_shown(analysed: Callable[...,
     assert sentences.left_open([replace(primary, verdict="supported")], quote) == ""
 
     told = report_tables.contrasts([replace(primary, seeds_needed=None), replace(primary, effect_size=None)])
-    assert told.columns[-2:] == ("detectable", "seeds needed")
-    assert [row[-1] for row in told.rows] == ["> 22", "—"] and told.rows[0][-2] == smallest
-    assert report_tables.contrasts([primary], power=False).columns[-1] == "verdict"
+    assert told.columns[-3:] == ("detectable", "seeds needed", "verdict")
+    assert [row[-2] for row in told.rows] == ["> 22", "—"] and told.rows[0][-3] == smallest
+    assert "detectable" not in report_tables.contrasts([primary], power=False).columns
 
 
 def test_a_study_that_is_not_complete_tells_nothing_of_its_power(analysed: Callable[..., Synthetic]) -> None:

@@ -153,7 +153,8 @@ def test_every_number_is_the_tables_and_page_and_json_agree(ready: Make) -> None
         assert row[3].lstrip("+") == number[0] and row[4] == f"{number[1]} to {number[2]}"
         assert row[5] == ("7 of 8" if result["arm"] == "100-0-0" else "8")
         assert [float(p) for p in row[6:8]] == pytest.approx([result["p"], result["p_holm"]], abs=5.1e-4)
-        assert row[1] == result["family"] and row[8] == result["verdict"]
+        assert row[1] == result["family"] and row[10] == result["verdict"]
+        assert row[8] == labels.number(result["detectable"], 3)
 
     with made.table("table.csv").open() as stream:
         means = {(row["row"], row["measure"]): row for row in csv.DictReader(stream)}
