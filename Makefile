@@ -52,11 +52,11 @@ test: setup lint
 chaos: setup
 	@python -m tests.chaos.chaos
 
-# Interrupted, pytest ends the daemons that it started.
+# Interrupted, and once, pytest ends the daemons that it started: without --foreground it would be told twice.
 test-slurm: setup
 	@if ! command -v slurmctld > /dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 	  apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends $(SLURM); fi
-	timeout --signal=INT --kill-after=30 590 pytest -m slurm tests/slurm
+	timeout --foreground --signal=INT --kill-after=60 540 pytest -m slurm tests/slurm
 
 lint: setup
 	ruff check .
