@@ -12,7 +12,7 @@ A value that does not exist is empty, and `status` says why: `diverged`, or `unf
 import functools
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,11 @@ class Collected:
     """Some run or measure is not there yet: what is built is marked, and gives no verdict."""
     runs: dict[str, int]
     """Number of runs finished, diverged, unfinished."""
-    codes: dict[str, list[str]]
+    codes: dict[str, list[str]] = field(default_factory=dict)
     """Code that trained runs -> their digests, sorted. More than one only where that was asked for."""
-    commits: dict[str, list[str]]
+    commits: dict[str, list[str]] = field(default_factory=dict)
     """The same by the commit that runs were made from, `+dirty` where the work tree had changes."""
-    planned: str
+    planned: str = ""
     """Which of the codes is the planned one, by all paths that the runs take through it."""
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis import outputs, provenance, tidy
+from analysis import outputs, tidy
 from analysis.study import Experiment, Study
 from mlm import measures
 
@@ -53,11 +53,7 @@ def write(study: Study, name: str) -> list[str]:
     """
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     found = list(rows(experiment, collected, len(study.seeds(name))))
-    written = outputs.files("tune", study.scale, name)
-    provenance.forget("tune", study.scale, name)
-    tidy.write_csv(Path(written[0]), found, Row._fields)
-    *read, _ = outputs.results(study.scale, name)
-    provenance.write("tune", study.scale, name, study=study.stated(name), read=read, wrote=written)
+    tidy.write_csv(Path(outputs.files("tune", study.scale, name)[0]), found, Row._fields)
     said = []
     for row in found:
         if row.best:

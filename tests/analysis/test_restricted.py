@@ -37,7 +37,7 @@ def collected(times: dict[str, Times], budgets: dict[str, float], **begun: int) 
                 for what, value in values.items()
             ]
     results = pd.DataFrame(rows, columns=list(tidy.RESULTS))
-    return tidy.Collected("made", results, pd.DataFrame(columns=list(tidy.CURVES)), False, {}, {}, {}, "")
+    return tidy.Collected("made", results, pd.DataFrame(columns=list(tidy.CURVES)), False, {})
 
 
 def compared(found: tidy.Collected, cost: str = "tokens", **stated: Any) -> contrasts.Result:

@@ -28,7 +28,7 @@ def collected(losses: dict[str, list[list[float | None]]], measure: str) -> tupl
     )  # fmt: skip
     results = pd.DataFrame(rows, columns=list(tidy.RESULTS)).astype({"value": float})
     empty = pd.DataFrame(columns=list(tidy.CURVES))
-    return experiment, tidy.Collected("trial-tune", results, empty, False, {}, {}, {}, "")
+    return experiment, tidy.Collected("trial-tune", results, empty, False, {})
 
 
 def best(losses: dict[str, list[list[float | None]]], measure: str) -> dict[str, tuple[float, bool]]:
