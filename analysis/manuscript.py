@@ -183,4 +183,4 @@ def _diverged(parts: Iterable[Part]) -> str:
     lost = [
         f"{one.quote.num(f'{one.name}.runs.diverged')} of *{one.name}*" for one in parts if one.runs["diverged"]
     ]
-    return f"Of these {listed(lost, 'and')} diverged, and are counted so." if lost else "None diverged."
+    return f"Of these {listed(lost, 'and')} diverged, and are counted so." if lost else "No run diverged."

@@ -185,7 +185,7 @@ def shapes(found: Sequence[published.Pair]) -> str:
     """Which published differences are reproduced here, which are not, and which are only described."""
     both = [pair for pair in found if pair.comparable]
     if not both:
-        return "None of the published differences has a counterpart here yet."
+        return "No published difference has a counterpart here yet."
     same = sum(pair.same_sign for pair in both)
     parts = [
         f"Of the {count_word(len(found))} published differences {count_word(len(both))} can be set beside "

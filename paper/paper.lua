@@ -239,10 +239,15 @@ local function Figure(figure)
     .. written(plain(figure.caption.long)) .. "}\\label{" .. figure.identifier .. "}\n\\end{figure}")
 end
 
--- Figures and tables stay with their section: none floats past a heading of the first two levels.
+-- Figures and tables stay with their section: none floats past a heading of the first two levels, but for what opens a
+-- section and may share a page with its first part.
+local above = 0 -- level of the heading before
+
 local function Header(header)
   local found = {}
-  if header.level <= 2 then found[1] = block(latex and "\\flushfloats" or "#place.flush()") end
+  local holds = header.level == 1 or (header.level == 2 and above ~= 1)
+  above = header.level
+  if holds then found[1] = block(latex and "\\flushfloats" or "#place.flush()") end
   if latex and header.classes:includes("unnumbered") then return found end -- natbib prints its own
   if header.classes:includes("appendix") then
     header.classes = header.classes:filter(function(class) return class ~= "appendix" end)

@@ -40,7 +40,7 @@ $characters$
 $if(marks)$
 \fancyhead[R]{\footnotesize\itshape\color{mark}$for(marks)$$marks$$sep$ · $endfor$}
 \AddToHook{shipout/background}{\put(.5\paperwidth,-.5\paperheight){\makebox(0,0){\rotatebox{52}{%
-  \color{mark!10}\fontsize{58}{60}\selectfont\bfseries $watermark$}}}}
+  \color{mark!7}\fontsize{58}{60}\selectfont\bfseries $watermark$}}}}
 $endif$
 \bibliographystyle{unsrtnat}
 \title{\vspace{-2em}\Large\bfseries $title$\\[.4em]\normalsize\mdseries $subtitle$}

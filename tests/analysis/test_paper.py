@@ -304,7 +304,7 @@ def test_all_experiments_as_they_are_stated_make_one_paper(
     paper.write(planned, names)
     text = (outputs.paper("smoke") / "paper.md").read_text()
     assert len(names) == 11 and {path.stem for path in Path("paper/experiments").glob("*.md")} == set(names)
-    assert "<<" not in text and "<%" not in text and "None" not in text.split()
+    assert "<<" not in text and "<%" not in text and "None" not in text
     for name in names:
         remark = Path(f"paper/experiments/{name}.md").read_text().splitlines()
         plain = next(line for line in remark if not line.startswith("<%") and "<<" not in line)

@@ -62,7 +62,7 @@ def test_rows_whose_arms_are_not_there_have_dashes_and_nothing_is_said_of_them(a
     assert len(found) == 8 and not any(one.comparable for one in found)
     assert published.beside(wettig, found)[1][1][-3:] == ("—", "—", "—")
     assert published.highest(wettig, "probe.accuracy", collected) is None
-    assert sentences.shapes(found) == "None of the published differences has a counterpart here yet."
+    assert sentences.shapes(found) == "No published difference has a counterpart here yet."
     assert found[-1].theirs == 0.6, "80/10/10 is compared with 80/10/10"
 
 
