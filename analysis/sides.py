@@ -14,7 +14,10 @@ from analysis.published_runs import Reference
 from mlm import layout
 from mlm.errors import Damaged, InputError
 
-TEXT = ("id", "family", "arm", "against", "measure", "expect", "verdict", "note", "row", "kind", "reached")
+TEXT = (
+    "id", "family", "arm", "against", "measure", "expect", "verdict", "note", "stated", "stated_note", "seeds_added",
+    "row", "kind", "reached",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
