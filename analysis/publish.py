@@ -31,7 +31,7 @@ from analysis.report_content import Emphasis, Sentence
 from analysis.study import Study
 from mlm import layout
 from mlm.errors import InputError
-from mlm.experiment import TUNE
+from mlm.experiment import PILOT, TUNE
 from mlm.files import json_text, write_atomically, write_json
 
 MOST_BYTES = 200_000
@@ -58,7 +58,7 @@ def write(study: Study, names: Sequence[str], to: Path | None = None) -> tuple[l
             f"{layout.study_file(study.scale)}: evidence: is false, so these runs show nothing; publish "
             "another scale, or look at the page with --to FOLDER"
         )
-    told = list(dict.fromkeys(names)) or [n for n, one in study.experiments.items() if one.contrasts]
+    told = list(dict.fromkeys(names)) or [n for n in study.experiments if not n.endswith((TUNE, PILOT))]
     missing = {name: list(_missing(study, name)) for name in told}
     problems = [problem for found in missing.values() for problem in found]
     if problems and (names or all(missing.values())):
@@ -79,7 +79,7 @@ def _missing(study: Study, name: str) -> Iterator[str]:
     if experiment.tried:
         yield f"{name}: tries learning rates; they are published with {name.removesuffix(TUNE)}"
         return
-    if not experiment.contrasts:
+    if name.endswith(PILOT):
         yield f"{name}: is a pilot, and tests nothing"
         return
     again = f"`snakemake --cores all --config scale={study.scale} {name}`"

@@ -15,8 +15,8 @@ from mlm import layout
 from mlm.errors import Damaged, InputError
 
 TEXT = (
-    "id", "family", "arm", "against", "measure", "expect", "verdict", "note", "stated", "stated_note", "seeds_added",
-    "row", "kind", "reached",
+    "id", "family", "arm", "against", "measure", "expect", "verdict", "note", "stated", "stated_note",
+    "seeds_added", "row", "kind", "reached",
 )  # fmt: skip
 
 

@@ -481,8 +481,9 @@ def test_a_push_that_cannot_be_is_told_in_a_line(ready: Make) -> None:
         cases = [(pushed.result(), message) for pushed, message in started]
     for done, message in cases:
         assert done.returncode == 2, done.stderr
-        told = done.stderr.splitlines()[-1]  # matplotlib may say first that it looks for fonts
+        # On a slow machine matplotlib may say first that it looks for fonts.
+        (told,) = [line for line in done.stderr.splitlines() if not line.startswith("Matplotlib is building")]
         assert told.startswith("error: ") and message in told and "Traceback" not in done.stderr
-        assert not done.stdout and len(done.stderr.splitlines()) == 1
+        assert not done.stdout
         assert said_nowhere(KEY, made.root, done) and said_nowhere(wrong, made.root, done)
     assert not server.reports and not nobody.reports
