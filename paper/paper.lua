@@ -192,7 +192,7 @@ local function latex_columns(tbl, align, rows)
     letters[i] = align[i]:sub(1, 1)
     total = total + size + 2
   end
-  if total > (rows > LONG and LINE or 1.1 * LINE) then -- a little too wide is made smaller
+  if total > (rows > LONG and LINE or 1.2 * LINE) then -- a little too wide is made smaller
     local broken = align[#align] == "left" and #align or 1
     local left = LINE - (total - sizes[broken])
     if left >= NARROWEST then
