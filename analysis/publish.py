@@ -169,10 +169,11 @@ def _runs(study: Study, name: str) -> Iterator[tuple[object, ...]]:
         record = runs.run(cell.digest)
         if record is not None:
             took = record.tokens, record.flops, record.training_seconds, record.wall_seconds
-            yield cell.arm, cell.seed, cell.digest, record.status, *took, _commit(record.git)
+            yield cell.arm, cell.seed, cell.digest, record.status, *took, commit(record.git)
 
 
-def _commit(git: runs.Git) -> str:
+def commit(git: runs.Git) -> str:
+    """The commit of a run, as the page and runs.csv say it."""
     return f"{git.commit}{CHANGED if git.dirty else ''}" if git.commit else "not recorded"
 
 

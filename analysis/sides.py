@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import outputs, publish_page, published_runs, setup, study, tidy
+from analysis import outputs, publish, publish_page, published_runs, setup, study, tidy
 from analysis.published_runs import Reference
 from mlm import layout
 from mlm.errors import Damaged, InputError
@@ -112,11 +112,12 @@ def _experiment(planned: study.Study, name: str) -> Part:
     """Of the study in the current folder."""
     place, collected = layout.tables(planned.scale, name), tidy.load(planned.scale, name)
     runs = published_runs.of(planned, name)
-    devices = {one.device for one in setup.ended(planned, name)}
+    ended = setup.ended(planned, name)
+    devices = {one.device for one in ended}
     seeds = planned.seeds(name)
     told = {
         "training code": str(collected.code or "none yet"),
-        "commits": ", ".join(setup.commits(planned, name)) or "none yet",
+        "commits": ", ".join(sorted({publish.commit(one.git) for one in ended})) or "none yet",
         "machine": _machine(runs, " or ".join(sorted(devices)) or "none yet"),
         "seeds": " ".join(map(str, seeds)),
         "state": "partial" if collected.partial else "complete",
