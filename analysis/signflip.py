@@ -101,9 +101,8 @@ def p_greater(samples: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     half = samples.shape[1] // 2
     first, second = _subset_sums(samples[:, :half]), _subset_sums(samples[:, half:])
-    at_most = (np.searchsorted(b, -a[::-1], side="right").sum() for a, b in zip(first, second, strict=True))
-    counts: NDArray[np.float64] = np.fromiter(at_most, np.float64, len(samples))
-    return counts / float(2 ** samples.shape[1])
+    at_most = [np.searchsorted(b, -a[::-1], side="right").sum() for a, b in zip(first, second, strict=True)]
+    return np.array(at_most, dtype=np.float64) / float(2 ** samples.shape[1])
 
 
 def _subset_sums(samples: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -153,9 +153,9 @@ def contrasts(
     seen: dict[tuple[str, ...], str] = {}
     told: set[tuple[str, str]] = set()
     if isinstance(experiment, Trials):
-        for arm, names in known.items():
+        for tried, names in known.items():
             if problem := _measure(experiment.primary_measure, names):
-                yield f"{path}: tune.measure: {problem} ({arm})"
+                yield f"{path}: tune.measure: {problem} ({tried})"
                 break
     for _, where, contrast in experiment.contrasts.stated() if experiment.contrasts else ():
         claim = "equivalence" if isinstance(contrast, Equivalence) else "difference"
