@@ -19,8 +19,8 @@ for problem in testable.problems(study):
 # Jobs on other machines parse this file too; there the scheduler has settled which GPU is whose.
 if workflow.is_main_process:
     stated = workflow.resource_settings._parsed_overwrite_resources.items()
-    asked = {rule: found["gpu"].value for rule, found in stated if "gpu" in found}
-    limit = workflow.global_resources.get("gpu").value
+    asked = {rule: found["gpu"].raw for rule, found in stated if "gpu" in found}
+    limit = workflow.global_resources.get("gpu").raw
     workflow.global_resources["gpu"] = plan.gpu_jobs(limit, asked, workflow.local_exec)
 
 

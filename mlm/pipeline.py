@@ -74,7 +74,7 @@ class Plan:
                 devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
 
-    def gpu_jobs(self, limit: int | None, asked: Mapping[str, Any], here: bool) -> int | None:
+    def gpu_jobs(self, limit: int | str | None, asked: Mapping[str, Any], here: bool) -> int | str | None:
         """The `gpu` that Snakemake is to be limited to; see `leases.limit`."""
         with _refusing():
             if self.study.numerics.device == "cuda":
