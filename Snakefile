@@ -28,8 +28,8 @@ if workflow.is_main_process:
 # Jobs on other machines parse this file too; there the scheduler has settled which GPU is whose.
 if workflow.is_main_process:
     told = workflow.resource_settings._parsed_overwrite_resources.items()
-    asked = {rule: found["gpu"].value for rule, found in told if "gpu" in found}
-    limit = workflow.global_resources.get("gpu").value
+    asked = {rule: found["gpu"].raw for rule, found in told if "gpu" in found}
+    limit = workflow.global_resources.get("gpu").raw
     workflow.global_resources["gpu"] = plan.gpu_jobs(limit, asked, workflow.local_exec)
 
 

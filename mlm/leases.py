@@ -61,21 +61,21 @@ def take(numerics: config.Numerics) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = name
 
 
-def limit(jobs: int | None, asked: Mapping[str, Any], here: bool) -> int | None:
+def limit(jobs: int | str | None, asked: Mapping[str, Any], here: bool) -> int | None:
     """How many jobs may be on GPUs at once: what Snakemake's resource `gpu` is to be limited to.
 
     Snakemake counts jobs and nothing else: without a limit it starts all at once, a limit of 0 takes `gpu=1`
     from them and starts all at once, and a job that asks for more than the limit gets less without a word.
 
     Args:
-        jobs: the limit that the profile or the command line states; above the number of GPUs, runs share them.
+        jobs: the limit that profile or command line states, if any; above the number of GPUs, runs share them.
         asked: rule -> `gpu` where `--set-resources` states it.
         here: whether jobs run on this machine, one a GPU unless told; each of them then takes a lease.
 
     Raises:
         InputError: under that limit jobs would be given less than they need.
     """
-    if jobs is not None and jobs < 1:
+    if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
         raise InputError(
             f"--resources gpu={jobs}: this study computes on GPUs, and so limited Snakemake would start all "
             "its runs at once; state how many may compute at once, or leave it away: one a GPU"

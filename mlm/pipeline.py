@@ -99,7 +99,7 @@ class Plan:
         """What a job that computes takes of the `gpu` there are; training for each of its processes."""
         return int(self.study.numerics.device == "cuda")
 
-    def gpu_jobs(self, limit: int | None, asked: Mapping[str, Any], here: bool) -> int | None:
+    def gpu_jobs(self, limit: int | str | None, asked: Mapping[str, Any], here: bool) -> int | str | None:
         """The `gpu` that Snakemake is to be limited to; see `leases.limit`."""
         with refusing(os._exit):
             if self.study.numerics.device == "cuda":

@@ -159,6 +159,7 @@ def test_without_a_list_the_driver_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
     [
         (0, {}, "--resources gpu=0"),
         (-1, {}, "--resources gpu=-1"),
+        ("two", {}, "--resources gpu=two"),
         (1, {"train": 2}, "the limit is 1"),
         (None, {"train": 0}, "train:gpu=0: its jobs need a GPU"),
         (None, {"train": "many"}, "train:gpu=many"),
@@ -166,7 +167,7 @@ def test_without_a_list_the_driver_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
 )
 @pytest.mark.parametrize("here", [True, False])
 def test_limits_under_which_jobs_would_get_less_are_refused(
-    monkeypatch: pytest.MonkeyPatch, jobs: int | None, asked: Mapping[str, object], told: str, here: bool
+    monkeypatch: pytest.MonkeyPatch, jobs: object, asked: Mapping[str, object], told: str, here: bool
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     monkeypatch.setenv(leases.SHARE, "1")
