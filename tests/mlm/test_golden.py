@@ -84,7 +84,7 @@ def package(tmp_path: Path) -> Callable[..., Path]:
 REFACTORED = (
     ("masking", "import functools\n", "# A comment.\nimport functools\n"),
     # A local variable renamed.
-    ("train", "told = _gather(gathered)", "gathering = _gather(gathered)"),
+    ("train", "told = _gather(gathered, group)", "gathering = _gather(gathered, group)"),
     ("train", "told.losses, told.norms, told.counts", "gathering.losses, gathering.norms, gathering.counts"),
     ("train", "_training_record(run, number, told))", "_training_record(run, number, gathering))"),
     # A function inlined.
@@ -116,7 +116,7 @@ MOVED: dict[str, tuple[tuple[tuple[str, str, str], ...], set[str]]] = {
          ("schedules", "values[bisect_right(ends, progress)]", "values[bisect_right(ends, progress - 1e-9)]"),
          ("schedules", "float(progress >= at)", "float(progress > at)"),
          ("encoder", "if causal else window // 2", "if causal else window // 2 + 1"),
-         ("train", "range(0, rows, rows // parts)", "range(0, rows, rows // min(parts, 1))")),
+         ("train", "(last - first) // self.parts))", "(last - first) // min(self.parts, 1)))")),
         set(PATHS) - FEW | {"causal"}),
 }  # fmt: skip
 

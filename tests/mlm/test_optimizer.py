@@ -54,7 +54,9 @@ def test_gradients_are_cleared_and_stay_in_the_buffer() -> None:
     optimizer = AdamW(module, config.Optimizer())
     loss(module, 0).backward()
     assert optimizer.gradients.abs().sum() > 0
-    assert optimizer.gradients.abs().sum() == sum(p.grad.abs().sum() for p in module.parameters())
+    # The same numbers, which processors add up in different orders.
+    gathered = torch.cat([p.grad.flatten() for p in module.parameters()])
+    assert torch.equal(optimizer.gradients.sort().values, gathered.sort().values)
     optimizer.step(1, 1e-3)
     assert (optimizer.gradients == 0).all()
     loss(module, 1).backward()

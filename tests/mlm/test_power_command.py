@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import collect, pilot, power, tidy
+from analysis import collect, pilot, power, provenance, tidy
 from analysis import study as analysis_study
 from mlm import planner
 from mlm.__main__ import main
@@ -174,6 +174,7 @@ def test_pairs_without_a_spread_tell_nothing(here: Path) -> None:
     path = here / "results" / "test" / "tables" / "trial-pilot" / "results.csv"
     table = tidy.load("test", "trial-pilot").results
     table.loc[table["measure"] == "test.yardstick.loss_nats", "value"] = 4.0
+    provenance.forget("collect", "test", "trial-pilot")  # as if `collect` had found these
     tidy.write_csv(path, table, tidy.RESULTS)
     manifest = path.with_name("collected.json")
     content = json.loads(manifest.read_text())
