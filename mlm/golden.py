@@ -32,8 +32,8 @@ CODE = (
     "mlm.fields", "mlm.config", "mlm.config_encoder", "mlm.config_masking", "mlm.randomness", "mlm.batches",
     "mlm.sentence_pairs", "mlm.selection", "mlm.masking", "mlm.schedules", "mlm.block", "mlm.encoder",
     "mlm.model", "mlm.objectives", "mlm.optimizer", "mlm.evaluate", "mlm.measures", "mlm.flops", "mlm.train",
-    "mlm.checkpoint", "mlm.distributed", "mlm.metrics", "mlm.files", "mlm.layout", "mlm.devices", "mlm.plugins", "mlm.identity",
-    "mlm.shards", "mlm.golden", "mlm.golden_run",
+    "mlm.checkpoint", "mlm.distributed", "mlm.metrics", "mlm.files", "mlm.layout", "mlm.devices", "mlm.plugins",
+    "mlm.identity", "mlm.shards", "mlm.golden", "mlm.golden_run",
 )  # fmt: skip
 """The modules that a golden run goes through; where one has changed, it is computed anew."""
 PACKAGES = ("torch", "numpy")
