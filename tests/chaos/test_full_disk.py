@@ -147,7 +147,8 @@ def test_what_a_full_disk_lacks_is_told_and_given_it_the_same_command_completes(
             assert len(told[rule]) < 40, told
         assert told.get(rule), f"{rule} needed no room"
         assert made <= everything(place.folder).keys()
-    assert finished(place) == expected
+    found = finished(place)
+    assert {name: (found.get(name), was) for name, was in expected.items() if found.get(name) != was} == {}
     assert all(Path(name).is_relative_to("results") for names in told.values() for name in names), told
     disk.leave(500_000)
     refused = place.run(*place.make("smoke"), ok=False)  # Snakemake's own notes need more

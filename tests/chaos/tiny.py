@@ -39,11 +39,15 @@ def tiny(folder: Path, every_stage: bool = False) -> Copy:
 def finished(place: Copy) -> dict[str, bytes]:
     """What must be the same bits however often the pipeline was killed: all but seconds."""
     found = results(place)
-    for pattern in ("data/**/*", "runs/*/*-*.json", "untrained/*/*.json", "runs/*/kept/*"):
-        for path in sorted((place.folder / "results").glob(pattern)):
-            if path.is_file() and path.suffix != ".lock":
-                found[str(path.relative_to(place.folder))] = path.read_bytes()
-    for path in sorted((place.folder / "results" / "runs").glob("*/metrics.jsonl")):
+    top = place.folder / "results"
+    for path in sorted(top.glob("data/**/*")) + sorted(top.glob("runs/*/kept/*")):
+        if path.is_file() and path.suffix != ".lock":
+            found[str(path.relative_to(place.folder))] = path.read_bytes()
+    for path in sorted(top.glob("runs/*/*-*.json")) + sorted(top.glob("untrained/*/*.json")):
+        measure = json.loads(path.read_text())
+        measure.pop("run_sha256", None)  # of run.json, which tells seconds
+        found[str(path.relative_to(place.folder))] = json.dumps(measure).encode()
+    for path in sorted(top.glob("runs/*/metrics.jsonl")):
         records = [json.loads(line) for line in path.read_text().splitlines()]
         for record in records:
             del record["train_seconds"]
