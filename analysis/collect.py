@@ -16,6 +16,7 @@ from mlm.files import file_sha256, write_json
 REALISED = ("eligible", "selected", "mask", "same", "random", "predicted")
 TRAINING = ("tokens", "steps", "flops")
 Row = tuple[Any, ...]
+AS_PLANNED = "as planned"
 
 
 @dataclass
@@ -24,11 +25,16 @@ class _Tables:
     curves: list[Row] = field(default_factory=list)
     seconds: list[Row] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
-    codes: set[str] = field(default_factory=set)
+    planned: set[str] = field(default_factory=set)
     """What the code of the runs goes by; runs that take other paths through it have other names."""
-    others: dict[str, list[str]] = field(default_factory=dict)
-    """Code that is not the planned one, nor accepted in its place -> the runs it trained."""
+    codes: dict[str, list[str]] = field(default_factory=dict)
+    """`AS_PLANNED`, or the name of other code -> the runs that it trained."""
     partial: bool = False
+
+    @property
+    def code(self) -> str:
+        """One name for the code, whatever paths the runs take through it."""
+        return min(self.planned) if len(self.planned) == 1 else identity.digest(sorted(self.planned))
 
 
 def collect(study: Study, experiment: str) -> None:
@@ -48,8 +54,9 @@ def collect(study: Study, experiment: str) -> None:
             damaged.extend(problem for problem in error.problems if problem not in damaged)
     if damaged:
         raise Damaged(*damaged)
-    if tables.others:
-        raise InputError(_mixture(experiment, tables.others))
+    codes = {tables.code if name == AS_PLANNED else name: found for name, found in tables.codes.items()}
+    if {*tables.codes} - {AS_PLANNED}:
+        raise InputError(_mixture(experiment, codes))
     place = layout.tables(study.scale, experiment)
     (place / "collected.json").unlink(missing_ok=True)  # until the end, what lies here is not vouched for
     tidy.write_csv(place / "results.csv", tables.results, tidy.RESULTS)
@@ -59,7 +66,7 @@ def collect(study: Study, experiment: str) -> None:
         "experiment": experiment,
         "partial": tables.partial,
         "runs": {state: tables.states[state] for state in ("finished", "diverged", "unfinished")},
-        "code": _together(tables.codes),
+        "code": next(iter(codes), None),
         "accepted": [change.model_dump() for change in study.experiment(experiment).accepted],
         "files": {name: file_sha256(place / name) for name in ("results.csv", "curves.csv")},
     }
@@ -69,16 +76,16 @@ def collect(study: Study, experiment: str) -> None:
 def _add(study: Study, cell: Cell, tables: _Tables) -> None:
     names = study.experiment(cell.experiment).measures[cell.arm]
     planned = runs.config(cell.digest)["code"]
+    tables.planned.add(planned)
     record = runs.run(cell.digest)
     label = (cell.experiment, cell.arm, cell.seed)
     status = record.status if record else "unfinished"
     found: dict[str, float] = {}
     complete = record is not None
     if record is not None:
-        tables.codes.add(planned)
         accepted = any(cell.arm in change.arms for change in study.experiment(cell.experiment).accepted)
-        if record.code != planned and not accepted:
-            tables.others.setdefault(record.code, []).append(cell.digest)
+        code = AS_PLANNED if record.code == planned or accepted else record.code
+        tables.codes.setdefault(code, []).append(cell.digest)
         tables.curves += [(*label, *row) for row in _curves(runs.metrics(record))]
         tables.seconds += [(*label, key, value) for key, value in _machine(record)]
         for name, file in study.experiment(cell.experiment).measure_files.items():
@@ -168,16 +175,11 @@ def _machine(record: runs.RunFile) -> Iterator[tuple[str, float]]:
         yield "peak_memory_bytes", record.peak_memory_bytes
 
 
-def _together(codes: set[str]) -> str | None:
-    """One name for the code of an experiment, whatever paths its runs take through it."""
-    return identity.digest(sorted(codes)) if len(codes) > 1 else next(iter(codes), None)
-
-
 def _mixture(experiment: str, codes: dict[str, list[str]]) -> str:
     parts = "; ".join(
         f"{code}: {len(found)} runs, such as {runs.folder(found[0])}" for code, found in codes.items()
     )
     return (
-        f"{layout.RESULTS / 'runs'}: code: runs of {experiment} were trained by different code than was "
-        f"planned ({parts}); delete their folders and run the pipeline again, so that one code made all of them"
+        f"{layout.RESULTS / 'runs'}: code: the runs of {experiment} were trained by different code ({parts}); "
+        "plan the study again and train what is missing, so that one code made all of them"
     )
