@@ -22,6 +22,7 @@ def refuse_mixed(codes: Codes, of: str, mixed: bool) -> None:
     """Refuse runs of different code.
 
     Args:
+        codes: the planned one among them, even where it trained none.
         of: whose runs they are, for the message.
         mixed: that was asked for.
 
@@ -31,7 +32,8 @@ def refuse_mixed(codes: Codes, of: str, mixed: bool) -> None:
     if len(codes) > 1 and not mixed:
         folder = layout.RESULTS / "runs"
         parts = "; ".join(
-            f"{code}: {len(found)} runs, such as {folder / found[0]}" for code, found in codes.items()
+            f"{code}: {len(found)} runs{f', such as {folder / found[0]}' if found else ''}"
+            for code, found in codes.items()
         )
         raise InputError(
             f"{folder}: code: the runs of {of} were trained by different code ({parts}); "

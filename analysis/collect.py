@@ -70,7 +70,7 @@ def collect(study: Study, experiment: str, mixed: bool = False) -> None:
     by_code = {
         codes.named(tables.planned) if code == PLANNED else code: of for code, of in tables.codes.items()
     }
-    codes.refuse_mixed(by_code, experiment, mixed)
+    codes.refuse_mixed({codes.named(tables.planned): []} | by_code if by_code else {}, experiment, mixed)
     place = layout.tables(study.scale, experiment)
     provenance.forget("collect", study.scale, experiment)
     (place / "collected.json").unlink(missing_ok=True)  # until the end, what lies here is not vouched for
@@ -96,6 +96,7 @@ def collect(study: Study, experiment: str, mixed: bool = False) -> None:
 def _add(study: Study, cell: Cell, tables: _Tables) -> None:
     names = study.experiment(cell.experiment).measures[cell.arm]
     planned = runs.config(cell.digest)["code"]
+    tables.planned.add(planned)
     record = runs.run(cell.digest)
     label = (cell.experiment, cell.arm, cell.seed)
     status = record.status if record else "unfinished"

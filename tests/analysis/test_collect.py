@@ -159,8 +159,9 @@ def test_mixtures_of_code_are_refused_unless_accepted(make: Make) -> None:
     accept(made, "100-0-0")
     gather(made)
     assert read_json(made.table("collected.json"), "")["accepted"] == [{"why": WHY, "arms": ["100-0-0"]}]
-    swap(made.folder("80-10-10", 0) / "run.json", "code", "another0code0000")
-    with pytest.raises(InputError, match=r"different code .*another0code0000: 1 runs"):
+    for seed in made.seeds:  # of one code, and not of the planned one
+        swap(made.folder("80-10-10", seed) / "run.json", "code", "another0code0000")
+    with pytest.raises(InputError, match=r"different code .*another0code0000: 2 runs"):
         gather(made)
 
 
