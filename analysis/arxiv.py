@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 
 from analysis import latex_characters, latex_log, outputs, paper
@@ -70,8 +71,6 @@ def compiled(place: Path) -> dict[str, bytes]:
     Raises:
         InputError: LaTeX fails, or its log tells of something that a reader would see.
     """
-    import tempfile
-
     with tempfile.TemporaryDirectory() as room:
         there = Path(room) / "bundle"
         shutil.copytree(place, there)

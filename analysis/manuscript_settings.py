@@ -69,8 +69,8 @@ class Settings:
 
     def stated(self, key: str) -> str:
         """The different values of a number of the experiments' set-up, ascending, each quoted once."""
-        ids = {f"{part.name}.setup.{key}": part for part in self.parts}
-        told = {self.quote.entries[one]["value"]: one for one in reversed(ids) if self.quote.has(one)}
+        ids = [f"{part.name}.setup.{key}" for part in reversed(self.parts)]
+        told = {self.quote.entries[one]["value"]: one for one in ids if self.quote.has(one)}
         return listed([self.quote.num(told[value]) for value in sorted(told)], "or")
 
     def numbers(self, key: str) -> str:
