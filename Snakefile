@@ -21,7 +21,8 @@ if workflow.is_main_process:
     stated = workflow.resource_settings._parsed_overwrite_resources.items()
     asked = {rule: found["gpu"].raw for rule, found in stated if "gpu" in found}
     limit = workflow.global_resources.get("gpu").raw
-    workflow.global_resources["gpu"] = plan.gpu_jobs(limit, asked, workflow.local_exec)
+    if (at_once := plan.gpu_jobs(limit, asked, workflow.local_exec)) is not None:
+        workflow.global_resources["gpu"] = at_once
 
 
 report: "analysis/captions/workflow.rst"
