@@ -30,7 +30,8 @@ if workflow.is_main_process:
     told = workflow.resource_settings._parsed_overwrite_resources.items()
     asked = {rule: found["gpu"].raw for rule, found in told if "gpu" in found}
     limit = workflow.global_resources.get("gpu").raw
-    workflow.global_resources["gpu"] = plan.gpu_jobs(limit, asked, workflow.local_exec)
+    if (at_once := plan.gpu_jobs(limit, asked, workflow.local_exec)) is not None:
+        workflow.global_resources["gpu"] = at_once
 
 
 # A job that is killed cannot say why; its shell can.
