@@ -151,9 +151,11 @@ def test_every_number_is_the_tables_and_page_and_json_agree(ready: Make) -> None
         number = [labels.number(result[key], 3) for key in ("difference", "low", "high")]
         assert row[0] == f"{labels.arm(result['arm'])} − {labels.arm(result['against'])}"
         assert row[3].lstrip("+") == number[0] and row[4] == f"{number[1]} to {number[2]}"
-        assert row[5] == ("7 of 8" if result["arm"] == "100-0-0" else "8")
-        assert [float(p) for p in row[6:8]] == pytest.approx([result["p"], result["p_holm"]], abs=5.1e-4)
-        assert row[1] == result["family"] and row[8] == result["verdict"]
+        both = [labels.number(result[f"two_level_{end}"], 3) for end in ("low", "high")]
+        assert row[5] == " to ".join(both)
+        assert row[6] == ("7 of 8" if result["arm"] == "100-0-0" else "8")
+        assert [float(p) for p in row[7:9]] == pytest.approx([result["p"], result["p_holm"]], abs=5.1e-4)
+        assert row[1] == result["family"] and row[9] == result["verdict"]
 
     with made.table("table.csv").open() as stream:
         means = {(row["row"], row["measure"]): row for row in csv.DictReader(stream)}
@@ -202,7 +204,7 @@ def test_the_verdict_follows_the_results(ready: Make, effect: float, word: str, 
         assert sentence in said.replace("\u00a0", " ")
         equal = "contradicted" if apart else "equivalent"
         assert f"Of the secondary contrasts one is supported. Of the equivalences one is {equal}." in said
-    assert [row[8] for row in page.tables["contrasts"][1:]] == [result["verdict"] for result in stated]
+    assert [row[9] for row in page.tables["contrasts"][1:]] == [result["verdict"] for result in stated]
 
 
 @pytest.mark.parametrize(
