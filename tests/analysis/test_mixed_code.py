@@ -87,7 +87,7 @@ def test_experiments_of_different_code_are_a_mixture_too(make: Make) -> None:
         path = made.results / "runs" / cell.digest / "run.json"
         write_json(path, read_json(path, "") | {"code": OTHER})
     for name in (EXPERIMENT, "rate"):
-        collect.collect(planned, name)
+        collect.collect(planned, name, mixed=name == "rate")  # whose code is not the planned one
         contrasts.write(planned, name)
         assert not marks.of(planned, tidy.load(made.scale, name))
     with pytest.raises(InputError, match="the runs of split, rate were trained by different code"):
