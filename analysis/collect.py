@@ -70,7 +70,8 @@ def collect(study: Study, experiment: str, mixed: bool = False) -> None:
     by_code = {
         codes.named(tables.planned) if code == PLANNED else code: of for code, of in tables.codes.items()
     }
-    codes.refuse_mixed({codes.named(tables.planned): []} | by_code if by_code else {}, experiment, mixed)
+    planned: dict[str, list[str]] = {codes.named(tables.planned): []} if by_code else {}
+    codes.refuse_mixed(planned | by_code, experiment, mixed)
     place = layout.tables(study.scale, experiment)
     provenance.forget("collect", study.scale, experiment)
     (place / "collected.json").unlink(missing_ok=True)  # until the end, what lies here is not vouched for
