@@ -45,7 +45,8 @@ class Reference(Strict):
     numerics: dict[str, Any]
     versions: dict[str, str]
     inputs: dict[str, Any]
-    code: str | None
+    codes: dict[str, str]
+    """Arm -> code that trained its runs."""
     arms: dict[str, dict[str, Any]]
     """Arm -> its runs' configuration, seed apart."""
     runs: list[Run]
@@ -70,7 +71,7 @@ def of(study: Study, name: str) -> Reference:
         numerics=runs.config(cells[0].digest)["numerics"],
         versions=setup.versions(study, name),
         inputs=inputs[0] if inputs and all(one == inputs[0] for one in inputs) else {},
-        code=collected.code,
+        codes={cell.arm: record.code for cell, record in ended},
         arms={cell.arm: configuration(cell.digest) for cell in study.first_cells(name)},
         runs=[
             Run(

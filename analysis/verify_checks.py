@@ -51,7 +51,11 @@ def unlike(here: Reference, there: Reference | None, arm: str = "") -> list[str]
         ("processor", str(here.machine), str(there.machine) if there.machine else "not recorded, or several"),
         *((what, here.numerics.get(what), there.numerics.get(what)) for what in there.numerics),
         *((what, here.versions.get(what), there.versions.get(what)) for what in KERNELS),
-        ("training code", here.code, there.code),
+        *(
+            ("training code", mine, there.codes.get(one))
+            for one, mine in here.codes.items()
+            if one in there.arms
+        ),
     ):
         if mine != theirs:
             found.append(f"{what}: {mine} here, {theirs} there")

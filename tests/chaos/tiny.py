@@ -17,7 +17,7 @@ def tiny(folder: Path, every_stage: bool = False) -> Copy:
         every_stage: whether the encoders before the first step, probes, pairs and W&B are in it too.
     """
     place = copy_to(folder)
-    for path in (folder / "experiments").glob("*.yaml"):
+    for path in (*folder.glob("experiments/*.yaml"), *folder.glob("paper/experiments/*.md")):
         path.unlink()
     experiment = copy.deepcopy(EXPERIMENT) | {"seeds": 1, "primary_measure": "test.own.accuracy"}
     del experiment["arms"]["bert"]
@@ -46,6 +46,7 @@ def finished(place: Copy) -> dict[str, bytes]:
     for path in sorted(top.glob("runs/*/*-*.json")) + sorted(top.glob("untrained/*/*.json")):
         measure = json.loads(path.read_text())
         measure.pop("run_sha256", None)  # of run.json, which tells seconds
+        measure.pop("wall_seconds", None)
         found[str(path.relative_to(place.folder))] = json.dumps(measure).encode()
     for path in sorted(top.glob("runs/*/metrics.jsonl")):
         records = [json.loads(line) for line in path.read_text().splitlines()]

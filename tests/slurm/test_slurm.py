@@ -63,7 +63,7 @@ def small(folder: Path, variables: dict[str, str] | None = None) -> Copy:
     """A copy whose smoke scale has one experiment of three runs, long enough to be met in the middle."""
     copy = Copy(copy_to(folder).folder, variables=variables or {})
     experiments = copy.folder / "experiments"
-    for path in experiments.glob("*.yaml"):
+    for path in (*experiments.glob("*.yaml"), *copy.folder.glob("paper/experiments/*.md")):
         path.unlink()
     write_yaml(experiments / "cluster.yaml", EXPERIMENT)
     scale = experiments / "scales" / "smoke.yaml"
