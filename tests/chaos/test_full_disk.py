@@ -105,7 +105,8 @@ def undo(rule: str, outputs: list[Path]) -> set[Path]:
         names = ("trained", "run.json", "metrics.jsonl", "weights.safetensors", "kept/*")
         made = [path for name in names for path in outputs[0].parent.glob(name)]
     else:
-        made = outputs
+        # What a step vouched for is withdrawn before it writes anew.
+        made = [*outputs, *Path("results").glob(f"*/provenance/**/{rule.partition('_')[0]}.json")]
     for path in made:
         path.unlink()
     return set(made)
