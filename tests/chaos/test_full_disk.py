@@ -157,4 +157,5 @@ def test_what_a_full_disk_lacks_is_told_and_given_it_the_same_command_completes(
     assert [name for name, *_ in TOLD.findall(refused.stderr)] == [".snakemake"], refused.stderr
     assert "Traceback" not in refused.stderr
     trained = {re.sub(r".*/(\d+(?=\.))?", "", name) for name in told["train"]}
-    assert trained >= {"metrics.jsonl", ".checkpoint", "weights.safetensors"}, told
+    # Checkpoints come by the clock, so whether one has taken the room of the weights does too.
+    assert trained >= {"metrics.jsonl", ".checkpoint"}, told
