@@ -69,7 +69,9 @@ class Pair:
     low: float | None
     high: float | None
     verdict: str | None
-    """Of the contrast that was stated beforehand; None where there was none."""
+    """Of the contrast that states it; None where none does."""
+    post_hoc: bool = False
+    """That contrast was changed after results: it only describes."""
 
     @property
     def comparable(self) -> bool:
@@ -84,7 +86,7 @@ class Pair:
     @property
     def shape(self) -> Shape:
         """What is to be said of it."""
-        if self.verdict is None or not self.theirs:
+        if self.verdict is None or self.post_hoc or not self.theirs:
             return "described"
         if self.verdict not in ("supported", "contradicted"):
             return "open"
@@ -162,7 +164,8 @@ def pairs(
         low, high = SignFlip(d).interval() if len(d) else (None, None)
         mean = float(d.mean()) if len(d) else None
         verdict = stated[0].verdict if stated else None
-        found.append(Pair(row, theirs, arm, against, mean, low, high, verdict))
+        post_hoc = any(r.stated == "post hoc" for r in stated)
+        found.append(Pair(row, theirs, arm, against, mean, low, high, verdict, post_hoc))
     return found
 
 
@@ -186,7 +189,8 @@ def beside(published: Published, found: Sequence[Pair]) -> tuple[tuple[str, ...]
             ours = pair.difference is not None
             theirs = labels.number(pair.theirs, compared.digits, signed=True)
             arm = pair.arm if ours else "—"
-            told = (_interval(pair), pair.verdict or "not tested") if ours else ("—", "—")
+            verdict = f"{pair.verdict or 'not tested'}{', post hoc' if pair.post_hoc else ''}"
+            told = (_interval(pair), verdict) if ours else ("—", "—")
         rows.append((labels.arm(row), *printed, theirs, *([labels.arm(arm)] if named else []), *told))
     return columns, rows
 

@@ -197,7 +197,8 @@ def shapes(found: Sequence[published.Pair]) -> str:
     if described := [pair for pair in both if pair.shape == "described"]:
         who = "All" if len(described) == len(both) else "The rest"
         parts.append(
-            f"{who} are described and not tested, as no contrast states them: a shared sign is no test."
+            f"{who} are described and not tested, as no contrast stated them beforehand: "
+            "a shared sign is no test."
         )
     return " ".join(parts)
 

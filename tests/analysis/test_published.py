@@ -1,6 +1,7 @@
 """Published tables: tied to our experiments by name, set beside our pairs, and told as the verdicts fell."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,19 @@ def test_differences_are_those_of_the_contrasts_where_one_is_stated(analysed: Ma
     means = {arm: float(collected.array(arm, "probe.accuracy").mean()) for arm in c2.rows}
     ours = max(means, key=lambda arm: means[arm])
     assert published.highest(c2, "probe.accuracy", collected) == ("80-10-10", ours)
+
+
+def test_a_contrast_that_was_changed_after_results_only_describes(analysed: Make) -> None:
+    made = analysed()
+    c2, collected = published.load("c2"), tidy.load(made.scale, EXPERIMENT)
+    results = contrasts.load(made.scale, EXPERIMENT)
+    late = [replace(one, stated="post hoc") for one in results]
+    before, after = (published.pairs(c2, "probe.accuracy", some, collected) for some in (results, late))
+    assert any(one.shape != "described" for one in before)
+    assert {one.shape for one in after} == {"described"}
+    assert [one.verdict for one in after] == [one.verdict for one in before]
+    told = published.beside(c2, after)[1]
+    assert any(row[-1].endswith(", post hoc") for row in told)
 
 
 def test_rows_whose_arms_are_not_there_have_dashes_and_nothing_is_said_of_them(analysed: Make) -> None:
