@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import PATIENCE_SECONDS
 from tests.wandb_server import WandbServer
 
 KEY = "k" * 40
@@ -70,7 +71,7 @@ def client(server: WandbServer, tmp_path: Path) -> Iterator[Client]:
 
 def said(process: subprocess.Popen[str]) -> str:
     """All that an ended client printed; it ended well."""
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, output
     return output
 
@@ -172,11 +173,11 @@ def test_syncing_a_folder_twice(server: WandbServer, client: Client, tmp_path: P
 
 def test_refused_keys_and_refused_connections(server: WandbServer, client: Client) -> None:
     wrong = client("", key="w" * 40)
-    assert "401" in wrong.communicate(timeout=30)[0]
+    assert "401" in wrong.communicate(timeout=PATIENCE_SECONDS)[0]
     assert wrong.returncode == 1
     server.stop()
     nobody = client("", WANDB_INIT_TIMEOUT="1")
-    assert "CommError" in nobody.communicate(timeout=30)[0]
+    assert "CommError" in nobody.communicate(timeout=PATIENCE_SECONDS)[0]
     assert not server.runs
 
 

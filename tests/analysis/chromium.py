@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 20.0  # seconds until an answer that does not come fails the test
+from tests import PATIENCE_SECONDS
+
 FOUND = shutil.which("chromium")
 FLAGS = (
     "--headless=new",
@@ -57,7 +58,7 @@ class Page:
         if self._session:
             message["sessionId"] = self._session
         os.write(self._send, json.dumps(message).encode() + b"\0")
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             answer = self._next(deadline, method)
             if answer.get("id") == self._last:
@@ -67,7 +68,7 @@ class Page:
     def _next(self, deadline: float, method: str) -> dict[str, Any]:
         while b"\0" not in self._rest:
             ready, _, _ = select.select([self._receive], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"chromium gave no answer to {method} within {PATIENCE:g} s"
+            assert ready, f"chromium gave no answer to {method} within {PATIENCE_SECONDS:g} s"
             read = os.read(self._receive, 2**16)
             assert read, f"chromium ended during {method}"
             self._rest += read
@@ -101,9 +102,9 @@ class Page:
 
     def until(self, expression: str) -> None:
         """Wait until an expression is true."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not self.value(f"Boolean({expression})"):
-            assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {expression}"
+            assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:g} s: {expression}"
             time.sleep(0.02)
 
     def box(self, selector: str) -> dict[str, float]:
@@ -176,7 +177,7 @@ def chromium(profile: Path) -> Iterator[Page]:
     finally:
         os.close(to_browser)  # the browser leaves when its pipe is closed
         try:
-            browser.wait(timeout=5)
+            browser.wait(timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(browser.pid, signal.SIGKILL)
             browser.wait()

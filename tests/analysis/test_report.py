@@ -35,6 +35,7 @@ from analysis import (
 from analysis.__main__ import main
 from mlm import layout
 from mlm.figures import EVERY
+from tests import PATIENCE_SECONDS
 from tests.wandb_server import WandbServer
 
 Make = Callable[..., Synthetic]
@@ -408,7 +409,8 @@ def push(made: Synthetic, *arguments: str, **environment: str) -> subprocess.Com
     plain = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     return subprocess.run(
         [sys.executable, "-m", "analysis.report", EXPERIMENT, *arguments],
-        cwd=made.root, capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
+        cwd=made.root, capture_output=True, text=True, check=False,
+        timeout=PATIENCE_SECONDS, stdin=subprocess.DEVNULL,
         env=plain | {"PYTHONPATH": str(REPOSITORY), "HOME": str(made.root)} | environment,
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ import yaml
 
 from mlm.corpus import SPLITS
 from mlm.files import file_sha256, write_json
+from tests import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 ARCHIVES = Path(os.environ.get("MLM_ARCHIVES", ROOT / ".cache" / "archives")).resolve()
@@ -133,7 +134,7 @@ def mlm(place: Path, *words: str, **variables: str) -> subprocess.CompletedProce
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

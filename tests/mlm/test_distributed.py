@@ -21,6 +21,7 @@ from mlm.distributed import Group
 from mlm.errors import InputError
 from mlm.files import file_sha256
 from mlm.runs import RunFolder
+from tests import PATIENCE_SECONDS
 from tests.mlm.places import EXPERIMENT, SCALE, done, environment, found_study, mlm, refused, write_yaml
 from tests.mlm.test_train import options, records, small, trainer
 
@@ -89,14 +90,14 @@ def test_processes_that_are_killed_resume_to_the_same_bits(two: Path, tmp_path: 
     words = [sys.executable, "-m", "mlm", "train", str(run.relative_to(copied)), "--checkpoint-seconds", "1e-3"]
     for lines in (3, 8):
         started = subprocess.Popen(words, cwd=copied, env=environment(), stdout=subprocess.DEVNULL)
-        log, end = run / "metrics.jsonl", time.monotonic() + 60
+        log, end = run / "metrics.jsonl", time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end and (not log.exists() or log.read_text().count("\n") < lines):
             time.sleep(0.005)
         family = [*psutil.Process(started.pid).children(recursive=True), psutil.Process(started.pid)]
         assert len(family) == 3
         for process in family:
             process.kill()
-        psutil.wait_procs(family, timeout=20)
+        psutil.wait_procs(family, timeout=PATIENCE_SECONDS)
         started.wait()
         assert not (run / "run.json").exists(), "it was killed on the way"
     done(mlm(copied, *words[3:]))

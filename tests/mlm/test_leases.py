@@ -214,7 +214,7 @@ from mlm import config, leases
 leases.take(config.Numerics(device="cuda", dtype="bfloat16"))
 took = time.monotonic()
 Path(sys.argv[1]).with_suffix(".took").touch()
-while len(list(Path().glob("*.took"))) < int(os.environ["AT_ONCE"]) and time.monotonic() < took + 60:
+while len(list(Path().glob("*.took"))) < int(os.environ["AT_ONCE"]) and time.monotonic() < took + 600:
     time.sleep(.05)  # the others of the first round
 time.sleep(.3)  # and one too many, if it comes
 Path(sys.argv[1]).write_text(f"{os.environ['CUDA_VISIBLE_DEVICES']} {took} {time.monotonic()}")

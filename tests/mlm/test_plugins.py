@@ -17,6 +17,7 @@ from mlm.errors import InputError
 from mlm.randomness import Purpose, generator, uniform
 from mlm.train import Trainer
 from mlm.vocabulary import Tokenizer
+from tests import PATIENCE_SECONDS
 from tests.mlm.places import ROOT
 
 BLOCKS = re.findall(
@@ -459,7 +460,13 @@ def test_the_current_folder_is_searched_and_planning_loads_no_torch(lab: Path) -
     )
     command = [sys.executable, "-c", script]
     ended = subprocess.run(
-        command, check=False, cwd=lab, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+        command,
+        check=False,
+        cwd=lab,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
     assert ended.stdout == "other:eased False\n", ended.stderr
 

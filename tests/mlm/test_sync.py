@@ -20,6 +20,7 @@ from PIL import Image
 
 from mlm.projection import rows
 from mlm.runs import RunFolder
+from tests import PATIENCE_SECONDS
 from tests.mlm.places import EXPERIMENT, SCALE, done, environment, found_study, mlm
 from tests.wandb_server import WandbServer
 
@@ -208,7 +209,7 @@ def test_a_crash_of_wandb_in_the_middle_disturbs_nothing(
                 killed += 1
         time.sleep(0.02)
     assert killed, "wandb was there to be killed"
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     done(sync(server, here))
     assert_complete(server, here, undisturbed)
 

@@ -16,6 +16,7 @@ from mlm import projection, tracking
 from mlm.projection import rows
 from mlm.runs import RunFolder
 from mlm.tracking import Tracker
+from tests import PATIENCE_SECONDS
 from tests.mlm.places import SCALE, copy_of, done, environment, found_study, mlm
 
 BLOCK = 32 * 1024
@@ -208,7 +209,12 @@ def test_wandb_leet_reads_it(published: Path) -> None:
     (file,) = (published.parents[1] / "wandb").glob("offline-run-*/run-*.wandb")
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
     told = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env=environment(HOME=str(published)), check=True
+        command,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+        env=environment(HOME=str(published)),
     )
     lines = [json.loads(line) for line in told.stdout.splitlines()]
     assert published.name in told.stdout

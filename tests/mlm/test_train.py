@@ -29,6 +29,7 @@ from mlm.randomness import Purpose, generator, uniform
 from mlm.runs import RunFolder
 from mlm.schedules import Pattern
 from mlm.train import Interrupted, Options, Trainer
+from tests import PATIENCE_SECONDS
 from tests.mlm.places import ROOT, copy_of, done, environment, mlm
 
 CPU = torch.device("cpu")
@@ -407,7 +408,7 @@ def test_asked_to_stop_it_saves_and_leaves_and_goes_on(
     command = [sys.executable, "-m", "mlm", "train", *words]
     process = subprocess.Popen(command, cwd=mine, env=environment(), stdout=subprocess.PIPE, text=True)
     before = set((mine / "results" / "runs").iterdir())
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     folder = None
     while time.monotonic() < deadline:
         new = set((mine / "results" / "runs").iterdir()) - before
@@ -418,7 +419,7 @@ def test_asked_to_stop_it_saves_and_leaves_and_goes_on(
         time.sleep(0.02)
     assert folder is not None
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 128 + number
     assert "stopped: saved at step" in said
     assert "the same command goes on" in said
@@ -428,10 +429,11 @@ def test_asked_to_stop_it_saves_and_leaves_and_goes_on(
     assert records(folder)[-1]["step"] == state.step
     assert not (folder / "run.json").exists()
     again = subprocess.Popen(command, cwd=mine, env=environment(), stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and records_so_far(folder) <= state.step:
         time.sleep(0.02)
     again.send_signal(number)
-    again.communicate(timeout=60)
+    again.communicate(timeout=PATIENCE_SECONDS)
     steps = [r["step"] for r in records(folder) if r["event"] == "train"]
     assert steps == list(range(4, steps[-1] + 1, 4))
     assert steps[-1] > state.step
@@ -481,7 +483,7 @@ def test_two_trainings_begun_together_on_a_fresh_tree_share_their_data(place: Pa
         for seed in ("0", "1")
     ]
     for process in both:
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, said.decode()
 
 
@@ -508,7 +510,7 @@ def test_two_processes_never_train_one_run_at_once(place: Path, modern: RunFolde
         )
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=120) for process in both]
+    said = [process.communicate(timeout=PATIENCE_SECONDS) for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum("tokens/s" in out for out, _ in said) == 1
     assert records(mine / "results" / "runs" / modern.path.name) == records(modern.path)
