@@ -136,7 +136,7 @@ def _add(study: Study, cell: Cell, tables: _Tables) -> None:
 
 def _check(path: Path, name: str, measure: runs.MeasureFile, names: Iterable[str]) -> None:
     told = [key for values in (measure.values, *(m.values for m in measure.over_training)) for key in values]
-    if unknown := [key for key in told if not measures.known(key, names)]:
+    if unknown := measures.unknown(told, names):
         raise Damaged(
             f"{path}: values.{unknown[0]}: no measure of this run is called so; "
             f"delete it and measure again ({name})"

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class Measured:
     """Of `pairs`: the kinds of pairs that there are."""
     preparing: str = ""
     """What the command that prepares the file is told beside its folder."""
+    _told: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Vocabulary -> the part of `words` that is the same for all of its runs, which may be thousands."""
 
     @property
     def of_untrained(self) -> bool:
@@ -65,10 +67,15 @@ class Measured:
 
     def words(self, folder: str, vocabulary: str) -> str:
         """What `python -m mlm measure` is told, to write the measure into a folder."""
+        if vocabulary not in self._told:
+            self._told[vocabulary] = self._words_of_all(vocabulary)
+        return shlex.join(["--take", f"{self.name}={folder}/{self.file}"]) + f" {self._told[vocabulary]}"
+
+    def _words_of_all(self, vocabulary: str) -> str:
         data = self.data(vocabulary)
         given = {"data": data, **self.settings} if data and self.settings else data or self.settings
         setting = yaml.safe_dump(given, default_flow_style=True, width=2**16).splitlines()[0]
-        said = ["--take", f"{self.name}={folder}/{self.file}", "--with", f"{self.name}={setting}"]
+        said = ["--with", f"{self.name}={setting}"]
         return shlex.join(said + (["--over-training", self.name] if self.over_training else []))
 
 

@@ -70,13 +70,24 @@ def radius(distance: int | None) -> str:
     return f"radius.{'all' if distance is None else distance}"
 
 
-def known(name: str, names: Iterable[str]) -> bool:
-    """Whether a name is among those a run can have; `*` stands for what a plug-in alone knows.
+def unknown(told: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Those that are not among the names a run can have; `*` stands for what a plug-in alone knows.
 
-    >>> known("mine.depth", ["probe.accuracy", "mine.*"]), known("probe.depth", ["probe.accuracy", "mine.*"])
-    (True, False)
+    >>> unknown(["mine.depth", "probe.accuracy", "probe.depth"], ["probe.accuracy", "mine.*"])
+    ['probe.depth']
     """
-    return any(fnmatch.fnmatchcase(name, one) for one in names)
+    exact = set(names)
+    patterns = [one for one in exact if "*" in one]
+    return [
+        name
+        for name in told
+        if name not in exact and not any(fnmatch.fnmatchcase(name, one) for one in patterns)
+    ]
+
+
+def known(name: str, names: Iterable[str]) -> bool:
+    """Whether a name is among those a run can have, as `unknown` tells."""
+    return not unknown([name], names)
 
 
 def better(measure: str) -> Literal["higher", "lower"]:

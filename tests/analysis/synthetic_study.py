@@ -18,13 +18,16 @@ MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 PARTS = ("train", "validation", "test")
 
 
-def write(scale: str, names: list[str], *, spread: float = 1.0, missing: int = 0, few: bool = False) -> Study:
+def write(
+    scale: str, names: list[str], *, spread: float = 1.0, missing: int = 0, few: bool = False, lines: int = 4
+) -> Study:
     """Plan experiments at a scale, in the current folder, and make up what their runs found.
 
     Args:
         spread: of the noise between seeds, in units in which arms differ by about one.
         missing: so many runs of each experiment have not ended.
         few: leave out values that no contrast is about, which are many.
+        lines: of the curve of each run, beside its first.
     """
     study = planner.load_study(scale, names)
     study.write()
@@ -35,18 +38,18 @@ def write(scale: str, names: list[str], *, spread: float = 1.0, missing: int = 0
     for cell in cells:
         left[cell.experiment] = left.get(cell.experiment, 0) + 1
         if left[cell.experiment] > missing:
-            _run(study, cell, spread, few)
+            _run(study, cell, spread, few, lines)
     return study
 
 
-def _run(study: Study, cell: Cell, spread: float, few: bool) -> None:
+def _run(study: Study, cell: Cell, spread: float, few: bool, lines: int) -> None:
     run = study.runs[cell.digest]
     folder, config = run.folder, run.config
     effect = float(np.random.default_rng([*cell.arm.encode()]).normal())
     draws = np.random.default_rng([cell.seed, *cell.digest.encode()])
     level = 0.02 * (effect + spread * float(draws.normal()))
     if not (folder / "run.json").exists():
-        _ended(folder, config, cell.digest, run.code, level)
+        _ended(folder, config, cell.digest, run.code, level, lines)
     names = study.names(cell.experiment)[cell.arm]
     for one in study.measures[cell.experiment]:
         mine = [name for name in names if _belongs(name, one.name)]
@@ -102,9 +105,9 @@ def _value(name: str, config: Run, level: float) -> float:
     return 0.75 + level - (0.06 if "ambiguous" in name else 0.0) - (0.02 if "layer" in name else 0.0)
 
 
-def _ended(folder: Path, config: Run, digest: str, code: str, level: float) -> None:
+def _ended(folder: Path, config: Run, digest: str, code: str, level: float, number: int) -> None:
     lines = []
-    for k in MOMENTS:
+    for k in np.linspace(0, 1, 1 + number).tolist():
         found: dict[str, Any] = {"loss_nats": 8 - 3.6 * k - 10 * level * k, "accuracy": 0.4 * k}
         place = {"step": int(k * config.steps), "tokens": int(k * config.budget_tokens), "train_seconds": k}
         lines.append({"event": "evaluation", **place, "yardstick": found, "own": found})
