@@ -163,7 +163,8 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float, versus: st
     pairs = str(result.n) if result.n == result.planned else f"{result.n}/{result.planned}"
     _aside(axes, PAIRS, y, pairs, ha="right", size=7.2)
     strong = "bold" if result.verdict in FILLED else "normal"
-    _aside(axes, VERDICT, y, result.verdict, ha="left", size=7.2, weight=strong)
+    later = f"\n{result.stated}" if result.stated == "post hoc" else ""
+    _aside(axes, VERDICT, y, result.verdict + later, ha="left", size=6.8 if later else 7.2, weight=strong)
 
 
 def _aside(

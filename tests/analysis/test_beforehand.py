@@ -10,7 +10,7 @@ from synthetic_results import EXPERIMENT, Synthetic, write_json
 from synthetic_results import contrasts as stated_contrasts
 from test_verdicts import quoter, said
 
-from analysis import beforehand, collect, contrasts, report_tables, sentences, study
+from analysis import beforehand, collect, contrasts, figure_contrasts, report_tables, sentences, study
 from analysis.beforehand import Mark
 from mlm import registration
 from mlm.files import read_json
@@ -305,6 +305,11 @@ def test_the_mark_is_in_every_table(make: Callable[..., Synthetic]) -> None:
     panel = report_tables.contrasts(list(now.values()))
     assert panel.rows[0][0].endswith(", post hoc") and "Post hoc: added or changed" in panel.caption
     assert not panel.rows[1][0].endswith("post hoc")
+    drawn = [text.get_text() for text in figure_contrasts.draw(list(now.values())).axes[0].texts]
+    assert [text.partition("\n")[2] for text in drawn if text.startswith(now["100-0-0"].verdict)] == [
+        "post hoc"
+    ]
+    assert "post hoc" not in "".join(text for text in drawn if text.startswith(now["81-9-10"].verdict))
     assert "(a difference expected, in no direction, post hoc)" in said(now["100-0-0"])
     assert "stated beforehand" not in sentences.headline(now["100-0-0"], quoter(now["100-0-0"]))
 
