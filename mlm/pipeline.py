@@ -10,7 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlm import allocation, compiled, costs, devices, identity, leases, memory, orphans, plan, tracking
+from mlm import (
+    allocation,
+    compiled,
+    costs,
+    devices,
+    identity,
+    leases,
+    log_head,
+    memory,
+    orphans,
+    plan,
+    tracking,
+)
 from mlm.config import Run
 from mlm.errors import InputError
 from mlm.files import check_room, clear_partial
@@ -55,6 +67,7 @@ class Plan:
                 )
             self._check_room()
             self._lock = _say_alive()
+            os.environ[log_head.SCALE] = self.study.scale_name
             orphans.mark()
             memory.mark()
             atexit.register(self._tell_room)
