@@ -132,6 +132,10 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
 
 
+onerror:
+    plan.tell_failures()
+
+
 rule corpus:
     output:
         "results/data/corpora/{corpus}/corpus.json",

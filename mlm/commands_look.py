@@ -65,7 +65,7 @@ def status(
 
     look = status.Look(scale)
     if not watch:
-        Console().print(look.show())
+        Console(highlight=False).print(look.show(), soft_wrap=True)  # a path stays in one piece
         return
     with Live(look.show(), refresh_per_second=1) as live, contextlib.suppress(KeyboardInterrupt):
         while True:

@@ -15,6 +15,7 @@ from mlm import (
     compiled,
     costs,
     devices,
+    failures,
     identity,
     leases,
     log_head,
@@ -106,6 +107,11 @@ class Plan:
                 clear_partial(RESULTS, LONG_DEAD_SECONDS)
                 devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
+
+    def tell_failures(self) -> None:
+        """Say what failed, where its lines have scrolled away or went to another machine."""
+        for one in failures.of_study(self.study):
+            print(one, file=sys.stderr)
 
     @property
     def gpus(self) -> int:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from mlm.plan import Reckoner
 from mlm.runs import read_outcome
 from mlm.study import Study
 
-STYLES = {"finished": "green", "diverged": "magenta", "live": "cyan", "failed": "bold red",
+STYLES = {"finished": "green", "diverged": "magenta", "live": "cyan", "failed": "red",
           "stopped": "yellow", "waiting": "dim"}  # fmt: skip
 PENDING = ("live", "failed", "stopped", "waiting")
 
@@ -38,8 +37,6 @@ class RunStatus:
     train_seconds: float
     loss_nats: float | None
     """Held-out loss on the yardstick, the newest there is."""
-    errors: tuple[str, ...] = ()
-    """Of a failed one, the last that it told."""
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -83,7 +80,7 @@ def of_folder(folder: Path, name: str) -> RunStatus:
     budget = 0
     if (folder / "config.json").exists():
         budget = read_json(folder / "config.json", "run the pipeline again")["training"]["budget_tokens"]
-    how, errors = failures.state(failures.of_run(folder.name))
+    how, _ = failures.state(failures.of_run(folder.name))
     if (folder / "run.json").exists():
         state = str(read_outcome(folder / "run.json")["status"])
     elif is_locked(folder / "lock") or how == logs.BEGUN:
@@ -94,8 +91,7 @@ def of_folder(folder: Path, name: str) -> RunStatus:
         state = "stopped" if any(folder.glob("checkpoints/*.checkpoint")) else "waiting"
     loss = last.get("yardstick", {}).get("loss_nats")
     tokens = last.get("tokens", 0) if state != "waiting" else 0
-    told = tuple(errors) if state == "failed" else ()
-    return RunStatus(name, folder, state, tokens, budget, last.get("train_seconds", 0.0), loss, told)
+    return RunStatus(name, folder, state, tokens, budget, last.get("train_seconds", 0.0), loss)
 
 
 def _tail(path: Path) -> dict[str, Any]:
@@ -186,19 +182,13 @@ class Look:
             note = "experiments or code have changed since the start; `python -m mlm plan` reckons them"
         elif self._planned and (left := self._seconds_left(names, runs)):
             title += f"; about {duration(left)} left, measures included"
-        lines = [_failed(run.name, run.errors, failures.of_run(run.folder.name)) for run in runs if run.errors]
         wanted = failures.names(self._planned) if self._planned else None
-        lines += [_failed(one.job, one.errors, one.log) for one in failures.of_steps(wanted)]
-        notes = [Text(f"time left is not told: {note}\n")] if note else []
-        return Group(table(runs, title), *notes, *lines)
+        failed = failures.found({run.folder.name: run.name for run in runs}, wanted)
+        below = [f"time left is not told: {note}"] * bool(note) + [str(one) for one in failed]
+        return Group(table(runs, title), *(Text(f"{one}\n") for one in below))
 
     def _seconds_left(self, names: list[str], runs: list[RunStatus]) -> float:
         assert self._planned is not None
         live = sum(run.state == "live" for run in runs)
         trained = {run.folder.name: run.tokens / run.budget_tokens for run in runs if run.budget_tokens}
         return 3600 * Reckoner(self._planned, live or None).cost(names, trained).hours
-
-
-def _failed(job: str, errors: Iterable[str], log: Path) -> Text:
-    told = "".join(f"  {error}\n" for error in errors)
-    return Text.assemble((f"failed: {job}\n", STYLES["failed"]), f"{told}  {log}\n")
