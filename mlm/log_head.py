@@ -14,6 +14,7 @@ from typing import Any
 from mlm import machine
 
 ROOT = Path(__file__).parent.parent
+GPUS = Path("/proc/driver/nvidia/gpus")
 PACKAGES = ("torch", "numpy", "sentencepiece", "safetensors", "pydantic")
 """Whose versions are told."""
 SCALE = "MLM_SCALE"
@@ -74,7 +75,7 @@ def _code() -> str:
 def _device() -> str:
     """GPUs as the driver's files name them: to ask the driver would settle which ones this process sees."""
     models = []
-    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+    for path in sorted(GPUS.glob("*/information")):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         models += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
     gpus = [f"{models.count(model)} × {model}" for model in dict.fromkeys(models)]

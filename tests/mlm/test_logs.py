@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mlm import ended, failures, logs, plan, status, study
+from mlm import config, ended, failures, leases, log_head, logs, plan, status, study
 from mlm.files import is_locked
 from mlm.refusal import refusing
 from mlm.runs import RunFolder
@@ -171,6 +171,23 @@ def test_the_program_that_a_job_becomes_goes_on_with_its_log(log: Path) -> None:
     assert failures.state(log)[0] == logs.BEGUN, "the lock is kept"
     job.communicate()
     assert failures.state(log)[0] == logs.FAILED
+
+
+def test_the_gpus_of_a_machine_and_the_one_that_a_job_takes_are_told(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in "01":
+        (tmp_path / "gpus" / number).mkdir(parents=True)
+        (tmp_path / "gpus" / number / "information").write_text("Model: \t\t NVIDIA H200\nIRQ: 7\n")
+    monkeypatch.setattr(log_head, "GPUS", tmp_path / "gpus")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setattr(leases, "_held", [])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with logs.kept():
+        leases.take(config.Numerics(device="cuda", dtype="bfloat16"))
+    text = log.read_text()
+    assert "\ndevice: 2 × NVIDIA H200; " in text and "\nCUDA_VISIBLE_DEVICES: 4,7\n" in text
+    assert "\ntook a GPU: CUDA_VISIBLE_DEVICES 4\n" in text
 
 
 def test_a_head_loads_no_torch() -> None:
