@@ -11,6 +11,7 @@ from analysis import outputs, provenance, testable
 from mlm import registration
 from mlm.files import file_sha256
 from mlm.identity import code_hash
+from mlm.measured import together
 from mlm.pipeline import Plan
 from mlm.refusal import refusing
 
@@ -35,7 +36,7 @@ if workflow.is_main_process:
 
 
 # A job that is killed cannot say why; its shell can.
-shell.suffix("|| python -m mlm ended $?")
+shell.suffix("|| python -m mlm.ended $?")
 # The jobs of a cluster read this file too.
 asked = workflow.resource_settings
 if workflow.is_main_process and (
@@ -47,43 +48,13 @@ if workflow.is_main_process and (
 report: "analysis/captions/workflow.rst"
 
 
-# What `snakemake --report` shows: figures, pages and the paper open in it, tables are to download.
-SHOWN = {
-    "curves.svg": "learning curves",
-    "contrasts.svg": "contrasts",
-    "layers.svg": "layers",
-    "realised.svg": "asked for and drawn",
-    "pareto.svg": "loss for what is spent",
-    "seconds.svg": "loss for seconds",
-    "arms.svg": "arms",
-    "dose.svg": "by dose",
-    "over.svg": "while training",
-    "matrix.svg": "trained and judged",
-    "leaving.svg": "leaving the plateau",
-    "radius.svg": "context radius",
-    "table.csv": "tables",
-    "report.html": "report",
-    "comparison.html": "curves to explore",
-    "paper.pdf": "paper",
-}
-
-
 def shown(path, category, name=None):
     """The path, marked with caption, category and label if the report shows it."""
     name = name or Path(path).name
-    if name not in SHOWN:
+    if name not in outputs.SHOWN:
         return path
-    caption = f"analysis/captions/{Path(name).stem}.rst"
-    return report(path, caption, category=category, labels={"result": SHOWN[name]})
-
-
-def own_figures(name, experiment):
-    """(kind with its ending, path) of the figures that an experiment asks for."""
-    fixed = outputs.files("figures", scale, name)
-    for one in experiment.figures:
-        for path in outputs.files("figures", scale, name, [one.stem]):
-            if path not in fixed:
-                yield one.kind + Path(path).suffix, path
+    caption, labels = f"analysis/captions/{Path(name).stem}.rst", outputs.SHOWN[name]
+    return report(path, caption, category=category, labels={"result": labels})
 
 
 rule all:
@@ -161,13 +132,19 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
 
 
+onerror:
+    plan.tell_failures()
+
+
 rule corpus:
     output:
         "results/data/corpora/{corpus}/corpus.json",
+    log:
+        "results/logs/corpus/{corpus}.log",
     params:
         name=lambda w: plan.corpora[w.corpus],
     shell:
-        "python -m mlm corpus {params.name:q} results/data/corpora/{wildcards.corpus:q}"
+        "export MLM_LOG={log:q}; python -m mlm corpus {params.name:q} results/data/corpora/{wildcards.corpus:q}"
 
 
 rule vocabulary:
@@ -175,11 +152,13 @@ rule vocabulary:
         lambda w: plan.of_vocabulary[w.vocabulary].corpus / "corpus.json",
     output:
         "results/data/vocabularies/{vocabulary}/vocabulary.model",
+    log:
+        "results/logs/vocabulary/{vocabulary}.log",
     params:
         corpus=lambda w: str(plan.of_vocabulary[w.vocabulary].corpus),
         words=lambda w: plan.vocabulary(w.vocabulary),
     shell:
-        "python -m mlm vocabulary {params.corpus:q} {output:q} {params.words}"
+        "export MLM_LOG={log:q}; python -m mlm vocabulary {params.corpus:q} {output:q} {params.words}"
 
 
 rule shards:
@@ -188,31 +167,37 @@ rule shards:
         model=lambda w: plan.of_shards[w.shards].vocabulary,
     output:
         "results/data/shards/{shards}/shards.json",
+    log:
+        "results/logs/shards/{shards}.log",
     threads: 64  # all there are: Snakemake lowers it to --cores
     params:
         corpus=lambda w: str(plan.of_shards[w.shards].corpus),
         folder="results/data/shards/{shards}",
     shell:
-        "python -m mlm shards {params.corpus:q} {input.model:q} {params.folder:q} --cores {threads}"
+        "export MLM_LOG={log:q}; python -m mlm shards {params.corpus:q} {input.model:q} {params.folder:q} --cores {threads}"
 
 
 # What measures read comes before any training: what is refused there must not be found an hour later.
 rule sentences:
     output:
         "results/data/probes/{probe}/sentences.jsonl",
+    log:
+        "results/logs/sentences/{probe}.log",
     priority: 1
     params:
         words=lambda w, output: plan.preparing[output[0]],
     shell:
-        "python -m mlm sentences {output:q} {params.words}"
+        "export MLM_LOG={log:q}; python -m mlm sentences {output:q} {params.words}"
 
 
 rule task:
     output:
         "results/data/tasks/{task}-{identity}/sentences.jsonl",
+    log:
+        "results/logs/task/{task}-{identity}.log",
     priority: 1
     shell:
-        "python -m mlm task {wildcards.task:q} {output:q}"
+        "export MLM_LOG={log:q}; python -m mlm task {wildcards.task:q} {output:q}"
 
 
 rule pairs:
@@ -221,12 +206,14 @@ rule pairs:
         vocabulary="results/data/vocabularies/{vocabulary}/vocabulary.model",
     output:
         "results/data/pairs/{vocabulary}-{identity}/pairs.jsonl",
+    log:
+        "results/logs/pairs/{vocabulary}-{identity}.log",
     priority: 1
     params:
         corpus=lambda w: str(plan.of_vocabulary[w.vocabulary].corpus),
         words=lambda w, output: plan.preparing[output[0]],
     shell:
-        "python -m mlm grammar {params.corpus:q} {output:q} --vocabulary {input.vocabulary:q} {params.words}"
+        "export MLM_LOG={log:q}; python -m mlm grammar {params.corpus:q} {output:q} --vocabulary {input.vocabulary:q} {params.words}"
 
 
 # Steps of one shape are compiled once, and found by all runs that have it.
@@ -235,12 +222,14 @@ rule compile:
         lambda w: plan.of_shape[w.shape].data.shards / "shards.json",
     output:
         "results/data/compiled/{shape}.json",
+    log:
+        "results/logs/compile/{shape}.log",
     resources:
         gpu=plan.gpus,
     params:
         run=lambda w: str(plan.of_shape[w.shape].folder),
     shell:
-        "python -m mlm compile {params.run:q} {output:q}"
+        "export MLM_LOG={log:q}; python -m mlm compile {params.run:q} {output:q}"
 
 
 rule train:
@@ -258,7 +247,7 @@ rule train:
         runtime=needed("runtime"),
         mem_mb=needed("mem_mb"),
     shell:
-        f"python -m mlm train results/runs/{{wildcards.run}} --log {{log:q}}"
+        f"export MLM_LOG={{log:q}}; python -m mlm train results/runs/{{wildcards.run}}"
         f" --checkpoint-seconds {study.scale.checkpoint_seconds}"
 
 
@@ -273,6 +262,8 @@ for number, (measures, runs) in enumerate(plan.measured, 1):
             lambda w, measures=measures: plan.data(measures, study.runs[w.run]),
         output:
             [update(f"results/runs/{{run}}/{one.file}") for one in measures],
+        log:
+            f"results/logs/measure/{{run}}-{together(measures)}.log",
         wildcard_constraints:
             run=runs,
         resources:
@@ -282,7 +273,7 @@ for number, (measures, runs) in enumerate(plan.measured, 1):
         params:
             words=lambda w, measures=measures: plan.words(measures, study.runs[w.run]),
         shell:
-            "python -m mlm measure results/runs/{wildcards.run} --keep {params.words}"
+            "export MLM_LOG={log:q}; python -m mlm measure results/runs/{wildcards.run} --keep {params.words}"
 
 
 for number, (measures, encoders) in enumerate(plan.measured_untrained, 1):
@@ -297,6 +288,8 @@ for number, (measures, encoders) in enumerate(plan.measured_untrained, 1):
             ),
         output:
             [update(f"results/untrained/{{untrained}}/{one.file}") for one in measures],
+        log:
+            f"results/logs/measure_untrained/{{untrained}}-{together(measures)}.log",
         wildcard_constraints:
             untrained=encoders,
         resources:
@@ -306,7 +299,7 @@ for number, (measures, encoders) in enumerate(plan.measured_untrained, 1):
                 measures, plan.of_untrained[w.untrained], w.untrained
             ),
         shell:
-            "python -m mlm measure {wildcards.untrained} --untrained --keep {params.words}"
+            "export MLM_LOG={log:q}; python -m mlm measure {wildcards.untrained} --untrained --keep {params.words}"
 
 
 rule collect:
@@ -314,12 +307,14 @@ rule collect:
         lambda w: plan.collected(w.experiment),
     output:
         outputs.files("collect", scale, "{experiment}"),
+    log:
+        f"results/logs/collect/{scale}/{{experiment}}.log",
     params:
         study=lambda w: plan.stated(w.experiment),
         mixed=plan.mixed,
         code=code_hash(outputs.modules("collect")),
     shell:
-        f"python -m analysis collect {scale} {{wildcards.experiment:q}} {{params.mixed:q}}"
+        f"export MLM_LOG={{log:q}}; python -m analysis collect {scale} {{wildcards.experiment:q}} {{params.mixed:q}}"
 
 
 rule tune:
@@ -327,11 +322,13 @@ rule tune:
         rules.collect.output,
     output:
         outputs.files("tune", scale, "{experiment}"),
+    log:
+        f"results/logs/tune/{scale}/{{experiment}}.log",
     params:
         study=lambda w: plan.stated(w.experiment),
         code=code_hash(outputs.modules("tune")),
     shell:
-        f"python -m analysis tune {scale} {{wildcards.experiment:q}}"
+        f"export MLM_LOG={{log:q}}; python -m analysis tune {scale} {{wildcards.experiment:q}}"
 
 
 rule contrasts:
@@ -339,11 +336,13 @@ rule contrasts:
         rules.collect.output,
     output:
         outputs.files("contrasts", scale, "{experiment}"),
+    log:
+        f"results/logs/contrasts/{scale}/{{experiment}}.log",
     params:
         study=lambda w: plan.stated(w.experiment),
         code=code_hash(outputs.modules("contrasts")),
     shell:
-        f"python -m analysis contrasts {scale} {{wildcards.experiment:q}}"
+        f"export MLM_LOG={{log:q}}; python -m analysis contrasts {scale} {{wildcards.experiment:q}}"
 
 
 rule table:
@@ -355,11 +354,13 @@ rule table:
             shown(path, "{experiment}")
             for path in outputs.files("table", scale, "{experiment}")
         ],
+    log:
+        f"results/logs/table/{scale}/{{experiment}}.log",
     params:
         study=lambda w: plan.stated(w.experiment),
         code=code_hash(outputs.modules("table")),
     shell:
-        f"python -m analysis table {scale} {{wildcards.experiment:q}}"
+        f"export MLM_LOG={{log:q}}; python -m analysis table {scale} {{wildcards.experiment:q}}"
 
 
 # Each experiment asks for figures of its own, and a rule states its outputs once.
@@ -374,14 +375,16 @@ for name, experiment in study.experiments.items():
             [outputs.files(c, scale, name) for c in ("collect", "contrasts")],
         output:
             [shown(path, name) for path in outputs.files("figures", scale, name)],
-            [shown(path, name, kind) for kind, path in own_figures(name, experiment)],
+            [shown(p, name, kind) for kind, p in outputs.own(scale, name, experiment)],
+        log:
+            f"results/logs/figures/{scale}/{name}.log",
         localrule: True
         params:
             name=name,
             study=plan.stated(name),
             code=code_hash(outputs.modules("figures"), ("matplotlib",)),
         shell:
-            f"python -m analysis figures {scale} {{params.name:q}}"
+            f"export MLM_LOG={{log:q}}; python -m analysis figures {scale} {{params.name:q}}"
 
 
 rule wandb:
@@ -392,8 +395,10 @@ rule wandb:
         outputs.files("figures", scale, "{experiment}"),
     output:
         plan.tracked("{experiment}"),
+    log:
+        f"results/logs/wandb/{scale}/{{experiment}}.log",
     shell:
-        f"python -m mlm sync --scale {scale} --experiment {{wildcards.experiment:q}} --as-configured {{output:q}}"
+        f"export MLM_LOG={{log:q}}; python -m mlm sync --scale {scale} --experiment {{wildcards.experiment:q}} --as-configured {{output:q}}"
 
 
 rule numbers:
@@ -405,13 +410,15 @@ rule numbers:
         ],
     output:
         outputs.files("numbers", scale),
+    log:
+        f"results/logs/numbers/{scale}.log",
     params:
         study=[plan.stated(name) for name in study.scale.experiments],
         experiments=[f"--experiment={name}" for name in study.scale.experiments],
         mixed=plan.mixed,
         code=code_hash(outputs.modules("numbers")),
     shell:
-        f"python -m analysis numbers {scale} {{params.experiments:q}} {{params.mixed:q}}"
+        f"export MLM_LOG={{log:q}}; python -m analysis numbers {scale} {{params.experiments:q}} {{params.mixed:q}}"
 
 
 rule paper:
@@ -425,12 +432,14 @@ rule paper:
         ],
     output:
         [shown(path, "study") for path in outputs.files("paper", scale)],
+    log:
+        f"results/logs/paper/{scale}.log",
     params:
         study=[plan.stated(name) for name in study.scale.experiments],
         sources=[file_sha256(Path(path)) for path in outputs.sources()],
         code=code_hash(outputs.modules("paper"), ("jinja2", "pypandoc_binary", "typst")),
     shell:
-        f"python -m analysis paper {scale}"
+        f"export MLM_LOG={{log:q}}; python -m analysis paper {scale}"
 
 
 rule comparison:
@@ -443,13 +452,15 @@ rule comparison:
         ],
     output:
         [shown(path, "study") for path in outputs.files("comparison", scale)],
+    log:
+        f"results/logs/comparison/{scale}.log",
     params:
         study=[plan.stated(name) for name in study.scale.experiments],
         experiments=[f"--experiment={name}" for name in study.scale.experiments],
         sources=[file_sha256(Path(path)) for path in outputs.comparison_sources()],
         code=code_hash(outputs.modules("comparison"), ("jinja2", "plotly")),
     shell:
-        f"python -m analysis comparison {scale} {{params.experiments:q}}"
+        f"export MLM_LOG={{log:q}}; python -m analysis comparison {scale} {{params.experiments:q}}"
 
 
 rule report_page:
@@ -463,9 +474,11 @@ rule report_page:
             shown(path, "{experiment}", "report.html")
             for path in outputs.files("report", scale, "{experiment}")
         ],
+    log:
+        f"results/logs/report_page/{scale}/{{experiment}}.log",
     params:
         study=lambda w: plan.stated(w.experiment),
         sources=[file_sha256(Path(path)) for path in outputs.report_sources()],
         code=code_hash(outputs.modules("report"), ("jinja2", "rich")),
     shell:
-        f"python -m analysis report {scale} {{wildcards.experiment:q}}"
+        f"export MLM_LOG={{log:q}}; python -m analysis report {scale} {{wildcards.experiment:q}}"

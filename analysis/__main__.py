@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from analysis import outputs
+from mlm import logs
 from mlm.refusal import refusing
 
 app = typer.Typer(
@@ -187,7 +188,7 @@ def _said(command: str, scale: str, experiment: str = "", own: Sequence[str] = (
 
 def main(run: Callable[[], None] = app) -> None:
     """Run a command; what a person can put right ends it with status 2 and no traceback."""
-    with refusing():
+    with logs.kept(), refusing():
         run()
 
 

@@ -5,11 +5,15 @@
 """
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlm.figures import EVERY, KINDS
 from mlm.layout import RESULTS, figures, tables
+
+if TYPE_CHECKING:
+    from mlm.experiment import Experiment
 
 PAPER = Path("paper")
 PROBE_FILE = Path("experiments/probes/brown.yaml")
@@ -26,6 +30,25 @@ COMPARISON_SOURCES = ("page.html.j2", "page.css", "choice.js", "arms.js", "chart
 """Files there that decide the comparison page beside the tables; the scripts in the order they run in."""
 REPORT_SOURCES = ("report.html.j2", "report.css")
 """Files under analysis/templates/ that decide an experiment's report page beside tables and figures."""
+SHOWN = {
+    "curves.svg": "learning curves",
+    "contrasts.svg": "contrasts",
+    "layers.svg": "layers",
+    "realised.svg": "asked for and drawn",
+    "pareto.svg": "loss for what is spent",
+    "seconds.svg": "loss for seconds",
+    "arms.svg": "arms",
+    "dose.svg": "by dose",
+    "over.svg": "while training",
+    "matrix.svg": "trained and judged",
+    "leaving.svg": "leaving the plateau",
+    "radius.svg": "context radius",
+    "table.csv": "tables",
+    "report.html": "report",
+    "comparison.html": "curves to explore",
+    "paper.pdf": "paper",
+}
+"""Files that `snakemake --report` shows -> their labels; figures, pages and paper open in it."""
 
 
 def numbers_file(scale: str) -> Path:
@@ -82,6 +105,15 @@ def files(command: str, scale: str, experiment: str = "", own: Iterable[str] = (
         "report": [report(scale, experiment)],
     }
     return [path.as_posix() for path in found[command]]
+
+
+def own(scale: str, name: str, experiment: "Experiment") -> Iterator[tuple[str, str]]:
+    """Kind with its ending, and path, of the figures made for an experiment's question."""
+    fixed = files("figures", scale, name)
+    for one in experiment.figures:
+        for path in files("figures", scale, name, [one.stem]):
+            if path not in fixed:
+                yield one.kind + Path(path).suffix, path
 
 
 def results(scale: str, experiment: str) -> list[str]:

@@ -4,7 +4,15 @@ import signal
 
 import typer
 
-from mlm import commands_data, commands_look, commands_measures, commands_plan, commands_runs, commands_studies
+from mlm import (
+    commands_data,
+    commands_look,
+    commands_measures,
+    commands_plan,
+    commands_runs,
+    commands_studies,
+    logs,
+)
 from mlm.refusal import refusing
 
 app = typer.Typer(
@@ -25,7 +33,7 @@ for part in (commands_plan, commands_data, commands_runs, commands_measures, com
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; what a person can put right is told without a traceback."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a closed pipe (`… | head`) is no error of ours
-    with refusing():
+    with logs.kept(), refusing():
         app(arguments)
 
 

@@ -37,7 +37,7 @@ def start(channel: Channel, run: str) -> None:
             return done
 
     loop.Trainer = Timed  # type: ignore[misc]
-    single.train(RunFolder.open(Path(run)), checkpoint_seconds=3600.0, log=None)
+    single.train(RunFolder.open(Path(run)), checkpoint_seconds=3600.0)
 
 
 class Product(NamedTuple):

@@ -57,22 +57,20 @@ def status(
     scale: Annotated[str, typer.Option(help="Scale file under experiments/scales.")] = "laptop",
     watch: Annotated[float, typer.Option(min=0, help="Seconds between looks; 0 looks once.")] = 0,
 ) -> None:
-    """A table of a study's runs: progress, tokens a second, time left."""
+    """A table of a study's runs: progress, tokens a second, time left; below it what failed, and why."""
     from rich.console import Console
     from rich.live import Live
 
     from mlm import status
 
+    look = status.Look(scale)
     if not watch:
-        Console().print(status.table(status.study(scale)))
+        Console(highlight=False).print(look.show(), soft_wrap=True)  # a path stays in one piece
         return
-    with (
-        Live(status.table(status.study(scale)), refresh_per_second=1) as live,
-        contextlib.suppress(KeyboardInterrupt),
-    ):
+    with Live(look.show(), refresh_per_second=1) as live, contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(watch)
-            live.update(status.table(status.study(scale)))
+            live.update(look.show())
 
 
 @app.command(rich_help_panel=PANEL)

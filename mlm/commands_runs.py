@@ -25,16 +25,13 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. masking.rate=.3.")
     ] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Time between checkpoints.")] = 60.0,
-    log: Annotated[
-        Path | None, typer.Option(help="Write progress to this file, one closing line here.")
-    ] = None,
 ) -> None:
     """Train one run to the end of its budget, or go on where it was stopped.
 
     [bold]python -m mlm train split --arm 100-0-0 --seed 3 --set masking.rate=.3[/bold] plans a run of
     its own, prepares the data it needs and trains it.
     """
-    from mlm import distributed, runs, single
+    from mlm import distributed, logs, runs, single
     from mlm.planner import available
 
     if name in available():
@@ -47,9 +44,9 @@ def train(
     else:
         folder = runs.find(name).path
     run = runs.RunFolder.open(folder)
-    told = ["train", str(folder), f"--checkpoint-seconds={checkpoint_seconds}"]
-    distributed.launch(run.numerics, told + ([f"--log={log}"] if log else []))
-    code = single.train(run, checkpoint_seconds, log)
+    with logs.handed_on():
+        distributed.launch(run.numerics, ["train", str(folder), f"--checkpoint-seconds={checkpoint_seconds}"])
+    code = single.train(run, checkpoint_seconds)
     if code:
         raise typer.Exit(code)
 
@@ -88,16 +85,6 @@ def golden() -> None:
     from mlm import golden
 
     golden.compute(json.load(sys.stdin))
-
-
-@app.command(hidden=True)
-def ended(status: Annotated[int, typer.Argument(help="With which a job of the pipeline failed.")]) -> None:
-    """Say why a job ended that could not say it itself, and end with its status."""
-    from mlm import memory
-
-    if status == memory.KILLED:
-        print(f"error: {memory.of_killed()}", file=sys.stderr)
-    raise typer.Exit(status)
 
 
 @app.command(hidden=True)

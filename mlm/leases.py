@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from mlm import config, devices
+from mlm import config, devices, logs
 from mlm.errors import InputError
 
 SHARE = "MLM_RUNS_PER_GPU"
@@ -59,6 +59,8 @@ def take(numerics: config.Numerics) -> None:
     name, lease = _wait(folder, names, _share())
     _held.append(lease)
     os.environ["CUDA_VISIBLE_DEVICES"] = name
+    if log := logs.detail():
+        print(f"took a GPU: CUDA_VISIBLE_DEVICES {name}", file=log)
 
 
 def limit(jobs: int | str | None, asked: Mapping[str, Any], here: bool) -> int | None:

@@ -79,6 +79,11 @@ class Measured:
         return shlex.join(said + (["--over-training", self.name] if self.over_training else []))
 
 
+def together(measures: Iterable[Measured]) -> str:
+    """What measures that are taken together are called."""
+    return identity.digest([one.file for one in measures])[:8]
+
+
 def kind(name: str) -> str:
     """The key of the scale file that asks for a measure: `tasks` of `tasks.trec`."""
     return name.partition(".")[0]

@@ -1,18 +1,13 @@
 """run.json: what a run came to, and where it came from."""
 
-import importlib.metadata
-import platform
 import resource
-import subprocess
-from pathlib import Path
 from typing import Any
 
-from mlm import machine, sources
+from mlm import log_head, machine, sources
 from mlm.files import file_sha256, read_json, write_json
 from mlm.layout import kept_weights
 from mlm.runs import RunFolder
 
-PACKAGES = ("torch", "numpy", "sentencepiece", "safetensors", "pydantic")
 WRITTEN = ("weights.safetensors", "metrics.jsonl")
 
 
@@ -26,7 +21,6 @@ def write(
     """
     shards = read_json(run.shards / "shards.json", f"delete {run.shards} and run again")
     corpus = read_json(run.corpus / "corpus.json", f"delete {run.corpus} and run again")
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     outcome = {
         "digest": run.path.name,
         **trained,
@@ -34,8 +28,8 @@ def write(
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "files": {name: file_sha256(run.path / name) for name in (*WRITTEN, *_kept(run, trained["steps"]))},
         "code": code,
-        "git": git(),
-        "versions": {"python": platform.python_version(), **versions},
+        "git": log_head.git(),
+        "versions": log_head.versions(),
         "device": device,
         "machine": machine.record(),
         "inputs": {
@@ -66,18 +60,3 @@ def write(
 def _kept(run: RunFolder, steps: int) -> list[str]:
     kept = (kept_weights(run.path, step) for step in run.config.kept_steps if step <= steps)
     return [str(path.relative_to(run.path)) for path in kept]
-
-
-def git() -> dict[str, Any]:
-    """Commit of the code, and whether the work tree differs from it; nulls outside a repository."""
-    here = Path(__file__).parent.parent
-
-    def ask(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
-        except OSError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    changes = ask("status", "--porcelain", "--untracked-files=no")
-    return {"commit": ask("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}

@@ -10,7 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlm import allocation, compiled, costs, devices, identity, leases, memory, orphans, plan, tracking
+from mlm import (
+    allocation,
+    compiled,
+    costs,
+    devices,
+    failures,
+    identity,
+    leases,
+    log_head,
+    memory,
+    orphans,
+    plan,
+    tracking,
+)
 from mlm.config import Run
 from mlm.errors import InputError
 from mlm.files import check_room, clear_partial
@@ -55,6 +68,7 @@ class Plan:
                 )
             self._check_room()
             self._lock = _say_alive()
+            os.environ[log_head.SCALE] = self.study.scale_name
             orphans.mark()
             memory.mark()
             atexit.register(self._tell_room)
@@ -93,6 +107,11 @@ class Plan:
                 clear_partial(RESULTS, LONG_DEAD_SECONDS)
                 devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
+
+    def tell_failures(self) -> None:
+        """Say what failed, where its lines have scrolled away or went to another machine."""
+        for one in failures.of_study(self.study):
+            print(one, file=sys.stderr)
 
     @property
     def gpus(self) -> int:

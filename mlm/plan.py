@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -67,8 +67,13 @@ class Reckoner:
         self.at_once = at_once or here
         self._alike: dict[str, _Run] = {}
 
-    def cost(self, names: Iterable[str]) -> Cost:
-        """Of experiments together, a run that they share once."""
+    def cost(self, names: Iterable[str], trained_of: Mapping[str, float] | None = None) -> Cost:
+        """Of experiments together, a run that they share once.
+
+        Args:
+            trained_of: run that has not ended -> share of its training that is done; none of any, unless told.
+        """
+        done = trained_of or {}
         asked = set(names)
         cells = [cell for cell in self.study.cells if cell.experiment in asked]
         trained: dict[str, dict[str, Measured]] = {}
@@ -85,7 +90,10 @@ class Reckoner:
         runs = [self.study.runs[digest] for digest in trained]
         ahead = [run for run in runs if not (run.folder / "run.json").exists()]
         told = {run.digest: self._run(run) for run in ahead}
-        each = [told[run.digest].training.seconds if run.digest in told else 0.0 for run in runs]
+        each = [
+            told[run.digest].training.seconds * (1 - done.get(run.digest, 0.0)) if run.digest in told else 0.0
+            for run in runs
+        ]
         numerics = self.study.numerics
         each = [
             seconds + self.history.measuring(trained[run.digest].values(), run.config, numerics)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -19,6 +19,7 @@ from mlm import (
     hugging_face_tokenizer,
     layout,
     leases,
+    logs,
     planner,
     registration,
     shards,
@@ -28,7 +29,7 @@ from mlm import (
     yaml_file,
 )
 from mlm.errors import InputError
-from mlm.files import is_locked, locked, told_if_full, write_atomically, write_json
+from mlm.files import is_locked, locked, write_atomically, write_json
 from mlm.progress import Progress
 from mlm.runs import RunFolder
 from mlm.tracking import Tracker
@@ -84,7 +85,7 @@ def overrides(changes: list[str]) -> dict[str, Any]:
     return result
 
 
-def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
+def train(run: RunFolder, checkpoint_seconds: float) -> int:
     """Train a run; returns the exit status: 0, or 128 + signal where one stopped it.
 
     A call for a run that has ended, or died between its last steps, does what is left to do. Of several
@@ -95,12 +96,12 @@ def train(run: RunFolder, checkpoint_seconds: float, log: Path | None) -> int:
         leases.take(run.numerics)
     with distributed.joined(run.numerics) as group:
         if group.first:
-            return _lead(run, checkpoint_seconds, log, group)
+            return _lead(run, checkpoint_seconds, group)
         begun = group.any(False)
         return _train(run, checkpoint_seconds, Console(quiet=True), None, group) if begun else 0
 
 
-def _lead(run: RunFolder, checkpoint_seconds: float, log: Path | None, group: distributed.Group) -> int:
+def _lead(run: RunFolder, checkpoint_seconds: float, group: distributed.Group) -> int:
     if is_locked(run.path / "lock"):
         print(f"{run.name}: another process is training this run; waiting for it", file=sys.stderr)
     with locked(run.path / "lock"):
@@ -108,8 +109,7 @@ def _lead(run: RunFolder, checkpoint_seconds: float, log: Path | None, group: di
         if group.any(not (run.path / "run.json").exists()):
             for scale, experiment in _first_labels(run).items():
                 registration.begin(scale, experiment, run.path.name)
-            with _console(log) as console:
-                stopped = _train(run, checkpoint_seconds, console, tracker, group)
+            stopped = _train(run, checkpoint_seconds, _console(), tracker, group)
             if stopped:
                 return stopped
         outcome = run.outcome()
@@ -216,16 +216,12 @@ def compile_steps(run: RunFolder, flag: Path) -> None:
     )
 
 
-@contextlib.contextmanager
-def _console(log: Path | None) -> Iterator[Console]:
-    if log is None:
-        yield Console(highlight=False, soft_wrap=True)
-        return
-    log.parent.mkdir(parents=True, exist_ok=True)
-    stream: IO[str]
-    with told_if_full(log), log.open("a", encoding="utf-8") as stream:
-        # Colour is kept: `less -R` and most viewers show it.
-        yield Console(file=stream, force_terminal=True, width=120, highlight=False, soft_wrap=True)
+def _console() -> Console:
+    """Where the lines of a training go: to its log, where it keeps one, and not to the terminal too."""
+    if (log := logs.detail()) is None:
+        return Console(highlight=False, soft_wrap=True)
+    # Colour is kept: `less -R` and most viewers show it.
+    return Console(file=log, force_terminal=True, width=120, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a study's runs are doing: states, progress, tokens a second and time left."""
+"""What a study is doing: states of its runs, tokens a second, time left, and what failed, with its error."""
 
 import json
 import os
@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
+from mlm import failures, logs, planner
 from mlm.errors import Damaged, InputError
 from mlm.files import is_locked, read_json
 from mlm.layout import RESULTS, study_file
+from mlm.plan import Reckoner
 from mlm.runs import read_outcome
+from mlm.study import Study
 
-STYLES = {"finished": "green", "diverged": "magenta", "training": "cyan", "stopped": "yellow", "waiting": "dim"}
+STYLES = {"finished": "green", "diverged": "magenta", "live": "cyan", "failed": "red",
+          "stopped": "yellow", "waiting": "dim"}  # fmt: skip
+PENDING = ("live", "failed", "stopped", "waiting")
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class RunStatus:
     name: str
     folder: Path
     state: str
-    """waiting, training, stopped (can be resumed), finished or diverged."""
+    """waiting, live, stopped (on request; goes on), failed, finished or diverged."""
     tokens: int
     budget_tokens: int
     train_seconds: float
@@ -38,6 +45,11 @@ class RunStatus:
 
 def study(scale: str) -> list[RunStatus]:
     """Every run of the experiments that a scale names, and of others that were begun; each run once."""
+    return _begun(scale)[1]
+
+
+def _begun(scale: str) -> tuple[list[str], list[RunStatus]]:
+    """The experiments that a scale names, and others that were begun; and their runs."""
     path = study_file(scale)
     if not path.exists():
         raise InputError(f"{path}: no study of this scale has begun; `snakemake --cores all` begins one")
@@ -53,12 +65,13 @@ def study(scale: str) -> list[RunStatus]:
             of.setdefault(cell["experiment"], set()).add(cell["digest"])
     except (KeyError, TypeError):
         raise Damaged(f"{path}: damaged, not the index of a study; {remedy}") from None
-    asked = {digest for name in named for digest in of.get(name, ())}
+    asked = [name for name in named if name in of]
     for name, digests in of.items():
         others = set().union(*(of[other] for other in of if other != name))
-        if any(found[digest].state != "waiting" for digest in digests - others):
-            asked |= digests
-    return [run for digest, run in found.items() if digest in asked]
+        if name not in asked and any(found[digest].state != "waiting" for digest in digests - others):
+            asked.append(name)
+    mine = set().union(*(of[name] for name in asked))
+    return asked, [run for digest, run in found.items() if digest in mine]
 
 
 def of_folder(folder: Path, name: str) -> RunStatus:
@@ -67,10 +80,13 @@ def of_folder(folder: Path, name: str) -> RunStatus:
     budget = 0
     if (folder / "config.json").exists():
         budget = read_json(folder / "config.json", "run the pipeline again")["training"]["budget_tokens"]
+    how, _ = failures.state(failures.of_run(folder.name))
     if (folder / "run.json").exists():
         state = str(read_outcome(folder / "run.json")["status"])
-    elif is_locked(folder / "lock"):
-        state = "training"
+    elif is_locked(folder / "lock") or how == logs.BEGUN:
+        state = "live"
+    elif how == logs.FAILED:
+        state = "failed"
     else:
         state = "stopped" if any(folder.glob("checkpoints/*.checkpoint")) else "waiting"
     loss = last.get("yardstick", {}).get("loss_nats")
@@ -95,13 +111,13 @@ def _tail(path: Path) -> dict[str, Any]:
 
 
 def seconds_left(runs: list[RunStatus]) -> float | None:
-    """Time until the last run has trained, from the speed seen so far; None before there is any."""
+    """Time until the last run has trained, by the speed seen so far; None before there is any."""
     speeds = [run.tokens_per_second for run in runs if run.tokens_per_second]
     if not speeds:
         return None
-    live = sum(run.state == "training" for run in runs)
+    live = sum(run.state == "live" for run in runs)
     workers = live or min(os.cpu_count() or 1, len(runs))
-    left = sum(r.budget_tokens - r.tokens for r in runs if r.state in ("waiting", "training", "stopped"))
+    left = sum(r.budget_tokens - r.tokens for r in runs if r.state in PENDING)
     return left / (sum(speeds) / len(speeds)) / workers
 
 
@@ -118,25 +134,20 @@ def duration(seconds: float | None) -> str:
 
 
 def summary(runs: list[RunStatus]) -> str:
-    """One line: how many runs in each state, and the time left for training."""
+    """How many runs are in each state."""
     counts = {state: sum(run.state == state for run in runs) for state in STYLES}
-    told = ", ".join(f"{n} {state}" for state, n in counts.items() if n)
-    left = seconds_left(runs)
-    pending = len(runs) - counts["finished"] - counts["diverged"]
-    return f"{len(runs)} runs: {told}" + (
-        f"; about {duration(left)} of training left" if pending and left else ""
-    )
+    return f"{len(runs)} runs: " + ", ".join(f"{n} {state}" for state, n in counts.items() if n)
 
 
-def table(runs: list[RunStatus]) -> Table:
+def table(runs: list[RunStatus], title: str) -> Table:
     """The runs as a person sees them."""
-    found = Table(title=summary(runs), title_justify="left", box=box.SIMPLE_HEAD)
+    found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for heading, justify in (("run", "left"), ("state", "left"), ("M tokens", "right"), ("%", "right"),
                              ("tokens/s", "right"), ("left", "right"), ("nats", "right")):  # fmt: skip
         found.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     for run in runs:
         speed = run.tokens_per_second
-        left = (run.budget_tokens - run.tokens) / speed if run.state == "training" and speed else None
+        left = (run.budget_tokens - run.tokens) / speed if run.state == "live" and speed else None
         found.add_row(
             run.name,
             f"[{STYLES[run.state]}]{run.state}[/]",
@@ -147,3 +158,37 @@ def table(runs: list[RunStatus]) -> Table:
             f"{run.loss_nats:.3f}" if run.loss_nats is not None else "",
         )
     return found
+
+
+class Look:
+    """A study as a person sees it, now and again."""
+
+    def __init__(self, scale: str) -> None:
+        self.scale = scale
+        _begun(scale)  # says that there is no study, before one is planned
+        self._planned: Study | None = None
+        self._unknown = ""
+        """Why the time left cannot be told."""
+        try:
+            self._planned = planner.load_study(scale)
+        except InputError as error:
+            self._unknown = error.problems[0]
+
+    def show(self) -> Group:
+        """The table of runs, and what failed."""
+        names, runs = _begun(self.scale)
+        title, note = summary(runs), self._unknown
+        if self._planned and not {run.folder.name for run in runs} <= self._planned.runs.keys():
+            note = "experiments or code have changed since the start; `python -m mlm plan` reckons them"
+        elif self._planned and (left := self._seconds_left(names, runs)):
+            title += f"; about {duration(left)} left, measures included"
+        wanted = failures.names(self._planned) if self._planned else None
+        failed = failures.found({run.folder.name: run.name for run in runs}, wanted)
+        below = [f"time left is not told: {note}"] * bool(note) + [str(one) for one in failed]
+        return Group(table(runs, title), *(Text(f"{one}\n") for one in below))
+
+    def _seconds_left(self, names: list[str], runs: list[RunStatus]) -> float:
+        assert self._planned is not None
+        live = sum(run.state == "live" for run in runs)
+        trained = {run.folder.name: run.tokens / run.budget_tokens for run in runs if run.budget_tokens}
+        return 3600 * Reckoner(self._planned, live or None).cost(names, trained).hours

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import psutil
 
-from mlm import yaml_file
+from mlm import logs, yaml_file
 from mlm.errors import InputError
 from mlm.experiment import Scale, Wandb
 from mlm.layout import EXPERIMENTS, RESULTS
@@ -85,6 +85,7 @@ def end_children(pid: int) -> None:
 
 def leave(code: int) -> NoReturn:
     """End this process at once: at exit, wandb would wait for a server that is gone."""
+    logs.end(code)
     sys.stdout.flush()
     sys.stderr.flush()
     end_children(os.getpid())
@@ -98,7 +99,7 @@ class Tracker:
         self.run = run
         scale = run.labels[0][0] if run.labels else None
         self.environment, self.wait_seconds = environment(scale, os.environ), stated(scale).wait_seconds
-        self.log = RESULTS / "logs" / "wandb" / f"{run.path.name}.log"
+        self.log = logs.FOLDER / "wandb" / f"{run.path.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def begin(self) -> None:

@@ -53,3 +53,13 @@ def test_no_file_names_a_registry_host_or_is_large() -> None:
         content = (ROOT / name).read_bytes()
         assert len(content) < 2**20, name
         assert not re.search(rb"https?://[^ ]*(pypi|npmjs|debian)", content), name
+
+
+def test_every_rule_with_a_command_keeps_a_log() -> None:
+    blocks = re.split(r"^ *rule\b", (ROOT / "Snakefile").read_text(), flags=re.MULTILINE)[1:]
+    kept = [block for block in blocks if "shell:" in block]
+    assert len(kept) == 20
+    logs = [re.search(r'log:\n +f?"results/logs/(\w+)/.*\.log",', block) for block in kept]
+    assert len({found[1] for found in logs if found}) == len(kept)
+    for block in kept:
+        assert re.search(r'shell:\n +f?"export MLM_LOG=\{+log:q\}+; python -m (mlm|analysis) ', block), block

@@ -15,6 +15,7 @@ import pytest
 
 import analysis.__main__
 import mlm.__main__
+from mlm import logs
 from mlm.files import file_sha256
 from tests.chaos.tiny import finished
 from tests.pipeline.copies import Copy
@@ -67,7 +68,9 @@ def do(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ca
     """do(line): a command of the pipeline in this process; its status and what it said on standard error."""
 
     def run(line: str) -> tuple[int, str]:
-        words = shlex.split(line)
+        log, _, command = line.removeprefix(f"export {logs.VARIABLE}=").partition("; ")
+        monkeypatch.setenv(logs.VARIABLE, log)
+        words = shlex.split(command)
         assert words[:2] == ["python", "-m"]
         main = {"mlm": mlm.__main__.main, "analysis": analysis.__main__.main}[words[2]]
         monkeypatch.setattr("sys.argv", words[2:])

@@ -164,7 +164,7 @@ def test_status_counts_states_and_progress(
     assert seen.tokens_per_second == pytest.approx(5120 / seen.train_seconds)
 
 
-def test_status_tells_training_from_stopped_from_waiting(
+def test_status_tells_live_from_stopped_from_waiting(
     place: Path, modern: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(copy_of(place, tmp_path / "place"))
@@ -187,7 +187,7 @@ def test_status_tells_training_from_stopped_from_waiting(
         told = subprocess.run(
             [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
         )
-    assert told.stdout.strip() == "training"
+    assert told.stdout.strip() == "live"
     assert status.seconds_left([status.of_folder(folder, "x")]) == pytest.approx((5120 - 2048) / 1024)
 
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from mlm import config, metrics, planner, shards, train
+from mlm import config, logs, metrics, planner, shards, train
 from mlm.distributed import Group
 from mlm.errors import InputError
 from mlm.files import file_sha256
@@ -53,7 +53,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def trained(place: Path, arm: str, scale: str) -> RunFolder:
-    done(mlm(place, "train", "trial", "--arm", arm, "--scale", scale, "--checkpoint-seconds", "1e-3"))
+    words = ("train", "trial", "--arm", arm, "--scale", scale, "--checkpoint-seconds", "1e-3")
+    done(mlm(place, *words, MLM_LOG=f"logs/{arm}-{scale}.log"))
     return found(place, arm, scale)
 
 
@@ -77,6 +78,8 @@ def test_two_processes_have_the_loss_curve_of_one(two: Path, arm: str) -> None:
     one, other = alone.outcome(), together.outcome()
     assert other["realised"] == one["realised"], "counted over the whole batch, once"
     assert other["device"] == "2 × one CPU thread"
+    log = two / "logs" / f"{arm}-pair.log"
+    assert logs.read(log).state == logs.WELL and log.read_text().count("=== ") == 2, "one job, one head and end"
 
 
 def test_processes_that_are_killed_resume_to_the_same_bits(two: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from mlm import memory
 from mlm.refusal import refusing
-from tests.mlm.places import ROOT, environment, mlm
+from tests.mlm.places import ROOT, environment
 
 CGROUP = Path("/sys/fs/cgroup/memory")
 GREEDY = "kept = []\nwhile True:\n    kept.append(b'x' * 2**20)"
@@ -64,7 +64,10 @@ def test_the_shell_of_a_killed_job_says_why(tmp_path: Path, status: int, before:
     if now is None:
         pytest.skip("this kernel does not count")
     variables = {} if before is None else {memory.MARK: str(now + before)}
-    done = mlm(tmp_path, "ended", str(status), **variables)
+    command = [sys.executable, "-m", "mlm.ended", str(status)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, check=False
+    )
     assert done.returncode == status
     assert done.stderr.startswith(f"error: {told}") if told else not done.stderr
 
@@ -87,7 +90,7 @@ def test_a_job_that_the_kernel_ends_is_told_as_such(
 ) -> None:
     monkeypatch.delenv(memory.MARK, raising=False)
     memory.mark()
-    within = f'echo $$ > {small_memory}/cgroup.procs; $PYTHON -c "$GREEDY" || $PYTHON -m mlm ended $?'
+    within = f'echo $$ > {small_memory}/cgroup.procs; $PYTHON -c "$GREEDY" || $PYTHON -m mlm.ended $?'
     variables = environment(GREEDY=GREEDY, PYTHON=sys.executable)
     command = ["bash", "-c", within]
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlm import checkpoint, config, evaluate, flops, metrics, schedules, shards, train
+from mlm import checkpoint, config, evaluate, flops, logs, metrics, schedules, shards, train
 from mlm.batches import Batches
 from mlm.encoder import Encoder
 from mlm.errors import Damaged, InputError
@@ -348,7 +348,7 @@ for rule in [*sys.argv[2:], "none"]:
             dies_in_write(int(nth))
         elif name in ("replace", "fsync"):
             dies_at(name, int(nth))
-        os._exit(single.train(run, 0.0, Path("train.log")))
+        os._exit(single.train(run, 0.0))
     if name == "after":
         time.sleep(float(nth))
         os.kill(child, signal.SIGKILL)
@@ -428,12 +428,15 @@ def test_asked_to_stop_it_saves_and_leaves_and_goes_on(
     assert not warnings
     assert records(folder)[-1]["step"] == state.step
     assert not (folder / "run.json").exists()
-    again = subprocess.Popen(command, cwd=mine, env=environment(), stdout=subprocess.PIPE, text=True)
+    variables = environment(MLM_LOG="train.log")
+    again = subprocess.Popen(command, cwd=mine, env=variables, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and records_so_far(folder) <= state.step:
         time.sleep(0.02)
     again.send_signal(number)
     again.communicate(timeout=PATIENCE_SECONDS)
+    assert logs.read(mine / "train.log") == (logs.STOPPED, [])
+    assert "stopped: saved at step" in (mine / "train.log").read_text(), "and not on the terminal"
     steps = [r["step"] for r in records(folder) if r["event"] == "train"]
     assert steps == list(range(4, steps[-1] + 1, 4))
     assert steps[-1] > state.step

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlm import identity
+from mlm import failures, identity, logs, planner
 from tests.pipeline.copies import SCALE, Copy, results
 
 pytestmark = pytest.mark.pipeline
@@ -119,6 +119,27 @@ def test_weights_and_biases_holds_every_run_and_the_results(smoke: Copy) -> None
 def test_a_second_run_has_nothing_to_do(smoke: Copy) -> None:
     assert "Nothing to be done" in smoke.snakemake()
     assert "Nothing to be done" in smoke.snakemake("split")
+
+
+def test_every_job_left_a_log_of_its_own(smoke: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = smoke.folder / ".snakemake" / "metadata"
+    records = [json.loads(path.read_text()) for path in notes.rglob("*") if path.is_file()]
+    commands: dict[str, set[str]] = {}
+    for record in records:
+        (log,) = record["log"]
+        commands.setdefault(log, set()).add(record["shellcmd"])
+    assert all(len(those) == 1 for those in commands.values()), "two jobs share a log"
+    assert len({command for those in commands.values() for command in those}) == len(commands)
+    monkeypatch.chdir(smoke.folder)
+    planned = failures.names(planner.load_study("smoke"))
+    for log in commands:
+        text = Path(log).read_text()
+        assert logs.read(Path(log)).state == logs.WELL, text
+        assert text.startswith(f"=== {logs.BEGUN}: ") and "\nscale: smoke\n" in text
+        assert re.search(r"^versions: python .*, torch \d", text, re.MULTILINE)
+        assert re.search(r"^device: .*\d+ cores of ", text, re.MULTILINE)
+        assert str(Path(log).relative_to(logs.FOLDER).with_suffix("")) in planned
+    assert "failed:" not in smoke.run("python", "-m", "mlm", "status", "--scale", "smoke").stdout
 
 
 def test_trace_finds_every_file_as_recorded_and_names_one_that_is_not(smoke: Copy) -> None:
