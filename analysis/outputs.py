@@ -5,6 +5,7 @@
 """
 
 import ast
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,7 +159,8 @@ def _source(module: str) -> Path:
     return ROOT / f"{module.replace('.', '/')}.py"
 
 
-def _imported(module: str) -> list[str]:
+@functools.cache
+def _imported(module: str) -> tuple[str, ...]:
     tree = ast.parse(_source(module).read_text(encoding="utf-8"))
     named: list[str] = []
     for node in tree.body:  # what a function imports is for plug-ins, or for the eyes of a type checker
@@ -166,4 +168,4 @@ def _imported(module: str) -> list[str]:
             named += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             named += [alias.name for alias in node.names]
-    return [name for name in named if name.split(".")[0] in ("analysis", "mlm") and _source(name).exists()]
+    return tuple(name for name in named if name.split(".")[0] in ("analysis", "mlm") and _source(name).exists())
