@@ -47,7 +47,9 @@ def keys() -> Iterator[Case]:
     yield from _of(valid.TEST_SCALE, malformed(Scale, scale))
     run = [*malformed(Run, scale["run"], ("run",))]
     # `preset` and `size` stand for what an encoder does not say, and the scale for what an experiment does not.
-    yield from _of(valid.TEST_SCALE, (one for one in run if one.value is not MISSING or "encoder" not in one.key))
+    yield from _of(
+        valid.TEST_SCALE, (one for one in run if one.value is not MISSING or "encoder" not in one.key)
+    )
     yield from _of(valid.TRIAL, malformed(Experiment, trial))
     measures = malformed(Measures, scale["measures"], ("measures",))
     yield from _of(valid.TRIAL, (one for one in measures if one.value is not MISSING))
@@ -70,7 +72,9 @@ def _of(file: str, found: Iterable[Malformed]) -> Iterator[Case]:
         what = f"`{file}`: {wrong.how}: `{key}`{_shown(wrong)}"
         named: tuple[str, ...] = (file, key)
         if wrong.instead_of:
-            right = "" if wrong.instead_of == "kind" else f"`{wrong.instead_of}`"  # it is told by what it is missed by
+            right = (
+                "" if wrong.instead_of == "kind" else f"`{wrong.instead_of}`"
+            )  # it is told by what it is missed by
             named = (file, ".".join(map(str, wrong.key[:-1])), str(wrong.key[-1]), "did you mean", right)
         elif wrong.how.startswith("an entry"):
             named = (file, key.removesuffix(".0"))  # or of the list as a whole

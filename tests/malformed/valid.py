@@ -88,7 +88,14 @@ CORPUS_OF_FILES = _merged(
 CORPUS_OF_SEVERAL: dict[str, Any] = {
     "title": "Two parts",
     "sources": [
-        {"name": "mine", "title": "Mine", "licence": "none", "cleaning": "none", "source": FILES, "split": SPLIT}
+        {
+            "name": "mine",
+            "title": "Mine",
+            "licence": "none",
+            "cleaning": "none",
+            "source": FILES,
+            "split": SPLIT,
+        }
     ],
     "near_duplicates": "keep",
     "split": {"validation": 0.1, "test": 0.1},
