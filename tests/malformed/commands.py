@@ -25,27 +25,31 @@ class Told:
     code: int
     said: str
     """On standard error."""
+    printed: str = ""
+    """On standard output."""
 
 
 def typed(place: Path, *words: str) -> Told:
-    """`python -m WORDS` in a folder, or what the Snakefile does first where the words are `--config KEY=VALUE …`."""
-    said = io.StringIO()
+    """`python -m WORDS` in a folder; of `--config KEY=VALUE …` what the Snakefile does first."""
+    said, printed = io.StringIO(), io.StringIO()
     before = signal.getsignal(signal.SIGPIPE)
     code: Any = 0
-    with contextlib.chdir(place), _surroundings(), contextlib.redirect_stderr(said):
-        with contextlib.redirect_stdout(io.StringIO()):
-            try:
-                if words[0] == CONFIG:
-                    planned(dict(word.split("=", 1) for word in words[1:]))
-                elif words[0] == "mlm":
-                    mlm([*words[1:]])
-                else:
-                    analysis(lambda: app([*words[1:]]))
-            except SystemExit as ended:
-                code = ended.code
-            finally:
-                signal.signal(signal.SIGPIPE, before)
-    return Told(int(code or 0), said.getvalue())
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.chdir(place))
+        stack.enter_context(_surroundings())
+        stack.enter_context(contextlib.redirect_stderr(said))
+        stack.enter_context(contextlib.redirect_stdout(printed))
+        stack.callback(signal.signal, signal.SIGPIPE, before)
+        try:
+            if words[0] == CONFIG:
+                planned(dict(word.split("=", 1) for word in words[1:]))
+            elif words[0] == "mlm":
+                mlm([*words[1:]])
+            else:
+                analysis(lambda: app([*words[1:]]))
+        except SystemExit as ended:
+            code = ended.code
+    return Told(int(code or 0), said.getvalue(), printed.getvalue())
 
 
 def planned(settings: Mapping[str, Any]) -> None:
