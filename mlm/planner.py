@@ -85,7 +85,7 @@ def load_study(
         InputError: every problem found, each with file, key and remedy.
     """
     scale_file = EXPERIMENTS / "scales" / f"{scale_name}.yaml"
-    scales = ", ".join(sorted(path.stem for path in scale_file.parent.glob("*.yaml")))
+    scales = ", ".join(sorted(path.stem for path in scale_file.parent.glob("*.yaml"))) or "none"
     if not re.fullmatch(NAME_PATTERN, scale_name):
         raise InputError(f"scale {scale_name!r}: {NAMES}; there are: {scales}")
     given = yaml_file.read(scale_file, f"`scale` is one of: {scales}")

@@ -29,6 +29,10 @@ _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool"
 _STRANGE = re.compile("[\x00\ud800-\udfff]")
 
 
+class _Refusal(yaml.MarkedYAMLError):
+    """What YAML would take."""
+
+
 class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -40,12 +44,12 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.MarkedYAMLError(
+                raise _Refusal(
                     problem=f"key {key!r} is not text; write it in quotes",
                     problem_mark=key_node.start_mark,
                 )
             if key in seen:
-                raise yaml.MarkedYAMLError(
+                raise _Refusal(
                     problem=f"`{key}` is given twice; remove or rename one",
                     problem_mark=key_node.start_mark,
                 )
@@ -56,7 +60,7 @@ class _Loader(yaml.SafeLoader):
         """Plain values alone: no tag makes anything else of them, and no text becomes a date."""
         if node.tag not in _PLAIN:
             shown = node.tag.replace("tag:yaml.org,2002:", "!!")
-            raise yaml.MarkedYAMLError(
+            raise _Refusal(
                 problem=f"{shown} is not read here; write text (in quotes), a number, true, false or null",
                 problem_mark=node.start_mark,
             )
@@ -66,7 +70,7 @@ class _Loader(yaml.SafeLoader):
         """Text that is not what can be written to a file or be its name is refused where it stands."""
         value = super().construct_scalar(node)
         if isinstance(value, str) and (strange := _STRANGE.search(value)):
-            raise yaml.MarkedYAMLError(
+            raise _Refusal(
                 problem=f"U+{ord(strange[0]):04X} is no character of a text; take it out",
                 problem_mark=node.start_mark,
             )
@@ -87,7 +91,7 @@ class _Loader(yaml.SafeLoader):
         elif id(node) not in self.sizes:
             problem = "repeats itself within itself; take the `*name` out"
         if problem:
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+            raise _Refusal(problem=problem, problem_mark=node.start_mark)
         return node
 
 
@@ -105,9 +109,12 @@ def parse(text: str, source: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{source}{line}: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{source}: not readable as YAML: {str(error).splitlines()[0]}") from None
+        remedy = "" if isinstance(error, _Refusal) else "; correct it there, it is no YAML"
+        raise InputError(f"{source}{line}: {error.problem}{remedy}") from None
+    except RecursionError:
+        raise InputError(f"{source}: not readable as YAML: goes too deep; close its brackets") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{source}: not readable as YAML: {str(error).splitlines()[0]}; correct it") from None
 
 
 def read(path: Path, instead: str = "") -> dict[str, Any]:
@@ -119,7 +126,7 @@ def read(path: Path, instead: str = "") -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}; put a file there that this user may read") from None
     content = parse(text, str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected `key: value` lines, found {_kind(content)}")

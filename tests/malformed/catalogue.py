@@ -15,7 +15,7 @@ LIST = Path(__file__).parents[2] / "docs" / "refusals.md"
 COMMAND = "python -m tests.malformed"
 VARYING = {
     r"\b[0-9a-f]{64}\b": "‹SHA-256›",
-    r"\b[0-9a-f]{16}\b": "‹digest›",
+    r"\b(?=[0-9]*[a-f])[0-9a-f]{16}\b": "‹digest›",
     r"\b(line|column|char|byte) \d+": r"\1 ‹n›",
     r"\b\d+ bytes": "‹n› bytes",
     r"\(now '.*?'\)(?=;)": "(now ‹the line›)",
@@ -73,7 +73,10 @@ def entries(folder: Path) -> Iterator[Entry]:
 
 def _named(told: Told, place: Path) -> Told:
     """Without the path of this machine."""
-    return Told(told.code, *(text.replace(f"{place}/", "").replace(str(place), ".") for text in (told.said, told.printed)))
+    return Told(
+        told.code,
+        *(text.replace(f"{place}/", "").replace(str(place), ".") for text in (told.said, told.printed)),
+    )
 
 
 def document(found: list[Entry]) -> str:
@@ -82,7 +85,9 @@ def document(found: list[Entry]) -> str:
     for group in dict.fromkeys(entry.case.group for entry in found):
         mine = [entry for entry in found if entry.case.group == group]
         text += f"\n## {group}\n\n| input | message |\n|---|---|\n"
-        text += "".join(f"| {_cell(entry.case.what)} | {'<br>'.join(map(_code, entry.lines))} |\n" for entry in mine)
+        text += "".join(
+            f"| {_cell(entry.case.what)} | {'<br>'.join(map(_code, entry.lines))} |\n" for entry in mine
+        )
     return text
 
 

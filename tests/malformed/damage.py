@@ -38,7 +38,9 @@ def trained(folder: Path) -> Path:
     clear, checkpoint.clear = checkpoint.clear, lambda folder: None
     try:
         for arm in ("80-10-10", "100-0-0"):
-            done(folder, "mlm", "train", "trial", "--arm", arm, "--scale", "test", "--checkpoint-seconds", "1e-3")
+            done(
+                folder, "mlm", "train", "trial", "--arm", arm, "--scale", "test", "--checkpoint-seconds", "1e-3"
+            )
     finally:
         checkpoint.clear = clear
     index = json.loads((folder / "results/test/study.json").read_text())["index"]
@@ -179,7 +181,8 @@ def cases(found: Path, written: tuple[Written, ...]) -> Iterator[Case]:
         assert paths, pattern
         for harm in one.harms:
             what = f"`{one.pattern}`: {SAID[harm]}"
-            named = (paths[0],) if one.code == 0 or harm not in ("changed",) else (str(Path(paths[0]).parent),)
+            # What is changed may no longer fit the files beside it; a run without an end has not ended.
+            named = (str(Path(paths[0]).parent if harm in ("changed", "missing") else paths[0]),)
             yield Case(one.group, what, partial(_harm, paths, harm), tuple(words), named, one.code)
 
 

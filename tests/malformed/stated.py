@@ -51,10 +51,10 @@ def keys() -> Iterator[Case]:
         valid.TEST_SCALE, (one for one in run if one.value is not MISSING or "encoder" not in one.key)
     )
     yield from _of(valid.TRIAL, malformed(Experiment, trial))
+    # These two are read as the same sections of a scale are.
     measures = malformed(Measures, scale["measures"], ("measures",))
-    yield from _of(valid.TRIAL, (one for one in measures if one.value is not MISSING))
     of_an_arm = malformed(Run, scale["run"], ("arms", "bert"))
-    yield from _of(valid.TRIAL, (one for one in of_an_arm if one.instead_of))
+    yield from _of(valid.TRIAL, (one for one in (*measures, *of_an_arm) if one.instead_of))
     for file in (valid.REFERENCE, valid.MIXED):
         yield from _of(file, malformed(Corpus, valid.WHOLE[file]))
     for file in (valid.PACKAGED, valid.HUB):

@@ -15,7 +15,9 @@ ACCEPTED = "experiments/code/accepted.yaml"
 def laughs() -> str:
     """A few lines that repeat each other and come to ten billion values."""
     first = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
-    return first + "".join(f"{q}: &{q} [{', '.join([f'*{p}'] * 10)}]\n" for p, q in zip("abcdefghi", "bcdefghij"))
+    return first + "".join(
+        f"{q}: &{q} [{', '.join([f'*{p}'] * 10)}]\n" for p, q in zip("abcdefghi", "bcdefghij")
+    )
 
 
 TEXTS: dict[str, bytes] = {
