@@ -126,7 +126,7 @@ def read(path: Path, instead: str = "") -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}; put a file there that this user may read") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}; put a readable file there") from None
     content = parse(text, str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected `key: value` lines, found {_kind(content)}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from mlm import archives
 from tests.malformed import damage, stated, texts, valid
 from tests.malformed.case import Case
 from tests.malformed.commands import Told
@@ -23,14 +24,21 @@ VARYING = {
 """What is another with every change of the code, or on another machine."""
 HEAD = """# What is refused, and what is said
 
-Written by `{command}`; a test compares. {number} malformed inputs, each met by the command that reads it. Where nothing
-else is said it ends with exit code 2, the message on standard error, and no traceback; a line is a problem. The inputs
-are derived from the schemas: every key of an experiment, a scale, a corpus, a task and the Brown file, misspelt, missing,
-of a wrong type and out of range; and every file that a study writes, cut short, changed, emptied, replaced and gone.
+Written by `{command}`; a test compares. {number} malformed inputs, each met by the command that reads it.
+Where nothing else is said, that ends with exit code 2, the message on standard error and no traceback; a
+line is a problem. The inputs are derived from the schemas: every key of an experiment, a scale, a corpus, a
+task and the Brown file, misspelt, missing, of a wrong type and out of range. The others are files that a
+study writes, cut short, changed, emptied, replaced and gone.
 
-A file that other files vouch for is known by its SHA-256, and one changed bit is noticed. `run.json`, `study.json`,
-the files of measures and the metrics of a run that goes on have nobody to vouch for them before `collect` has read them:
-there a changed bit is noticed only if the file is no JSON any more, or says what cannot be.
+A file that others vouch for is known by its SHA-256, and one changed bit is noticed. Nobody vouches for
+`run.json`, `study.json`, the files of measures and the metrics of a run that goes on, before `collect` has
+read them: there a changed bit is noticed only if the file is no JSON any more, or says what cannot be.
+
+Archives are read without writing a member to the disk: none may lead out of the archive, be a link or a
+device where it is asked for, come to more than {member} MiB, or all of them to more than {archive} GiB; nor
+may there be more than {members} (`mlm/archives.py`, `tests/malformed/test_archives.py`). No name that
+reaches a shell is more than one word there (`tests/malformed/test_shell.py`). Weights are safetensors,
+checkpoints too; nothing is unpickled (`tests/malformed/test_code.py`).
 """
 
 
@@ -81,7 +89,13 @@ def _named(told: Told, place: Path) -> Told:
 
 def document(found: list[Entry]) -> str:
     """The list, a table for each kind of file."""
-    text = HEAD.format(command=COMMAND, number=len(found))
+    text = HEAD.format(
+        command=COMMAND,
+        number=len(found),
+        member=archives.MEMBER_LIMIT_BYTES // 2**20,
+        archive=archives.ARCHIVE_LIMIT_BYTES // 2**30,
+        members=f"{archives.MEMBERS_LIMIT:,}",
+    )
     for group in dict.fromkeys(entry.case.group for entry in found):
         mine = [entry for entry in found if entry.case.group == group]
         text += f"\n## {group}\n\n| input | message |\n|---|---|\n"

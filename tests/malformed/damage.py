@@ -191,8 +191,9 @@ def _names(found: Path) -> dict[str, str]:
     names = {}
     for cell in _index(found):
         names[ENDED if cell["arm"] == "80-10-10" else STOPPED] = f"results/runs/{cell['digest']}"
-    corpora = [path for path in found.glob("results/data/corpora/*") if path.is_dir()]
-    return names | {CORPUS: str(path.relative_to(found)) for path in corpora}
+    for manifest in found.glob("results/data/corpora/*/corpus.json"):
+        names[CORPUS] = str(manifest.parent.relative_to(found))
+    return names
 
 
 def _index(found: Path) -> list[dict[str, Any]]:

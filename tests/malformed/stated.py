@@ -1,10 +1,7 @@
 """Malformed files that a person writes: experiments, scales, corpora, tasks, and the settings of a start."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
 
 import yaml
 

@@ -28,7 +28,7 @@ def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(archive: Path, members: str = "*") -> str:
-    """What is said of an archive, after less than a few megabytes of memory; nothing is left beside the corpus."""
+    """What is said of an archive, in a few megabytes of memory; nothing is left beside the corpus."""
     path = declare(package(archive, members))
     there = {*Path().rglob("*")}
     tracemalloc.start()

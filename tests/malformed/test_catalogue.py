@@ -1,4 +1,4 @@
-"""Malformed input ends with exit code 2 and a message that names file, key and remedy; docs/refusals.md lists all."""
+"""Malformed input ends with exit code 2 and a message of file, key and remedy; docs/refusals.md lists all."""
 
 import re
 from pathlib import Path

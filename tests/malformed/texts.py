@@ -16,7 +16,7 @@ def laughs() -> str:
     """A few lines that repeat each other and come to ten billion values."""
     first = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
     return first + "".join(
-        f"{q}: &{q} [{', '.join([f'*{p}'] * 10)}]\n" for p, q in zip("abcdefghi", "bcdefghij")
+        f"{q}: &{q} [{', '.join([f'*{p}'] * 10)}]\n" for p, q in zip("abcdefghi", "bcdefghij", strict=True)
     )
 
 
@@ -61,8 +61,8 @@ SETTINGS = {
 
 def cases() -> Iterator[Case]:
     """Every one of these texts in the place of every kind of file, and every setting."""
-    groups = {**{file: GROUPS[file] for file in (valid.TEST_SCALE, valid.TRIAL, valid.REFERENCE, valid.TASK, valid.BROWN)},
-              ACCEPTED: "Accepted changes of code"}  # fmt: skip
+    files = (valid.TEST_SCALE, valid.TRIAL, valid.REFERENCE, valid.TASK, valid.BROWN)
+    groups = {file: GROUPS[file] for file in files} | {ACCEPTED: "Accepted changes of code"}
     for file, group in groups.items():
         words = WORDS.get(file, (CONFIG, "scale=test"))
         for what, content in TEXTS.items():

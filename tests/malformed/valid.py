@@ -73,8 +73,8 @@ EXPERIMENT_WITH_ALL = _merged(
     measures={"evaluation": {"sequences": 9}},
     tune={"learning_rates": [1e-3, 2e-3, 4e-3], "seeds": [7, 8], "measure": "validation.own.loss_nats"},
     pilot=[20, 21, 22, 23, 24],
-    figures=[{"kind": "dose", "name": "by-rate", "arms": ["80-10-10", "100-0-0"], "x": "masking.rate", "by": ["masking.split.mask"],
-              "log": False, "measure": "probe.accuracy"}],
+    figures=[{"kind": "dose", "name": "by-rate", "arms": ["80-10-10", "100-0-0"], "x": "masking.rate",
+              "by": ["masking.split.mask"], "log": False, "measure": "probe.accuracy"}],
     contrasts={
         "primary": {"arm": "100-0-0", "against": "80-10-10", "measure": "probe.accuracy", "expect": "lower"},
         "secondary": [{"arm": "bert"}],
@@ -103,8 +103,8 @@ CORPUS_OF_SEVERAL: dict[str, Any] = {
 }
 CORPUS_OF_A_PACKAGE = _merged(CORPUS, source=PACKAGE)
 CORPUS_OF_THE_HUB = _merged(
-    CORPUS, source={"kind": "huggingface", "path": "nobody/nothing", "name": "en", "revision": "1", "part": "train",
-                    "text_key": "text"},
+    CORPUS, source={"kind": "huggingface", "path": "nobody/nothing", "name": "en", "revision": "1",
+                    "part": "train", "text_key": "text"},
 )  # fmt: skip
 TASK_OF_FILES: dict[str, Any] = {
     "title": "Mine",
