@@ -66,7 +66,7 @@ class _Loader(yaml.SafeLoader):
             )
         return super().construct_object(node, deep)
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         """Text that is not what can be written to a file or be its name is refused where it stands."""
         value = super().construct_scalar(node)
         if isinstance(value, str) and (strange := _STRANGE.search(value)):

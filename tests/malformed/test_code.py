@@ -54,9 +54,9 @@ def test_nothing_unsafe_is_called() -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["import pickle", "from pickle import loads", "eval('1')", "yaml.load(text)",
-     "yaml.load(text, Loader=yaml.Loader)",     "torch.load(path)", "torch.load(path, weights_only=False)", "subprocess.run('ls', shell=True)",
-     "tape.extractall(folder)", "os.system('ls')", "np.load(path, allow_pickle=True)"],
+    ["import pickle", "from pickle import loads", "eval('1')", "yaml.load(text)", "os.system('ls')",
+     "yaml.load(text, Loader=yaml.Loader)", "torch.load(path)", "torch.load(path, weights_only=False)",
+     "subprocess.run('ls', shell=True)", "tape.extractall(folder)", "np.load(path, allow_pickle=True)"],
 )  # fmt: skip
 def test_the_search_finds_what_it_looks_for(source: str) -> None:
     assert [*problems(ast.parse(source))]

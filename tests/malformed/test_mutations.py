@@ -17,8 +17,10 @@ from tests.malformed.schemas import misspelt
 from tests.malformed.stated import WORDS
 from tests.mlm.places import write_yaml
 
-NAMES = st.sampled_from(["a b", "$(touch pwned)", "`touch pwned`", "-x", "--help", "../x", "x\ny", "größe", "'\"",
-                         "",                         "trial", "test.own.loss_nats", "masking.rate", "lab:mine", "~"])  # fmt: skip
+NAMES = st.sampled_from(
+    ["a b", "$(touch pwned)", "`touch pwned`", "-x", "--help", "../x", "x\ny", "größe", "'\"", "", "trial",
+     "test.own.loss_nats", "masking.rate", "lab:mine", "~"],
+)  # fmt: skip
 NUMBERS = st.sampled_from(
     [0, -1, 1, 2, 10**30, -(10**30), 2**63, 1.5, 1e308, 1e-320, float("nan"), float("inf"), 1e16]
 )

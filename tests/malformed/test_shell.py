@@ -21,8 +21,9 @@ from tests.mlm.places import CORPUS, EXPERIMENT, SCALE, found_study, write_yaml
 from tests.pipeline.copies import Copy, copy_to
 
 ROOT = Path(__file__).parents[2]
-NASTY = ["two words", "it's", 'a "quote"', "$(touch pwned)", "`touch pwned`", "a; touch pwned", "a\ntouch pwned",
-         "größe ☂", "-rf", "--help", "$HOME", "a && touch pwned", "*", "{wildcards}", "a|b", "\\"]  # fmt: skip
+NASTY = ["two words", "it's", 'a "quote"', "$(touch pwned)", "`touch pwned`", "a; touch pwned",
+         "a\ntouch pwned", "größe ☂", "-rf", "--help", "$HOME", "a && touch pwned", "*",
+         "{wildcards}", "a|b", "\\"]  # fmt: skip
 
 
 # What the Snakefile writes into its shell commands
@@ -152,7 +153,7 @@ def test_names_that_are_no_plain_ones_are_refused_before_a_start(place: Path) ->
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """One small study in a copy of the repository; its texts and pairs have names that a shell could stumble on."""
+    """One small study in a copy of the repository; its texts and pairs have names a shell could stumble on."""
     here = copy_to(tmp_path_factory.mktemp("shell") / "it's a `touch pwned` $(touch pwned) copy")
     for file in (here.folder / "experiments").glob("*.yaml"):
         file.unlink()
@@ -213,7 +214,8 @@ def test_make_passes_a_scale_on_as_one_word(tmp_path: Path, target: str) -> None
     nasty = "a; touch pwned `touch pwned` 'x' \"y\""
     done = subprocess.run(
         ["make", "-f", ROOT / "Makefile", target, f"VENV={tmp_path}/venv", f"SCALE={nasty}",
-         f"CORES={nasty}", f"PATH={tools}:/usr/bin:/bin", "--old-file=requirements.lock", f"--old-file={tmp_path}/venv/installed"],
+         f"CORES={nasty}", f"PATH={tools}:/usr/bin:/bin",
+         "--old-file=requirements.lock", f"--old-file={tmp_path}/venv/installed"],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
