@@ -18,6 +18,8 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 SCALE ?= laptop
+# Recipes quote these as variables of the shell: as make writes them out, a blank or a `;` in one would be the shell's.
+export SCALE CORES
 SLURM := slurmctld slurmd slurm-client munge
 
 .PHONY: study smoke report arxiv partial results verify test test-slurm chaos setup bench bench-setup lint lock system
@@ -30,19 +32,19 @@ smoke: setup
 	@$(call run,--config scale=smoke)
 
 report: setup
-	@snakemake --config scale=$(SCALE) --report results/$(SCALE)/report.zip
+	@snakemake --config scale="$$SCALE" --report results/"$$SCALE"/report.zip
 
 partial: setup
-	@python -m analysis partial $(SCALE)
+	@python -m analysis partial "$$SCALE"
 
 arxiv: setup
-	@python -m analysis arxiv $(SCALE)
+	@python -m analysis arxiv "$$SCALE"
 
 results: setup
-	@python -m analysis publish $(SCALE)
+	@python -m analysis publish "$$SCALE"
 
 verify: setup
-	@python -m mlm verify docs/results/$(SCALE) --cores $(CORES)
+	@python -m mlm verify docs/results/"$$SCALE" --cores "$$CORES"
 
 # A file of tests is one worker's, and so are all that share the finished smoke pipeline.
 test: setup lint
@@ -105,7 +107,7 @@ if ! flock --exclusive --nonblock 9; then \
 flock --shared 9; \
 if compgen -G '.snakemake/locks/*' > /dev/null; then \
   echo "a killed run left its lock behind; removing it and going on"; rm -rf .snakemake/locks; fi; \
-snakemake --cores $(CORES) $(1)
+snakemake --cores "$$CORES" $(1)
 endef
 
 # The pinned versions of what pyproject.toml asks for, from an environment made for the purpose.

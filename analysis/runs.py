@@ -194,7 +194,7 @@ def config(digest: str) -> dict[str, Any]:
 def planned(digest: str) -> Run:
     """What config.json asks for."""
     path = folder(digest) / "config.json"
-    return yaml_file.validated(Run, config(digest)["training"], f"{path}: training")
+    return yaml_file.validated(Run, config(digest)["training"], str(path), "training")
 
 
 def run(digest: str) -> RunFile | None:

@@ -1,16 +1,23 @@
 """Archives of package registries: fetched by the registry's own client, verified, only ever read."""
 
+import contextlib
 import fnmatch
+import gzip
+import io
 import os
+import re
+import stat
+import struct
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -19,6 +26,20 @@ from mlm.files import file_sha256, write_atomically
 from mlm.yaml_file import Strict
 
 MEMBER_LIMIT_BYTES = 256 * 2**20
+"""A member is held in memory; the largest that is read here, of botocore, comes to some ten."""
+ARCHIVE_LIMIT_BYTES = 4 * 2**30
+"""Of all that is unpacked of an archive; the largest here come to a tenth."""
+MEMBERS_LIMIT = 100_000
+"""Each takes about a kilobyte of memory while they are put in order; the largest here have some thousands."""
+READ_BYTES = 2**16
+STRANGE_NAME = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)|[\x00-\x1f\ud800-\udfff]")
+NARROW = "narrow source.members, or take another archive"
+REPLACE = "do not use it, and take another archive"
+BROKEN = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, EOFError, OSError, ValueError, LookupError,
+    ArithmeticError, RuntimeError,
+)  # fmt: skip
+"""What Python's readers raise of archives that are damaged, encrypted, or forged."""
 
 
 class Package(Strict):
@@ -88,31 +109,135 @@ def _download(source: Package, into: Path, declared_in: str) -> Path:
     return found[0]
 
 
+class Member(NamedTuple):
+    """What an archive says of a member."""
+
+    name: str
+    size: int
+    is_file: bool
+    """And no link or device."""
+    read: Callable[[], bytes]
+
+
 def members(archive: Path, pattern: str, declared_in: str) -> Iterator[tuple[str, bytes]]:
-    """(path, content) of the members that match, in order of path; nothing is written to disk."""
+    """(path, content) of the members that match, in order of path; nothing is written to disk.
 
-    def checked(name: str, size: int) -> str:
-        if size > MEMBER_LIMIT_BYTES:
-            raise InputError(f"{archive}: member {name} has {size} bytes, more than {MEMBER_LIMIT_BYTES}")
-        return name
-
-    count = 0
+    Raises:
+        InputError: it is no archive, or one made to lead out of its folder, or to fill memory or disk.
+    """
+    count = total = 0
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as pack:
-                for entry in sorted(pack.infolist(), key=lambda info: info.filename):
-                    if fnmatch.fnmatchcase(entry.filename, pattern) and not entry.is_dir():
-                        count += 1
-                        yield checked(entry.filename, entry.file_size), pack.read(entry)
-        else:
-            with tarfile.open(archive) as tape:
-                for item in sorted(tape.getmembers(), key=lambda info: info.name):
-                    stream = tape.extractfile(item) if item.isfile() else None
-                    if stream is not None and fnmatch.fnmatchcase(item.name, pattern):
-                        count += 1
-                        checked(item.name, item.size)
-                        yield item.name, stream.read()
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise InputError(f"{archive}: not a readable zip or tar archive ({error})") from None
+        with _zip(archive) if zipfile.is_zipfile(archive) else _tar(archive) as listed:
+            for member in sorted(_checked(archive, listed), key=lambda member: member.name):
+                if not fnmatch.fnmatchcase(member.name, pattern):
+                    continue
+                count, total = count + 1, total + member.size
+                problem = f"{archive}: member {member.name} "
+                if not member.is_file:
+                    raise InputError(
+                        f"{problem}is a link or a device; narrow source.members of {declared_in} to files"
+                    )
+                if member.size > MEMBER_LIMIT_BYTES:
+                    raise InputError(
+                        f"{problem}has {member.size} bytes, more than {MEMBER_LIMIT_BYTES}; {NARROW}"
+                    )
+                if total > ARCHIVE_LIMIT_BYTES:
+                    raise InputError(f"{archive}: comes to more than {ARCHIVE_LIMIT_BYTES} bytes; {NARROW}")
+                yield member.name, member.read()
+    except BROKEN as error:
+        raise InputError(f"{archive}: not a readable zip or tar archive ({error}); {REPLACE}") from None
     if not count:
-        raise InputError(f"{declared_in}: source.members {pattern!r} matches nothing in {archive}")
+        raise InputError(f"{declared_in}: source.members {pattern!r} matches nothing in {archive}; {NARROW}")
+
+
+def _checked(archive: Path, listed: Iterable[Member]) -> Iterator[Member]:
+    for number, member in enumerate(listed):
+        if number >= MEMBERS_LIMIT:
+            raise InputError(f"{archive}: has more than {MEMBERS_LIMIT} members; {REPLACE}")
+        if STRANGE_NAME.search(member.name):
+            raise InputError(
+                f"{archive}: member {member.name!r} leads out of the archive or is no name; {REPLACE}"
+            )
+        yield member
+
+
+@contextlib.contextmanager
+def _zip(archive: Path) -> Iterator[Iterable[Member]]:
+    with zipfile.ZipFile(archive) as pack:
+
+        def read(entry: zipfile.ZipInfo) -> bytes:
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # Of the others Python unpacks a block at once, which may be a million times as large.
+                raise InputError(
+                    f"{archive}: member {entry.filename} is packed otherwise than by deflate; {REPLACE}"
+                )
+            with pack.open(entry) as stream:
+                return stream.read(entry.file_size)  # no more than it says; its checksum tells a lie
+
+        yield (
+            Member(entry.filename, entry.file_size, _mode(entry) in (0, stat.S_IFREG), partial(read, entry))
+            for entry in pack.infolist()
+            if not entry.is_dir()
+        )
+
+
+def _mode(entry: zipfile.ZipInfo) -> int:
+    """What kind of file it was where it was packed; 0 where that is not told."""
+    return stat.S_IFMT(entry.external_attr >> 16)
+
+
+@contextlib.contextmanager
+def _tar(archive: Path) -> Iterator[Iterable[Member]]:
+    with archive.open("rb") as packed:
+        gzipped = packed.read(2) == b"\x1f\x8b"
+        packed.seek(0)
+        unpacked = gzip.GzipFile(fileobj=packed) if gzipped else packed
+        stream = Limited(unpacked, str(archive), ARCHIVE_LIMIT_BYTES)
+        with tarfile.open(fileobj=stream, mode="r:") as tape:
+
+            def read(item: tarfile.TarInfo) -> bytes:
+                content = tape.extractfile(item)
+                return content.read() if content else b""
+
+            yield (
+                Member(item.name, item.size, item.isfile(), partial(read, item))
+                for item in tape
+                if not item.isdir()
+            )
+
+
+class Limited(io.BufferedIOBase):
+    """What is unpacked from a stream, refused where it is more than it may be."""
+
+    def __init__(self, stream: Any, name: str, limit_bytes: int) -> None:
+        self.stream, self.name, self.limit_bytes = stream, name, limit_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        """So many bytes, or all that there are."""
+        left = self.limit_bytes - self.stream.tell()
+        asked = left + 1 if size is None or size < 0 else size
+        content = self.stream.read(asked) if asked <= MEMBER_LIMIT_BYTES + 1 else b""  # what is read is held
+        if asked > MEMBER_LIMIT_BYTES + 1 or len(content) > left:
+            raise self._refusal()
+        return bytes(content)
+
+    def read1(self, size: int = -1) -> bytes:
+        """As much as comes at once."""
+        return self.read(READ_BYTES if size < 0 else min(size, READ_BYTES))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Forward, too, all is unpacked that lies between."""
+        if whence != io.SEEK_SET or offset > self.limit_bytes:
+            raise self._refusal()
+        return int(self.stream.seek(offset))
+
+    def tell(self) -> int:
+        return int(self.stream.tell())
+
+    def _refusal(self) -> InputError:
+        return InputError(
+            f"{self.name}: comes to more than {self.limit_bytes} bytes when it is unpacked; {REPLACE}"
+        )

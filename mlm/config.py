@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, Tag, model_validator
 
 from mlm.config_encoder import PRESETS, SIZES, Encoder
 from mlm.config_masking import YARDSTICK, Change, Masking, Span, Split
-from mlm.fields import Count, CountOrZero, PluginPath, Positive, Rise, Share, or_plugin, section_or, whole
+from mlm.fields import Count, CountOrZero, Name, PluginPath, Positive, Rise, Share, or_plugin, section_or, whole
 from mlm.yaml_file import Strict
 
 __all__ = [
@@ -111,7 +111,7 @@ class Spaced(Strict):
     """Moments in equal ratios, from `first` to the end of the budget."""
 
     first: Count
-    number: Annotated[int, Field(ge=2)]
+    number: Annotated[int, Field(ge=2, le=1000)]
 
 
 OBJECTIVES = ("mlm", "causal", "nsp", "sop", "mlm+nsp", "mlm+sop")
@@ -123,7 +123,7 @@ PAIR_LENGTH = 5
 class Run(Strict):
     """One training run, complete but for its data and code."""
 
-    corpus: str = "shakespeare"
+    corpus: Name = "shakespeare"
     vocabulary: Vocabulary = Vocabulary()
     tokenizer: str | None = None
     """Folder of a Hugging Face tokenizer in the place of `vocabulary`."""

@@ -43,7 +43,7 @@ class Encoder(Strict):
     """A transformer encoder, spelled out; `preset` and `size` fill in what is not given."""
 
     architecture: Annotated[str, or_plugin("transformer")] = "transformer"
-    layers: Count
+    layers: Annotated[Count, Field(le=1000)]
     width: Count
     heads: Count
     feedforward_width: Count

@@ -6,13 +6,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mlm import config, measures
-from mlm.fields import whole
+from mlm.fields import Name, whole
 from mlm.figures import Figures
 from mlm.yaml_file import Strict
-
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-
 
 MOST_SEEDS = 22
 """The exact sign-flip test of n pairs looks at 2ⁿ patterns of signs: at 2²² for half a second."""

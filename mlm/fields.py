@@ -11,10 +11,16 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Count = Annotated[int, BeforeValidator(whole), Field(ge=1)]
-CountOrZero = Annotated[int, BeforeValidator(whole), Field(ge=0)]
+MOST = 2**53
+"""Of what is counted: up to here a float counts exactly, too."""
+Count = Annotated[int, BeforeValidator(whole), Field(ge=1, le=MOST)]
+CountOrZero = Annotated[int, BeforeValidator(whole), Field(ge=0, le=MOST)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+"""Of what files, folders and targets are called by, and words of a shell: none is an option or has a blank."""
 
 PLUGIN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
@@ -23,7 +29,7 @@ def or_plugin(*names: str) -> AfterValidator:
     """One of a few names, or the path of a plug-in."""
 
     def check(value: str) -> str:
-        if value not in names and not re.match(PLUGIN, value):
+        if value not in names and not re.fullmatch(PLUGIN, value):
             choice = f"choose one of {', '.join(names)}, or " if names else ""
             raise ValueError(f"is {value!r}; {choice}give your own as `module.of.yours:name`")
         return value

@@ -21,11 +21,12 @@ def resolve(layers: Layers) -> Run:
         InputError: every problem found, each with the file and key that set the value.
     """
     found = [
-        f"{place(layers, 'seed')}: seeds belong in `seeds:` of the experiment, or behind `--seed`"
+        f"{place(layers, 'seed')}: seeds belong in `seeds:` of the experiment, or behind `--seed`; take it out"
         for _, _, changes in layers
         if "seed" in changes
     ]
     merged = hugging_face.resolve(layers)
+    dropped: set[str] = set()
     while True:
         try:
             run = Run.model_validate(merged)
@@ -33,11 +34,14 @@ def resolve(layers: Layers) -> Run:
         except ValidationError as error:
             wrong = list(yaml_file.problems(error, Run, merged))
             for where, what in wrong:
+                if ".".join(where) in dropped:
+                    continue  # it is missing because it was wrong
                 # A problem between two keys begins with the first of them.
                 found.append(f"{place(layers, '.'.join(where) or what.split(' ', 1)[0])}: {what}")
             # Problems between keys show only once each key by itself is right: drop what is not.
             if not all(_drop(merged, where) for where, _ in wrong):
                 break
+            dropped |= {".".join(where) for where, _ in wrong}
     if found:
         raise InputError(*dict.fromkeys(found))
     return run

@@ -56,7 +56,7 @@ class Plan:
                 raise InputError(f"--config {unknown[0]}: unknown key; known keys: {', '.join(KNOWN)}")
             mixed = str(settings.get("mixed", False)).lower()
             if mixed not in ("true", "false"):
-                raise InputError(f"--config mixed={mixed}: is true or false")
+                raise InputError(f"--config mixed={mixed}: is neither; write true or false")
             self.mixed = ["--mixed"] if mixed == "true" else []
             """What `collect` and `numbers` are told where runs of different code are to be taken together."""
             self.study = load_study(str(settings.get("scale") or "laptop"))

@@ -29,7 +29,6 @@ from mlm import (
 from mlm.config import Numerics, Run, Vocabulary
 from mlm.errors import InputError
 from mlm.experiment import (
-    NAME_PATTERN,
     PILOT,
     TUNE,
     Experiment,
@@ -40,6 +39,7 @@ from mlm.experiment import (
     seeds,
     trials,
 )
+from mlm.fields import NAME_PATTERN
 from mlm.files import read_json
 from mlm.layers import Layers, place, resolve
 from mlm.layout import EXPERIMENTS, RESULTS
@@ -66,6 +66,9 @@ GENERATED = ("measure", "figures")
 """Beginnings of the names of rules that are made in a loop."""
 
 
+NAMES = "use letters, digits and `._+-`, beginning with a letter or digit"
+
+
 def available() -> list[str]:
     """Names of the experiment files."""
     return sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
@@ -82,7 +85,9 @@ def load_study(
         InputError: every problem found, each with file, key and remedy.
     """
     scale_file = EXPERIMENTS / "scales" / f"{scale_name}.yaml"
-    scales = ", ".join(sorted(path.stem for path in scale_file.parent.glob("*.yaml")))
+    scales = ", ".join(sorted(path.stem for path in scale_file.parent.glob("*.yaml"))) or "none"
+    if not re.fullmatch(NAME_PATTERN, scale_name):
+        raise InputError(f"scale {scale_name!r}: {NAMES}; there are: {scales}")
     given = yaml_file.read(scale_file, f"`scale` is one of: {scales}")
     scale = yaml_file.validated(Scale, given, str(scale_file))
     found: list[str] = []
@@ -104,7 +109,7 @@ def load_study(
         try:
             if not re.fullmatch(NAME_PATTERN, name) or name in RESERVED or name.startswith(GENERATED):
                 rules = ", ".join(sorted((*RESERVED, *(f"{one}…" for one in GENERATED))))
-                raise InputError(f"{path}: name: use letters, digits and `._+-`, and none of {rules}")
+                raise InputError(f"{path}: name: {NAMES}, and none of {rules}")
             text = _text(path)
             try:
                 experiment = yaml_file.validated(Experiment, text, str(path))
@@ -218,7 +223,7 @@ class _Planner:
         if "over_training" not in experiment.measures:  # what is not measured is not measured on the way either
             merged["over_training"] = [one for one in merged.get("over_training", []) if one in merged]
         try:
-            stated = yaml_file.validated(Measures, merged, f"{path}: measures")
+            stated = yaml_file.validated(Measures, merged, str(path), "measures")
         except InputError as error:
             raise InputError(*found, *error.problems) from None
         stated = self.stated[name] = measured.with_arms(stated, resolved)
@@ -306,7 +311,8 @@ class _Planner:
                 if problems := problems + checks.shared(place(layers, "batch_size"), run, self.numerics):
                     raise InputError(*problems)
             except InputError as error:
-                found.extend(problem for problem in error.problems if problem not in found)
+                told = (_told_where(layers, problem) for problem in error.problems)
+                found.extend(problem for problem in told if problem not in found)
             else:
                 resolved[arm] = run
         if experiment and experiment.baseline in resolved:
@@ -343,6 +349,12 @@ class _Planner:
             )
         initial = hugging_face.weights_digest(run.init_from) if run.init_from else None
         return replace(self._data[key], initial=initial)
+
+
+def _told_where(layers: Layers, problem: str) -> str:
+    """A problem of a folder that a run names, with the file that says so."""
+    key, _, what = problem.partition(": ")
+    return f"{place(layers, key)}: {what}" if key in ("tokenizer", "init_from") else problem
 
 
 def _own(path: Path, key: str, seeds: Sequence[int], taken: Mapping[str, Sequence[int]], why: str) -> None:

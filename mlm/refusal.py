@@ -8,6 +8,15 @@ from mlm import memory
 from mlm.errors import InputError
 from mlm.files import told_if_full
 
+REMEDIES: dict[type[Exception], str] = {
+    IsADirectoryError: "a file belongs there: take the folder away",
+    NotADirectoryError: "a folder belongs there: take the file away",
+    FileExistsError: "take it away",
+    FileNotFoundError: "restore it, or correct the name",
+    PermissionError: "let this user read and write it",
+}
+OTHERWISE = "see to it that it can be read and written"
+
 
 @contextlib.contextmanager
 def refusing(leave: Callable[[int], object] = sys.exit) -> Iterator[None]:
@@ -25,7 +34,7 @@ def refusing(leave: Callable[[int], object] = sys.exit) -> Iterator[None]:
         if told := memory.of_error(error):
             problems = (told,)
         elif isinstance(error, OSError) and error.filename is not None:
-            problems = (f"{error.filename}: {error.strerror}",)
+            problems = (f"{error.filename}: {error.strerror}; {REMEDIES.get(type(error), OTHERWISE)}",)
         else:
             raise  # not about a file
     else:

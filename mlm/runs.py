@@ -115,7 +115,14 @@ class RunFolder:
         """The run's vocabulary."""
         from mlm.vocabulary import Tokenizer
 
-        return Tokenizer.read(self.vocabulary)
+        tokenizer, ended = Tokenizer.read(self.vocabulary), self.path / "run.json"
+        stated = read_outcome(ended).get("inputs", {}).get("vocabulary_sha256") if ended.exists() else None
+        if stated and tokenizer.sha256 != stated:
+            raise Damaged(
+                f"{self.vocabulary}: not the vocabulary that {self.path} was trained with; delete it and run "
+                "the pipeline again"
+            )
+        return tokenizer
 
     def compute(self) -> "tuple[torch.device, torch.dtype]":
         """Set this process up in the run's numerics."""

@@ -7,6 +7,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -15,6 +16,8 @@ from mlm.errors import InputError
 from mlm.yaml_file import Strict
 
 PART_CHARACTERS = 2**16
+LINE_LIMIT_BYTES = 256 * 2**20
+"""Of a .jsonl file: a line is held in memory, however small it is packed."""
 
 Documents = Iterator[tuple[str, Iterable[str]]]
 """(id, parts of the text in order)"""
@@ -53,7 +56,9 @@ def documents(source: Source, declared_in: str) -> Documents:
     if isinstance(source, archives.Package):
         archive = archives.fetch(source, declared_in)
         for name, content in archives.members(archive, source.members, declared_in):
-            yield name, parts(_unpacked(name, io.BytesIO(content)), f"{archive}, member {name}")
+            where = f"{archive}, member {name}"
+            text = archives.Limited(_unpacked(name, io.BytesIO(content)), where, archives.MEMBER_LIMIT_BYTES)
+            yield name, parts(text, where)
     elif isinstance(source, Files):
         for file in _matches(source, declared_in):
             yield from _file_documents(file, source.text_key)
@@ -97,7 +102,7 @@ def _origin(source: dict[str, Any]) -> str:
     return "local files"
 
 
-def parts(stream: IO[bytes], where: str) -> Iterator[str]:
+def parts(stream: Any, where: str) -> Iterator[str]:
     """Text in parts of about PART_CHARACTERS, cut behind a line end or else behind a blank."""
     rest = ""
     try:
@@ -139,8 +144,13 @@ def _file_documents(file: Path, text_key: str) -> Documents:
             yield str(file), parts(stream, str(file))
             return
         try:
-            for number, line in enumerate(stream, start=1):
+            lines = iter(partial(stream.readline, LINE_LIMIT_BYTES + 1), b"")
+            for number, line in enumerate(lines, start=1):
                 where = f"{file}, line {number}"
+                if len(line) > LINE_LIMIT_BYTES:
+                    raise InputError(
+                        f"{where}: has more than {LINE_LIMIT_BYTES} bytes; make several lines of it"
+                    )
                 try:
                     text = json.loads(line)[text_key]
                     raw = text.encode() if isinstance(text, str) else b""

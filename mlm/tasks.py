@@ -56,10 +56,10 @@ def names() -> list[str]:
 def load(name: str) -> Task:
     """Read and check a task's file."""
     file = FOLDER / f"{name}.yaml"
-    remedy = f"the sentence tasks are: {', '.join(names())}"
+    remedy = f"the sentence tasks are: {', '.join(names()) or 'none'}"
     content = yaml_file.read(file, remedy)
     if "format" not in content:
-        raise InputError(f"{file}: no sentence task, it has no `format`; {remedy}")
+        raise InputError(f"{file}: no sentence task, its key `format` is missing; {remedy}")
     return yaml_file.validated(Task, content, str(file))
 
 

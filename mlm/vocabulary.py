@@ -56,8 +56,10 @@ class Tokenizer:
     def read(cls, path: Path) -> "Tokenizer":
         """Load a model file; damage is named."""
         try:
-            return cls(path.read_bytes())
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            if not (model := path.read_bytes()):
+                raise ValueError("it is empty")  # SentencePiece would take it
+            return cls(model)
+        except (OSError, RuntimeError, ValueError, KeyError, Damaged) as error:
             reason = str(error).splitlines()[0]
             raise Damaged(f"{path}: not a vocabulary ({reason}); delete it and run again") from None
 

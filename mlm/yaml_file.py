@@ -4,10 +4,12 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from mlm.errors import InputError
 
@@ -21,23 +23,76 @@ class Strict(BaseModel):
 Model = TypeVar("Model", bound=Strict)
 
 
+MOST_VALUES = 100_000
+"""Of a file; the largest here have some hundreds."""
+_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
+_STRANGE = re.compile("[\x00\ud800-\udfff]")
+
+
+class _Refusal(yaml.MarkedYAMLError):
+    """What YAML would take."""
+
+
 class _Loader(yaml.SafeLoader):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.sizes: dict[int, int] = {}
+        """Values in a node that holds others, by its identity; the loader keeps no node of its own."""
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.MarkedYAMLError(
+                raise _Refusal(
                     problem=f"key {key!r} is not text; write it in quotes",
                     problem_mark=key_node.start_mark,
                 )
             if key in seen:
-                raise yaml.MarkedYAMLError(
+                raise _Refusal(
                     problem=f"`{key}` is given twice; remove or rename one",
                     problem_mark=key_node.start_mark,
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Plain values alone: no tag makes anything else of them, and no text becomes a date."""
+        if node.tag not in _PLAIN:
+            shown = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise _Refusal(
+                problem=f"{shown} is not read here; write text (in quotes), a number, true, false or null",
+                problem_mark=node.start_mark,
+            )
+        return super().construct_object(node, deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        """Text that is not what can be written to a file or be its name is refused where it stands."""
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and (strange := _STRANGE.search(value)):
+            raise _Refusal(
+                problem=f"U+{ord(strange[0]):04X} is no character of a text; take it out",
+                problem_mark=node.start_mark,
+            )
+        return value
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """What `*names` repeat counts each time, so that a few lines do not come to billions of values."""
+        repeated = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if node is None or isinstance(node, yaml.ScalarNode):
+            return node
+        problem = ""
+        if not repeated:
+            inside = (one for entry in node.value for one in (entry if isinstance(entry, tuple) else (entry,)))
+            self.sizes[id(node)] = 1 + sum(self.sizes.get(id(one), 1) for one in inside)
+            if self.sizes[id(node)] > MOST_VALUES:
+                problem = f"comes to more than {MOST_VALUES:,} values; repeat less by `*names`"
+        elif id(node) not in self.sizes:
+            problem = "repeats itself within itself; take the `*name` out"
+        if problem:
+            raise _Refusal(problem=problem, problem_mark=node.start_mark)
+        return node
 
 
 # YAML 1.1 reads 1e-3 as text because it has no point; people mean the number.
@@ -54,9 +109,12 @@ def parse(text: str, source: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InputError(f"{source}{line}: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{source}: not readable as YAML: {str(error).splitlines()[0]}") from None
+        remedy = "" if isinstance(error, _Refusal) else "; correct it there, it is no YAML"
+        raise InputError(f"{source}{line}: {error.problem}{remedy}") from None
+    except RecursionError:
+        raise InputError(f"{source}: not readable as YAML: goes too deep; close its brackets") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{source}: not readable as YAML: {str(error).splitlines()[0]}; correct it") from None
 
 
 def read(path: Path, instead: str = "") -> dict[str, Any]:
@@ -68,7 +126,7 @@ def read(path: Path, instead: str = "") -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be read: {error.strerror}; put a readable file there") from None
     content = parse(text, str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected `key: value` lines, found {_kind(content)}")
@@ -95,23 +153,31 @@ def merge(*layers: Mapping[str, Any], whole: Sequence[str] = ("split",)) -> dict
     return result
 
 
-def validated(model: type[Model], content: Any, where: str) -> Model:
-    """The content as a checked section; every problem names `where` and the key."""
+def validated(model: type[Model], content: Any, where: str, section: str = "") -> Model:
+    """The content as a checked section; every problem names `where` and the key.
+
+    Args:
+        section: the key of the section, if it is a part of what `where` names.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        found = [".".join(key) + ": " + what if key else what for key, what in problems(error, model, content)]
-        raise InputError(*(f"{where}: {problem}" for problem in found)) from None
+        above = [section] if section else []
+        found = ((".".join((*above, *key)), what) for key, what in problems(error, model, content))
+        raise InputError(
+            *(f"{where}: {key}: {what}" if key else f"{where}: {what}" for key, what in found)
+        ) from None
 
 
 def problems(error: ValidationError, model: type[BaseModel], content: Any) -> Iterator[tuple[list[str], str]]:
     """(key path, message with remedy) for every problem pydantic found in `content`."""
     for item in error.errors(include_url=False):
-        where = _path(item["loc"], content)
+        where, beside = _place(item["loc"], model, content)
         context, kind, value = item.get("ctx", {}), item["type"], item.get("input")
         shown = repr(value) if len(repr(value)) < 60 else _kind(value)
+        said = item["msg"].removeprefix("Input ")
         if kind == "extra_forbidden":
-            known = _known_keys(model, where[:-1])
+            known = sorted(key for one in beside for key in one.model_fields)
             near = difflib.get_close_matches(where[-1], known, 1)
             hint = f"did you mean `{near[0]}`? " if near else ""
             message = f"unknown key; {hint}known keys: {', '.join(known)}"
@@ -120,30 +186,82 @@ def problems(error: ValidationError, model: type[BaseModel], content: Any) -> It
         elif kind == "value_error":
             message = str(context.get("error", item["msg"]))
         elif kind in ("greater_than_equal", "greater_than", "less_than_equal", "less_than"):
-            message = f"is {shown}; {item['msg'].removeprefix('Input ')}"
+            message = f"is {shown}; {said}"
             if kind.startswith("less") and context.get("le") == 1.0:
                 message += f" (a share: {value} % is written {_share(value)})"
         elif kind == "literal_error":
             message = f"is {shown}; choose one of {context['expected']}"
+        elif kind in ("union_tag_not_found", "union_tag_invalid"):
+            where = [*where, "kind"]
+            given = value if isinstance(value, dict) else {}
+            near = difflib.get_close_matches("kind", given, 1)
+            found = f"is {given['kind']!r}" if "kind" in given else "missing"
+            hint = f"did you mean it by `{near[0]}`? " if near and near != ["kind"] else ""
+            choice = ", ".join(repr(name) for one in beside for name in _tags(one))
+            message = f"{found}; {hint}choose one of {choice}"
+        elif kind == "string_pattern_mismatch":
+            message = f"is {shown}; write it so that it matches {context['pattern']}"
+        elif kind == "too_short":
+            message = f"is {shown}; give {context['min_length']} or more"
+        elif kind in ("model_type", "model_attributes_type", "dict_type"):
+            message = f"is {shown} ({_kind(value)}); give a section of `key: value` lines"
         else:
-            message = f"is {shown} ({_kind(value)}); {item['msg'].removeprefix('Input ')}"
+            message = f"is {shown} ({_kind(value)}); {said}"
         yield where, message
 
 
-def _path(location: tuple[int | str, ...], content: Any) -> list[str]:
-    """Keys as a person wrote them: pydantic puts the `kind` of a section between its key and theirs."""
+def _place(
+    location: tuple[int | str, ...], model: type[BaseModel], content: Any
+) -> tuple[list[str], list[type[BaseModel]]]:
+    """The keys of a value as a person wrote them, and the sections that may stand there or that it is a key of.
+
+    Pydantic puts the `kind` of a section, where that tells which of several it is, between its key and theirs.
+    """
     path: list[str] = []
+    may_be: list[Any] = [model]
+    sections: list[type[BaseModel]] = [model]
     tag: Any = None
     for part in location:
-        if tag is not None and part == tag:
+        if (tag is not None and part == tag) or str(part).startswith("<") or part == "[key]":
             tag = None  # a key of the same name may follow
             continue
-        if str(part).startswith("<"):  # of a choice between a section and a plain value
-            continue
         path.append(str(part))
-        content = content.get(part) if isinstance(content, dict) else None
-        tag = content.get("kind") if isinstance(content, dict) else None
-    return path
+        chosen = _sections(may_be, content)
+        if chosen:
+            sections = chosen
+            may_be = [one for section in chosen for one in _options(section.model_fields.get(str(part)))]
+        else:
+            may_be = [one for option in may_be for one in _options(*get_args(option)[-1:])]
+        inside = isinstance(content, list) and isinstance(part, int) and part < len(content)
+        content = content[part] if inside or (isinstance(content, dict) and part in content) else None
+        several = _sections(may_be, None)
+        tag = content.get("kind") if isinstance(content, dict) and len(several) > 1 else None
+        if part == location[-1] and several:
+            sections = several
+    return path, sections
+
+
+def _options(annotation: Any = None) -> list[Any]:
+    """The types that a value may have."""
+    if isinstance(annotation, FieldInfo):
+        annotation = annotation.annotation
+    if get_origin(annotation) is Annotated:
+        return _options(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [one for option in get_args(annotation) for one in _options(option)]
+    return [annotation]
+
+
+def _sections(may_be: Sequence[Any], content: Any) -> list[type[BaseModel]]:
+    """Those of the types that are sections; of several the one that the content's `kind` tells, if it does."""
+    found = [one for one in may_be if isinstance(one, type) and issubclass(one, BaseModel)]
+    kind = content.get("kind") if isinstance(content, dict) else None
+    return [one for one in found if len(found) > 1 and kind in _tags(one)] or found
+
+
+def _tags(section: type[BaseModel]) -> tuple[Any, ...]:
+    kind = section.model_fields.get("kind")
+    return get_args(kind.annotation) if kind else ()
 
 
 def _share(value: Any) -> str:
@@ -152,14 +270,5 @@ def _share(value: Any) -> str:
 
 def _kind(value: Any) -> str:
     names = {dict: "a mapping", list: "a list", str: "text", type(None): "nothing", bool: "a yes/no"}
-    return names.get(type(value), f"a number ({type(value).__name__})")
-
-
-def _known_keys(model: type[BaseModel], where: Sequence[str]) -> list[str]:
-    found: type[BaseModel] = model
-    for part in where:
-        field = found.model_fields.get(part)
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        inner = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        found = inner[0] if inner else found
-    return sorted(found.model_fields)
+    number = "a number" if isinstance(value, int | float) else "no text"  # a date, for instance
+    return names.get(type(value), f"{number} ({type(value).__name__})")

@@ -35,7 +35,7 @@ def test_an_experiment_is_measured_as_it_says(trial: Trial) -> None:
     )
     assert (found.stated["trial"].over_training, found.stated["other"].over_training) == (["probe"], [])
     wrong = refusal(trial, experiment=setting("measures", {"probe": {"train_sentences": 3}}))
-    assert wrong.startswith(TRIAL_FILE + "measures: probe.train_sentences")
+    assert wrong.startswith(TRIAL_FILE + "measures.probe.train_sentences")
 
 
 def test_arms_may_differ_in_what_the_question_is_about_alone(trial: Trial) -> None:
