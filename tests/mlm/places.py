@@ -105,8 +105,8 @@ def seal(folder: Path) -> Path:
 def copy_of(place: Path, folder: Path) -> Path:
     """The same study and data, its runs planned and none of them trained."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("experiments", "text"):
-        (folder / name).symlink_to(place / name)
+    shutil.copytree(place / "experiments", folder / "experiments")  # a test may edit them
+    (folder / "text").symlink_to(place / "text")
     (folder / "results").mkdir()
     (folder / "results" / "data").symlink_to(place / "results" / "data")
     for planned in (place / "results" / "runs").glob("*/config.json"):
