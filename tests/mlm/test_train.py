@@ -569,7 +569,7 @@ def test_micro_batches_change_no_mask_and_no_loss_beyond_rounding(
     parameters, counts = whole.optimizer.parameters.clone(), whole.step(6).counts
     for micro_batch in (1, 2, 4):
         losses, training = updates(small(run, micro_batch=micro_batch), data)
-        assert losses == pytest.approx(expected, abs=1e-6)
+        assert losses == pytest.approx(expected, rel=1e-6)
         torch.testing.assert_close(training.optimizer.parameters, parameters, rtol=0, atol=2e-5)
         assert torch.equal(training.step(6).counts, counts)
 
