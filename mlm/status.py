@@ -1,5 +1,6 @@
 """What a study is doing: states of its runs, tokens a second, time left, and what failed, with its error."""
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ from mlm.study import Study
 STYLES = {"finished": "green", "diverged": "magenta", "live": "cyan", "failed": "red",
           "stopped": "yellow", "waiting": "dim"}  # fmt: skip
 PENDING = ("live", "failed", "stopped", "waiting")
+
+
+REMEDY = "delete it and run the pipeline again"
+SHOWN = {"tokens", "train_seconds", "yardstick"}
+"""What is told of a run's metrics."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +56,18 @@ def study(scale: str) -> list[RunStatus]:
 
 def _begun(scale: str) -> tuple[list[str], list[RunStatus]]:
     """The experiments that a scale names, and others that were begun; and their runs."""
-    path = study_file(scale)
-    if not path.exists():
-        raise InputError(f"{path}: no study of this scale has begun; `snakemake --cores all` begins one")
-    remedy = "delete it and run the pipeline again"
-    content = read_json(path, remedy)
+    path, content = _index(scale)
     found: dict[str, RunStatus] = {}
     of: dict[str, set[str]] = {}
     try:
         named = content["named"]
         for cell in sorted(content["index"], key=lambda cell: cell["experiment"] not in named):
             name = f"{cell['experiment']}/{cell['arm']}/seed-{cell['seed']}"
-            found.setdefault(cell["digest"], of_folder(RESULTS / "runs" / cell["digest"], name))
+            if cell["digest"] not in found:
+                found[cell["digest"]] = of_folder(RESULTS / "runs" / cell["digest"], name)
             of.setdefault(cell["experiment"], set()).add(cell["digest"])
     except (KeyError, TypeError):
-        raise Damaged(f"{path}: damaged, not the index of a study; {remedy}") from None
+        raise Damaged(f"{path}: damaged, not the index of a study; {REMEDY}") from None
     asked = [name for name in named if name in of]
     for name, digests in of.items():
         others = set().union(*(of[other] for other in of if other != name))
@@ -72,6 +75,14 @@ def _begun(scale: str) -> tuple[list[str], list[RunStatus]]:
             asked.append(name)
     mine = set().union(*(of[name] for name in asked))
     return asked, [run for digest, run in found.items() if digest in mine]
+
+
+def _index(scale: str) -> tuple[Path, Any]:
+    """The file in which a scale's study is kept, and what it says."""
+    path = study_file(scale)
+    if not path.exists():
+        raise InputError(f"{path}: no study of this scale has begun; `snakemake --cores all` begins one")
+    return path, read_json(path, REMEDY)
 
 
 def of_folder(folder: Path, name: str) -> RunStatus:
@@ -95,18 +106,18 @@ def of_folder(folder: Path, name: str) -> RunStatus:
 
 
 def _tail(path: Path) -> dict[str, Any]:
-    """The last whole records of metrics.jsonl, the newer over the older."""
+    """What the last whole records of metrics.jsonl say, the newer over the older, back to all that is shown."""
     if not path.exists():
         return {}
     with path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - 2**16))
         lines = stream.read().split(b"\n")[:-1]
     merged: dict[str, Any] = {}
-    for line in lines:
-        try:
-            merged |= json.loads(line)
-        except ValueError:
-            continue  # the first line may be cut
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):  # the first line may be cut
+            merged = json.loads(line) | merged
+        if merged.keys() >= SHOWN:
+            break
     return merged
 
 
@@ -165,7 +176,7 @@ class Look:
 
     def __init__(self, scale: str) -> None:
         self.scale = scale
-        _begun(scale)  # says that there is no study, before one is planned
+        _index(scale)  # says that there is no study, before one is planned
         self._planned: Study | None = None
         self._unknown = ""
         """Why the time left cannot be told."""
