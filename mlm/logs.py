@@ -25,6 +25,7 @@ VARIABLE = "MLM_LOG"
 FOLDER = RESULTS / "logs"
 BEGUN, WELL, STOPPED, FAILED = "begun", "ended well", "stopped", "failed"
 MARK = re.compile(rf"^=== ({BEGUN}|{WELL}|{STOPPED}|{FAILED}): ", re.MULTILINE)
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 ASKED_TO = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 """Signals that stop a job and are no failure of it."""
 TAIL_BYTES = 2**16
@@ -44,7 +45,7 @@ class _Log:
     def write(self, text: str) -> int:
         if self._whole:
             try:
-                self.file.write(text.encode(errors="replace"))
+                self.file.write(COLOUR.sub("", text).encode(errors="replace"))
             except OSError as error:
                 self._whole = False
                 print(f"warning: {self.path}: {error.strerror}; it lacks the rest", file=sys.__stderr__)

@@ -67,7 +67,7 @@ def test_what_is_refused_and_then_goes_well_is_told_by_the_newest_start(
 def test_an_exception_nobody_thought_of_is_in_the_log_with_its_traceback(log: Path) -> None:
     before = sys.stdout, sys.stderr
     with pytest.raises(ZeroDivisionError), logs.kept(), refusing():
-        print("a warning", file=sys.stderr)
+        print("\x1b[1;31ma\x1b[0m warning", file=sys.stderr)  # in colour for a person, in plain words here
         print(1 // 0)
     assert (sys.stdout, sys.stderr) == before
     assert logs.read(log) == (logs.FAILED, ["ZeroDivisionError: integer division or modulo by zero"])
