@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlm import logs
+from mlm import logs, planner
 from mlm.files import is_locked
 from mlm.layout import RESULTS
 from mlm.measured import together
@@ -12,8 +12,8 @@ from mlm.study import Study
 
 KILLED = "killed, or its machine went down: it did not say how it ended"
 PREPARING = ("sentences", "task", "pairs")
-OF_EXPERIMENT = ("collect", "tune", "contrasts", "table", "figures", "wandb", "report_page")
 OF_SCALE = ("numbers", "paper", "comparison")
+OF_EXPERIMENT = tuple(rule for rule in planner.ANALYSIS_RULES if rule not in OF_SCALE)
 """Rules by what their logs are called after."""
 
 

@@ -64,9 +64,8 @@ RESERVED = frozenset(("all", *DATA_RULES, *RUN_RULES, *ANALYSIS_RULES))
 """Names of the Snakefile's rules, which an experiment cannot have."""
 GENERATED = ("measure", "figures")
 """Beginnings of the names of rules that are made in a loop."""
-
-
 NAMES = "use letters, digits and `._+-`, beginning with a letter or digit"
+"""What NAME_PATTERN asks for, in words."""
 
 
 def available() -> list[str]:

@@ -4,10 +4,11 @@ import contextlib
 import io
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from analysis.__main__ import app
 from analysis.__main__ import main as analysis
@@ -16,6 +17,8 @@ from mlm.__main__ import main as mlm
 
 CONFIG = "--config"
 """First word of what Snakemake is told: settings of a study, as `scale=test`."""
+SURROUNDINGS = {"WANDB_MODE": "disabled", "PIP_NO_INDEX": "1", "npm_config_offline": "true", "COLUMNS": "1000"}
+"""Nothing is fetched or published, and lines are as wide as they need to be."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ def typed(place: Path, *words: str) -> Told:
     code: Any = 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.chdir(place))
-        stack.enter_context(_surroundings())
+        stack.enter_context(mock.patch.dict(os.environ, SURROUNDINGS))
         stack.enter_context(contextlib.redirect_stderr(said))
         stack.enter_context(contextlib.redirect_stdout(printed))
         stack.callback(signal.signal, signal.SIGPIPE, before)
@@ -63,19 +66,3 @@ def planned(settings: Mapping[str, Any]) -> None:
         pipeline.Plan(settings)
     finally:
         os._exit = ended
-
-
-@contextlib.contextmanager
-def _surroundings() -> Iterator[None]:
-    """Nothing is fetched or published, and lines are as wide as they need to be."""
-    own = {"WANDB_MODE": "disabled", "PIP_NO_INDEX": "1", "npm_config_offline": "true", "COLUMNS": "1000"}
-    before = {key: os.environ.get(key) for key in own}
-    os.environ.update(own)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value

@@ -6,6 +6,7 @@ import re
 import string
 import subprocess
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_paths_that_may_be_called_anything_stay_one_word(place: Path, name: str)
 
 def _put(content: dict[str, Any], path: str, name: str) -> dict[str, Any]:
     """A copy of the content with a name in the place of a value, or of a key."""
-    changed = json.loads(json.dumps(content))
+    changed = deepcopy(content)
     here: Any = changed
     *above, last = path.split("/")
     for part in above:
@@ -110,7 +111,7 @@ def _put(content: dict[str, Any], path: str, name: str) -> dict[str, Any]:
         here[name] = {}
     else:
         here[int(last) if isinstance(here, list) else last] = name
-    return dict(changed)
+    return changed
 
 
 KEYS = [
