@@ -93,10 +93,13 @@ def track(
     trainer: Annotated[int, typer.Option(help="Process id of the training that is followed.")],
 ) -> None:
     """Bring the Weights & Biases run of a run to what its files say; `train` starts this beside it."""
-    from mlm import tracking, wandb_writer
+    from mlm import tracking
     from mlm.runs import RunFolder
 
     try:
+        tracking.keep_apart()
+        from mlm import wandb_writer
+
         wandb_writer.track(RunFolder.open(path), trainer)
     except Exception as error:  # W&B's own are many, and its caller warns whatever it was
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)

@@ -4,10 +4,14 @@ The training process never loads wandb. Offline, the process writes the run's pr
 run has ended; online, it follows metrics.jsonl while the run trains.
 """
 
+import atexit
 import contextlib
+import functools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -73,6 +77,20 @@ def enter(scale: str | None, given: Mapping[str, str]) -> None:
     os.environ.update(found)
     if found["WANDB_MODE"] != "disabled":
         (Path(found["WANDB_DIR"]) / "wandb").mkdir(parents=True, exist_ok=True)
+        keep_apart()
+
+
+def keep_apart() -> None:
+    """Give this process, before it loads wandb, a folder for passing files: W&B leaves some behind."""
+    os.environ["TMPDIR"] = tempfile.tempdir = _passing()
+
+
+@functools.cache
+def _passing() -> str:
+    """The folder, there until this process ends. Its path must be short: W&B's socket lies there."""
+    folder = tempfile.mkdtemp(prefix="mlm-wandb-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def end_children(pid: int) -> None:
@@ -89,6 +107,8 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     end_children(os.getpid())
+    if _passing.cache_info().currsize:
+        shutil.rmtree(_passing(), ignore_errors=True)
     os._exit(code)
 
 

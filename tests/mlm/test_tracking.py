@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,16 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def published(place: Path, modern: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def passing() -> Iterator[Path]:
+    """Where this file's commands put passing files. W&B's socket lies there, and its path must be short."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def published(
+    place: Path, modern: RunFolder, tmp_path_factory: pytest.TempPathFactory, passing: Path
+) -> Path:
     """The trained run in a place of its own, measured, written offline by `train` and again by `sync`."""
     mine = copy_of(place, tmp_path_factory.mktemp("tracked") / "place")
     folder = mine / "results" / "runs" / modern.path.name
@@ -61,7 +71,7 @@ def published(place: Path, modern: RunFolder, tmp_path_factory: pytest.TempPathF
         shutil.copy2(path, folder)
     shutil.copytree(place / "results" / "test", mine / "results" / "test")
     (folder / "trained").unlink()
-    home = {"HOME": str(mine / "home"), "WANDB_MODE": "offline"}
+    home = {"HOME": str(mine / "home"), "TMPDIR": str(passing), "WANDB_MODE": "offline"}
     done(mlm(mine, "train", str(folder.relative_to(mine)), **home))
     name = json.loads((mine / "results" / "test" / "study.json").read_text())["experiments"]["trial"][
         "measure_files"
@@ -89,7 +99,8 @@ def summary_of(records: list[Any]) -> dict[str, Any]:
     return summary
 
 
-def test_everything_lies_under_results(published: Path) -> None:
+def test_everything_lies_under_results(published: Path, passing: Path) -> None:
+    assert not list(passing.iterdir())
     place = published.parents[2]
     assert {path.name for path in place.iterdir()} <= {"experiments", "text", "results", "home"}
     assert not (place / "home").exists() or not list((place / "home").rglob("*wandb*"))
