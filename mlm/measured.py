@@ -104,7 +104,7 @@ def of(stated: Measures, where: str) -> list[Measured]:
             prepared, preparing = _prepared(name, stated)
             code: list[Any] = [identity.code_hash(CODE[kind(name)], ("torch", "numpy"))]
             if kind(name) == "plugins":
-                plugins.load(settings, "probe", name.partition(".")[2])
+                plugins.check_probe(settings, name.partition(".")[2])
                 code.append(plugins.source_digest(settings))
             if name == "corruptions" and stated.corruptions:
                 paths = {masking.strategy for masking in stated.corruptions.arms.values()} - {None}

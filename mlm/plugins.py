@@ -13,11 +13,13 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlm import config, identity
+from mlm import config, golden, identity
 from mlm.errors import InputError
+from mlm.files import write_atomically
 
 if TYPE_CHECKING:
     from mlm.encoder import Encoder
@@ -178,7 +180,7 @@ def check_schedule(path: str, where: str) -> None:
 
 
 def check(run: config.Run, where: str | Callable[[str], str]) -> None:
-    """Load and check every plug-in of a run.
+    """Load and check every plug-in of a run, once for each state of its source.
 
     Args:
         where: the file, or a function from a key to the file and key that set it.
@@ -189,20 +191,49 @@ def check(run: config.Run, where: str | Callable[[str], str]) -> None:
     problems: list[str] = []
     for key, path in run.plugins.items():
         place = where(key) if callable(where) else f"{where}: {key}"
+        checks = _check_decay if key == "optimizer.decay_shape" else check_schedule
         try:
             if key.endswith("shape"):
-                check_schedule(path, place)
-                if key == "optimizer.decay_shape" and (left := load(path, "schedule", place)(1.0)) != 1:
-                    raise InputError(
-                        f"{place}: {path}: is {left!r} at 1; it is given what is left of the decay, 1 at its "
-                        "begin and 0 at its end, and must be 1 where it begins"
-                    )
+                _once(key, path, partial(checks, path, place))
             else:
-                load(path, KIND_OF[key], place)
+                _once(key, path, partial(load, path, KIND_OF[key], place))
         except InputError as error:
             problems += error.problems
     if problems:
         raise InputError(*problems)
+
+
+def _check_decay(path: str, where: str) -> None:
+    check_schedule(path, where)
+    if (left := load(path, "schedule", where)(1.0)) != 1:
+        raise InputError(
+            f"{where}: {path}: is {left!r} at 1; it is given what is left of the decay, 1 at its "
+            "begin and 0 at its end, and must be 1 where it begins"
+        )
+
+
+def check_probe(path: str, where: str) -> None:
+    """Load and check a probe, once for each state of its source.
+
+    Raises:
+        InputError: as `load`.
+    """
+    _once("probe", path, partial(load, path, "probe", where))
+
+
+def _once(key: str, path: str, check: Callable[[], object]) -> None:
+    """Check a plug-in, unless it passed as its source is now: most load torch, which takes longer than a plan.
+
+    What passed is remembered beside this source's golden runs; what a job loads is checked there in any case.
+    """
+    try:
+        passed = golden.folder() / "plugins" / identity.digest([key, path, source_digest(path)])
+    except InputError:
+        check()  # says more
+        raise
+    if not passed.exists():
+        check()
+        write_atomically(passed, "")
 
 
 def take_probe(

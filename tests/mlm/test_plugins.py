@@ -451,24 +451,36 @@ def test_a_digest_needs_source_that_can_be_read(lab: Path) -> None:
     assert f"{lab}/my_lab/broken.py: cannot be read as Python: '(' was never closed" in told
 
 
-def test_the_current_folder_is_searched_and_planning_loads_no_torch(lab: Path) -> None:
-    write(lab / "other.py", "def eased(progress):\n    return progress ** 2\n")
+def test_the_current_folder_is_searched_and_a_checked_plug_in_is_not_loaded_again(lab: Path) -> None:
     script = (
         "import sys; sys.path = [p for p in sys.path if p]; from mlm import config, plugins; "
         "run = config.Run.model_validate({'optimizer': {'decay_shape': 'other:eased'}}); "
-        "plugins.check(run, 'here'); print(*plugins.digests(run), 'torch' in sys.modules)"
+        "plugins.check(run, 'here'); "
+        "print(*plugins.digests(run), *({'other', 'torch'} & set(sys.modules)))"
     )
-    command = [sys.executable, "-c", script]
-    ended = subprocess.run(
-        command,
-        check=False,
-        cwd=lab,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-    )
-    assert ended.stdout == "other:eased False\n", ended.stderr
+
+    def planned(line: str) -> subprocess.CompletedProcess[str]:
+        write(lab / "other.py", f"def eased(progress):\n    {line}\n")
+        return subprocess.run(
+            [sys.executable, "-c", script],
+            check=False,
+            cwd=lab,
+            env={"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+        )
+
+    for line, told in (
+        ("return progress ** 2", "other:eased other\n"),
+        ("return progress ** 2  # squared", "other:eased\n"),
+        ("return progress ** 3", "other:eased other\n"),
+    ):
+        ended = planned(line)
+        assert ended.stdout == told, ended.stderr
+    for _ in range(2):  # what was refused is looked at again
+        told = planned("return progress * 2").stderr
+        assert "here: optimizer.decay_shape: other:eased: is 1.002 at progress 0.501" in told
 
 
 def test_the_wanted_calls_are_those_that_the_built_in_ones_understand() -> None:

@@ -61,9 +61,7 @@ def passing() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def published(
-    place: Path, modern: RunFolder, tmp_path_factory: pytest.TempPathFactory, passing: Path
-) -> Path:
+def published(place: Path, modern: RunFolder, tmp_path_factory: pytest.TempPathFactory, passing: Path) -> Path:
     """The trained run in a place of its own, measured, written offline by `train` and again by `sync`."""
     mine = copy_of(place, tmp_path_factory.mktemp("tracked") / "place")
     folder = mine / "results" / "runs" / modern.path.name
