@@ -68,6 +68,13 @@ class Evidence:
                 return Mark(when, notes[0], self._added(row, pairs))
         return Mark("beforehand", "", self._added(row, pairs))
 
+    def withdrawn(self, now: Iterable[Row]) -> list[Row]:
+        """Contrasts that were stated when the first run began, or with the first results, and are no longer."""
+        then = self.published and self.history.stated(self.published, self.name)
+        both = (*(self.registered.contrasts if self.registered else ()), *(then.contrasts if then else ()))
+        kept = {*now}
+        return [row for row in dict.fromkeys(both) if row not in kept]
+
     def _since_begun(self, row: Row) -> Iterator[tuple[When, str]]:
         if self.registered is not None and row not in self.registered.contrasts:
             yield "post hoc", f"not as it was when the first run began ({self.place})"

@@ -7,7 +7,7 @@ text, same evaluation masks. `analysis.paired` says what is compared.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,17 +120,23 @@ def identifier(experiment: str, contrast: Contrast, baseline: str) -> str:
     return f"{experiment}.{kind}.{contrast.arm}{versus}.{contrast.measure}"
 
 
-def of(study: Study, name: str, collected: tidy.Collected) -> list[Result]:
+class Found(NamedTuple):
+    """The contrasts of an experiment."""
+
+    results: list[Result]
+    withdrawn: list[Row]
+    """Those that were stated at first, and are no longer."""
+
+
+def of(study: Study, name: str, collected: tidy.Collected) -> Found:
     """All contrasts of an experiment, each with when it was stated."""
-    found = evaluate(name, study.experiment(name), collected, len(study.seeds(name)))
-    return marked(found, study.scale, name)
-
-
-def marked(results: Sequence[Result], scale: str, name: str) -> list[Result]:
-    """The same contrasts with when they were stated, which they themselves do not tell."""
-    evidence = beforehand.Evidence(scale, name)
-    marks = (evidence.mark(Row.of(asdict(one)), one.seeds, one.runs) for one in results)
-    return [replace(one, **mark._asdict()) for one, mark in zip(results, marks, strict=True)]
+    results = evaluate(name, study.experiment(name), collected, len(study.seeds(name)))
+    evidence, rows = beforehand.Evidence(study.scale, name), [Row.of(asdict(one)) for one in results]
+    marks = [evidence.mark(row, one.seeds, one.runs) for row, one in zip(rows, results, strict=True)]
+    return Found(
+        [replace(one, **mark._asdict()) for one, mark in zip(results, marks, strict=True)],
+        evidence.withdrawn(rows),
+    )
 
 
 def evaluate(name: str, experiment: Experiment, collected: tidy.Collected, planned: int) -> list[Result]:
@@ -250,7 +256,7 @@ def write(study: Study, experiment: str) -> None:
     found = of(study, experiment, collected)
     provenance.forget("contrasts", study.scale, experiment)
     place = layout.tables(study.scale, experiment)
-    rows = [[_cell(getattr(result, name)) for name in COLUMNS] for result in found]
+    rows = [[_cell(getattr(result, name)) for name in COLUMNS] for result in found.results]
     tidy.write_csv(place / "contrasts.csv", rows, COLUMNS)
     content = {
         "experiment": experiment,
@@ -269,7 +275,8 @@ def write(study: Study, experiment: str) -> None:
         "detectable": "with a power of .8 at the first step of Holm's correction, by simulation of normal "
         "differences; null: no outcome could reach the level, or there is no spread",
         "seeds_needed": f"likewise; null: more than {MOST_SEEDS}, or there is no spread",
-        "contrasts": [_jsonable(result) for result in found],
+        "contrasts": [_jsonable(result) for result in found.results],
+        "withdrawn": [row._asdict() for row in found.withdrawn],
     }
     write_json(place / "contrasts.json", content)
     *read, _ = outputs.results(study.scale, experiment)
@@ -282,7 +289,12 @@ def _cell(value: Any) -> Any:
 
 
 def load(scale: str, experiment: str) -> list[Result]:
-    """The contrasts written for an experiment.
+    """The contrasts written for an experiment; fails as `load_all` does."""
+    return load_all(scale, experiment).results
+
+
+def load_all(scale: str, experiment: str) -> Found:
+    """The contrasts written for an experiment, and those withdrawn.
 
     Raises:
         Damaged: they are missing or not what was written.
@@ -292,7 +304,8 @@ def load(scale: str, experiment: str) -> list[Result]:
     remedy = f"run `python -m analysis contrasts {scale} {experiment}` again"
     content = read_json(path, remedy)
     try:
-        return [_from_json(row) for row in content["contrasts"]]
+        withdrawn = [Row(**row) for row in content["withdrawn"]]
+        return Found([_from_json(row) for row in content["contrasts"]], withdrawn)
     except (KeyError, TypeError) as error:
         raise Damaged(f"{path}: damaged ({error!r}); {remedy}") from None
 

@@ -1,6 +1,6 @@
 """An experiment as the paper tells it, whichever way its verdicts fell."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -23,6 +23,7 @@ from analysis.quote import Quoter
 from analysis.study import Study
 from mlm import config, figures, measures
 from mlm.experiment import FAMILIES, Family
+from mlm.history import Row
 
 
 class Part:
@@ -32,7 +33,7 @@ class Part:
         self.name, self.quote = name, quote
         self.stated = study.experiment(name)
         self.collected = tidy.load(study.scale, name)
-        self.contrasts = contrasts.load(study.scale, name)
+        self.contrasts, self.withdrawn = contrasts.load_all(study.scale, name)
         self.panels = {panel.name: panel for panel in panels.panels(study, name, self.collected)}
         self.runs_of = setup.planned(study, name)
         self.differing = setup.differing(study, name)
@@ -138,13 +139,13 @@ class Part:
             rows.append(heading(family.capitalize() + of))
             rows += [_without_family(row) for row in _table(list(group)).rows]
         columns = _without_family(_table(self.contrasts[:1]).columns)
-        caption = _table(self.contrasts).caption
+        caption = _table(self.contrasts, self.withdrawn).caption
         return pipe_table(f"{self.name}-contrasts", caption, columns, rows)
 
 
-def _table(results: list[contrasts.Result]) -> Panel:
+def _table(results: list[contrasts.Result], withdrawn: Sequence[Row] = ()) -> Panel:
     """The report's table of contrasts, but for what a page of paper has no room for."""
-    return report_tables.contrasts(results, examples=False, power=False)
+    return report_tables.contrasts(results, withdrawn, examples=False, power=False)
 
 
 def _without_family(row: tuple[str, ...]) -> tuple[str, ...]:

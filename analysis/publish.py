@@ -101,8 +101,8 @@ def _missing(study: Study, name: str) -> Iterator[str]:
     elif {*r[~r["measure"].str.startswith("untrained.")]["run"]} != {cell.digest for cell in study.cells(name)}:
         planned = layout.study_file(study.scale)
         yield f"{name}: its tables are not of the runs that {planned} plans; {again} makes them anew"
-    elif _unmarked(told := contrasts.load(study.scale, name)) != _unmarked(
-        now := contrasts.of(study, name, collected)
+    elif _unmarked((told := contrasts.load_all(study.scale, name)).results) != _unmarked(
+        (now := contrasts.of(study, name, collected)).results
     ):
         yield f"{name}: its contrasts are not those of its results; {again} makes them anew"
     elif told != now:
@@ -204,7 +204,7 @@ def _facts(study: Study, name: str, pictures: list[Picture], files: list[str]) -
             for row, one in zip(content.contrasts.rows, content.verdicts, strict=True)
         ],
         restricted=report_tables.restricted([one.result for one in content.verdicts]).strip(),
-        stated=report_tables.stated([one.result for one in content.verdicts]).strip(),
+        stated=report_tables.stated([one.result for one in content.verdicts], content.withdrawn).strip(),
         primary=[_markdown(one.sentence) for one in content.verdicts if one.result.family == "primary"],
         tallies=list(content.tallies),
         figures=pictures,

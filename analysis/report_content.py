@@ -28,6 +28,7 @@ from analysis.report_origin import Fact, Link
 from analysis.study import Study
 from mlm.experiment import FAMILIES
 from mlm.figures import EVERY
+from mlm.history import Row
 
 Emphasis = Literal["", "strong", "em"]
 Sentence = tuple[tuple[Emphasis, str], ...]
@@ -88,6 +89,8 @@ class Content:
     """How the verdicts of each other family fell, a sentence each."""
     contrasts: Panel
     """A row a verdict."""
+    withdrawn: tuple[Row, ...]
+    """Contrasts that were stated at first, and are no longer."""
     splits: Panel
     """Corruption asked for and drawn, a row an arm."""
     differences: Panel
@@ -114,7 +117,7 @@ def build(study: Study, name: str) -> Content:
         InputError: no such experiment, or its tables or runs are missing or damaged.
     """
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
-    results = contrasts.load(study.scale, name)
+    results, withdrawn = contrasts.load_all(study.scale, name)
     quote = Quoter(dict(numbers.of(study, name)))
     printed = panels.panels(study, name, collected, tidy.seconds(study.scale, name))
     tables = {panel.name: panel for panel in printed}
@@ -130,7 +133,8 @@ def build(study: Study, name: str) -> Content:
         primary_measure=experiment.primary_measure,
         verdicts=tuple(_verdicts(results, quote)),
         tallies=tuple(_tallies(results)),
-        contrasts=report_tables.contrasts(results),
+        contrasts=report_tables.contrasts(results, withdrawn),
+        withdrawn=tuple(withdrawn),
         splits=report_tables.splits(study, name, drawn),
         differences=report_tables.differences(study, name),
         fills=tuple(report_fills.of(study, name)),

@@ -8,6 +8,7 @@ from analysis.printed import DASH, Panel
 from analysis.study import Study
 from mlm import measures
 from mlm.experiment import MOST_SEEDS
+from mlm.history import Row
 
 POWER = (
     " Detectable: the smallest difference (of an equivalence, margin) that so many pairs with this spread show "
@@ -19,10 +20,13 @@ TWO_LEVEL = "over examples too"
 """The column of intervals over seeds and evaluation examples."""
 
 
-def contrasts(results: Sequence[Result], *, examples: bool = True, power: bool = True) -> Panel:
+def contrasts(
+    results: Sequence[Result], withdrawn: Sequence[Row] = (), *, examples: bool = True, power: bool = True
+) -> Panel:
     """Every stated contrast: difference, interval, pairs, p values, verdict.
 
     Args:
+        withdrawn: contrasts that were stated at first, and are no longer; the caption tells of them.
         examples: whether intervals over evaluation examples have a column, where there are some.
         power: adds what so many pairs can show, for which a page of paper has no room.
     """
@@ -34,7 +38,7 @@ def contrasts(results: Sequence[Result], *, examples: bool = True, power: bool =
         f"Differences between arms{of}, paired by seed: mean, 95 % interval (exact sign-flip test, "
         "unadjusted), number of pairs, p, and p after Holm's correction within the family. Equivalences "
         f"have two one-sided tests against their margin.{_two_level(shown)}"
-        f"{restricted(results)}{stated(results)}{POWER if power else ''}",
+        f"{restricted(results)}{stated(results, withdrawn)}{POWER if power else ''}",
         (
             "contrast",
             *(("measure",) if several else ()),
@@ -59,7 +63,7 @@ def _two_level(results: Sequence[Result]) -> str:
     return " Over examples too: 95 % interval for which seeds and held-out examples are drawn anew."
 
 
-def stated(results: Iterable[Result]) -> str:
+def stated(results: Iterable[Result], withdrawn: Iterable[Row] = ()) -> str:
     """What a caption says of when contrasts were stated; nothing where all were before the runs."""
     results = list(results)
     found = {result.stated: result.stated_note for result in reversed(results)}
@@ -70,7 +74,14 @@ def stated(results: Iterable[Result]) -> str:
         words += f" Whether all were stated before the runs is not known: {found['not known']}."
     if any(result.seeds_added for result in results):
         words += " Added: pairs of seeds that were asked for when there were results already."
+    if rows := "; ".join(map(_was_stated, withdrawn)):
+        words += f" Stated at first, and withdrawn or changed when there were results already: {rows}."
     return words
+
+
+def _was_stated(row: Row) -> str:
+    within = f"within ±{labels.number(row.margin, None)}" if row.margin else f"expected: {row.expect}"
+    return f"{labels.arm(row.arm)} − {labels.arm(row.against)} in {labels.measure(row.measure)} ({within})"
 
 
 def restricted(results: Iterable[Result]) -> str:

@@ -46,7 +46,7 @@ def registered(scale: str, name: str) -> Stated | None:
 
 
 def problems(scale: str, contrasts: Mapping[str, Sequence[dict[str, Any]]]) -> Iterator[str]:
-    """Experiments whose contrasts will be marked post hoc, told before more runs are paid for.
+    """Experiments whose contrasts are no longer those of before the runs, told before more are paid for.
 
     Args:
         contrasts: of each experiment, as they are stated now.
@@ -54,10 +54,10 @@ def problems(scale: str, contrasts: Mapping[str, Sequence[dict[str, Any]]]) -> I
     history = History(scale)
     for name, rows in contrasts.items():
         file, then = EXPERIMENTS / f"{name}.yaml", registered(scale, name)
-        if then is not None and not {*map(Row.of, rows)} <= {*then.contrasts}:
+        if then is not None and {*map(Row.of, rows)} != {*then.contrasts}:
             yield (
                 f"{file}: contrasts: changed since the first run began ({path_of(scale, name)} has them as "
-                "they were); what is new or altered is marked post hoc"
+                "they were); what is new or altered is marked post hoc, what is gone is named in every table"
             )
         elif then is None and history.uncommitted(name):
             yield (

@@ -10,8 +10,19 @@ from synthetic_results import EXPERIMENT, Synthetic, write_json
 from synthetic_results import contrasts as stated_contrasts
 from test_verdicts import quoter, said
 
-from analysis import beforehand, collect, contrasts, figure_contrasts, report_tables, sentences, study
+from analysis import (
+    beforehand,
+    collect,
+    contrasts,
+    figure_contrasts,
+    manuscript_part,
+    numbers,
+    report_tables,
+    sentences,
+    study,
+)
 from analysis.beforehand import Mark
+from analysis.quote import Quoter
 from mlm import registration
 from mlm.files import read_json
 from mlm.history import History, Row
@@ -264,6 +275,23 @@ def test_the_first_run_fixes_the_registration(repository: Path) -> None:
     assert read_json(registration.path_of("s", "e"), "") == content
     assert "changed since the first run began" in notes()[0]
     assert mark(LOWER, both(git("rev-parse", "HEAD"))).stated == "post hoc"
+    assert beforehand.Evidence("s", "e").withdrawn([LOWER, WITHIN]) == [LOWER._replace(expect="differ")]
+    put(FILE, experiment("differ").replace("equivalence: [{arm: c, margin: 0.02}]", "equivalence: []"))
+    assert "what is gone is named in every table" in notes()[0]
+
+
+def test_what_is_no_longer_stated_since_there_were_results_is_known(repository: Path) -> None:
+    def withdrawn(*now: Row) -> list[Row]:
+        return beforehand.Evidence("s", "e").withdrawn(now)
+
+    assert withdrawn() == []  # nothing has begun: all may still change
+    registration.begin("s", "e", "run")
+    assert withdrawn(WITHIN, LOWER) == []
+    assert withdrawn(LOWER) == [WITHIN]
+    put(FILE, experiment("higher"))
+    publish(both(commit()))
+    registration.path_of("s", "e").unlink()
+    assert withdrawn(LOWER, WITHIN) == [LOWER._replace(expect="higher")]  # what is published still tells
 
 
 def notes() -> list[str]:
@@ -311,6 +339,20 @@ def test_the_mark_is_in_every_table(make: Callable[..., Synthetic]) -> None:
     ]
     assert "post hoc" not in "".join(text for text in drawn if text.startswith(now["81-9-10"].verdict))
     assert "(a difference expected, in no direction, post hoc)" in said(now["100-0-0"])
+    assert "withdrawn" not in panel.caption
+
+    registration.begin(made.scale, EXPERIMENT, "run")
+    now = found(made)
+    loaded = contrasts.load_all(made.scale, EXPERIMENT)
+    gone = [row for row in loaded.withdrawn if row.arm == "100-0-0"]
+    assert [row.expect for row in gone] == ["lower"]
+    told = (
+        "withdrawn or changed when there were results already: "
+        "100/0/0 − 80/10/10 in part-of-speech accuracy (expected: lower)"
+    )
+    assert told in report_tables.contrasts(loaded.results, loaded.withdrawn).caption
+    quote = Quoter(dict(numbers.of(study.load(made.scale), EXPERIMENT)))
+    assert told in manuscript_part.Part(study.load(made.scale), EXPERIMENT, quote).contrasts_table()
     assert "stated beforehand" not in sentences.headline(now["100-0-0"], quoter(now["100-0-0"]))
 
 
