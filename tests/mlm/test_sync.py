@@ -62,11 +62,23 @@ def server() -> Iterator[WandbServer]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The weights of the run without W&B."""
+def alone(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study with its run trained without W&B."""
     folder = Path(shutil.copytree(study, tmp_path_factory.mktemp("alone") / "study"))
     done(mlm(folder, "train", run_of(folder), WANDB_MODE="disabled"))
-    return (folder / run_of(folder) / "weights.safetensors").read_bytes()
+    return folder
+
+
+@pytest.fixture
+def trained(alone: Path, tmp_path: Path) -> Path:
+    """The trained study in a folder of its own."""
+    return Path(shutil.copytree(alone, tmp_path / "study"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(alone: Path) -> bytes:
+    """The weights of the run without W&B."""
+    return (alone / run_of(alone) / "weights.safetensors").read_bytes()
 
 
 def run_of(folder: Path, arm: str = "80-10-10") -> str:
@@ -235,23 +247,21 @@ def test_a_full_disk_fails_no_run(here: Path, tmp_path: Path, undisturbed: bytes
 
 
 def test_sync_that_is_cut_off_says_so_and_the_next_goes_on(
-    server: WandbServer, here: Path, undisturbed: bytes
+    server: WandbServer, trained: Path, undisturbed: bytes
 ) -> None:
-    done(mlm(here, "train", run_of(here), WANDB_MODE="disabled"))
     server.fail("CommitArtifact", status=500)
-    said = sync(server, here)
+    said = sync(server, trained)
     assert said.returncode == 1
     assert "not uploaded: " in said.stderr
     assert "Traceback" not in said.stderr
     server.heal()
-    done(sync(server, here))
-    assert_complete(server, here, undisturbed)
+    done(sync(server, trained))
+    assert_complete(server, trained, undisturbed)
 
 
-def test_lineage_is_real_edges(server: WandbServer, here: Path) -> None:
-    done(mlm(here, "train", run_of(here), WANDB_MODE="disabled"))
-    done(sync(server, here))
-    run = RunFolder.open(here / run_of(here))
+def test_lineage_is_real_edges(server: WandbServer, trained: Path) -> None:
+    done(sync(server, trained))
+    run = RunFolder.open(trained / run_of(trained))
     shards = server.run(f"shards-{run.record['data']['shards']}")
     pieces, text = server.run(run.record["data"]["vocabulary"]), server.run(run.record["data"]["corpus"])
 
@@ -268,14 +278,13 @@ def test_lineage_is_real_edges(server: WandbServer, here: Path) -> None:
     ]
     outcome = json.loads((run.path / "run.json").read_text())
     assert made(f"weights-{run.path.name}").metadata["sha256"] == outcome["files"]["weights.safetensors"]
-    model = here / "results" / "data" / "vocabularies" / pieces.id / "vocabulary.model"
+    model = trained / "results" / "data" / "vocabularies" / pieces.id / "vocabulary.model"
     assert made(pieces.id).files["vocabulary.model"] == model.read_bytes()
     assert set(made(text.id).files) == {"corpus.json"}, "no text leaves the machine"
 
 
 def with_results(folder: Path) -> dict[str, Any]:
-    """A trained run and what an analysis leaves: a table of contrasts and a figure."""
-    done(mlm(folder, "train", run_of(folder), WANDB_MODE="disabled"))
+    """Beside a trained run what an analysis leaves: a table of contrasts and a figure."""
     tables, figures = (folder / "results" / "test" / kind / "trial" for kind in ("tables", "figures"))
     for made in (tables, figures):
         made.mkdir(parents=True)
@@ -290,9 +299,11 @@ def with_results(folder: Path) -> dict[str, Any]:
     }
 
 
-def test_tables_figures_and_edges_of_an_experiment_also_after_a_move(server: WandbServer, here: Path) -> None:
-    stated = with_results(here)
-    moved = here.rename(here.parent / "elsewhere")
+def test_tables_figures_and_edges_of_an_experiment_also_after_a_move(
+    server: WandbServer, trained: Path
+) -> None:
+    stated = with_results(trained)
+    moved = trained.rename(trained.parent / "elsewhere")
     done(sync(server, moved))
     (analysed,) = [run for run in server.runs.values() if run.job_type == "analysis"]
     assert analysed.name == stated["name"]
@@ -316,20 +327,19 @@ def test_tables_figures_and_edges_of_an_experiment_also_after_a_move(server: Wan
     assert set(made.files) == {"tables/trial/contrasts.csv", "figures/trial/curves.png"}
 
 
-def test_each_study_goes_where_its_scale_file_says(server: WandbServer, here: Path) -> None:
-    done(mlm(here, "train", run_of(here), WANDB_MODE="disabled"))
-    scale = here / "experiments" / "scales" / "test.yaml"
+def test_each_study_goes_where_its_scale_file_says(server: WandbServer, trained: Path) -> None:
+    scale = trained / "experiments" / "scales" / "test.yaml"
     scale.write_text(scale.read_text().replace("wandb:\n", "wandb:\n  project: masking\n  entity: lab\n"))
-    done(sync(server, here))
+    done(sync(server, trained))
     assert {run[:2] for run in server.runs} == {("lab", "masking")}
-    assert done(sync(server, here)).startswith("0 W&B runs uploaded")
-    done(mlm(here, "sync", **wandb(server, here), WANDB_PROJECT="another"))
+    assert done(sync(server, trained)).startswith("0 W&B runs uploaded")
+    done(mlm(trained, "sync", **wandb(server, trained), WANDB_PROJECT="another"))
     assert {run[:2] for run in server.runs} == {("lab", "masking"), ("lab", "another")}
-    assert done(sync(server, here)).startswith("0 W&B runs uploaded"), "one destination forgets no other"
+    assert done(sync(server, trained)).startswith("0 W&B runs uploaded"), "one destination forgets no other"
 
 
-def test_two_at_once_offline_write_each_run_once(here: Path) -> None:
-    with_results(here)
+def test_two_at_once_offline_write_each_run_once(trained: Path) -> None:
+    with_results(trained)
     command = [
         sys.executable,
         "-m",
@@ -343,26 +353,27 @@ def test_two_at_once_offline_write_each_run_once(here: Path) -> None:
     ]
     both = [
         subprocess.Popen(
-            [*command, f"{n}.json"], cwd=here, env=environment(WANDB_MODE="offline", HOME=str(here))
+            [*command, f"{n}.json"], cwd=trained, env=environment(WANDB_MODE="offline", HOME=str(trained))
         )
         for n in range(2)
     ]
     assert [process.wait(60) for process in both] == [0, 0]
-    told = [json.loads((here / f"{n}.json").read_text())["told"] for n in range(2)]
+    told = [json.loads((trained / f"{n}.json").read_text())["told"] for n in range(2)]
     assert sorted(told) == ["0 W&B runs written offline", "2 W&B runs written offline"], told
-    folders = list((here / "results" / "wandb").glob("offline-run-*"))
+    folders = list((trained / "results" / "wandb").glob("offline-run-*"))
     assert len(folders) == 2
     assert all(list(folder.glob("*.wandb")) for folder in folders)
 
 
-def test_in_the_pipeline_a_failure_is_told_and_ends_nothing(here: Path) -> None:
-    done(mlm(here, "train", run_of(here), WANDB_MODE="disabled"))
-    (here / "file").write_text("in the way")
+def test_in_the_pipeline_a_failure_is_told_and_ends_nothing(trained: Path) -> None:
+    (trained / "file").write_text("in the way")
     words = ("sync", "--scale", "test", "--experiment", "trial", "--as-configured", "told.json")
-    done(mlm(here, *words, WANDB_MODE="offline", WANDB_DIR="file"))
-    assert json.loads((here / "told.json").read_text())["told"].startswith("warning: trial: Weights & Biases: ")
-    done(mlm(here, *words, WANDB_MODE="disabled", WANDB_DIR="file"))
-    assert json.loads((here / "told.json").read_text())["told"] == "Weights & Biases is disabled"
+    done(mlm(trained, *words, WANDB_MODE="offline", WANDB_DIR="file"))
+    assert json.loads((trained / "told.json").read_text())["told"].startswith(
+        "warning: trial: Weights & Biases: "
+    )
+    done(mlm(trained, *words, WANDB_MODE="disabled", WANDB_DIR="file"))
+    assert json.loads((trained / "told.json").read_text())["told"] == "Weights & Biases is disabled"
 
 
 @pytest.mark.parametrize(
@@ -380,17 +391,18 @@ def test_what_cannot_be_uploaded_is_refused(words: tuple[str, ...], told: str, h
     assert "Traceback" not in said.stderr
 
 
-def test_one_damaged_run_keeps_no_other_back(server: WandbServer, here: Path) -> None:
-    with_results(here)
-    other = json.loads((here / "results" / "test" / "study.json").read_text())["index"]
+def test_one_damaged_run_keeps_no_other_back(server: WandbServer, trained: Path) -> None:
+    with_results(trained)
+    other = json.loads((trained / "results" / "test" / "study.json").read_text())["index"]
     digest = next(c["digest"] for c in other if (c["arm"], c["seed"]) == ("80-10-10", 1))
-    damaged = shutil.copytree(here / run_of(here), here / "results" / "runs" / digest, dirs_exist_ok=True,
-                              ignore=shutil.ignore_patterns("config.json", "labels.json"))  # fmt: skip
-    (Path(damaged) / "metrics.jsonl").write_text("torn")
-    said = sync(server, here)
+    damaged = trained / "results" / "runs" / digest
+    kept = shutil.ignore_patterns("config.json", "labels.json")
+    shutil.copytree(trained / run_of(trained), damaged, dirs_exist_ok=True, ignore=kept)
+    (damaged / "metrics.jsonl").write_text("torn")
+    said = sync(server, trained)
     assert said.returncode == 1
     assert f"{digest}/metrics.jsonl" in said.stderr
-    assert server.run(Path(run_of(here)).name).state == "finished"
+    assert server.run(Path(run_of(trained)).name).state == "finished"
 
 
 def test_the_key_is_nowhere(server: WandbServer, here: Path) -> None:
