@@ -1,4 +1,4 @@
-"""Whether a contrast was stated before the runs that it compares, and which of its seeds were added later.
+"""Whether contrasts were stated before the runs that they compare, and what was added or withdrawn later.
 
 Git decides. A pair of runs tells nothing before both are there, so a contrast was stated before it where the
 commit that one of the two was made from states it as it is now. What was published under docs/results counts
@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from analysis import runs
 from mlm import layout, registration
-from mlm.history import History, Row
+from mlm.history import History, Row, Stated
 
 When = Literal["beforehand", "post hoc", "not known"]
 
@@ -70,7 +70,7 @@ class Evidence:
 
     def withdrawn(self, now: Iterable[Row]) -> list[Row]:
         """Contrasts that were stated when the first run began, or with the first results, and are no longer."""
-        then = self.published and self.history.stated(self.published, self.name)
+        then = self._then
         both = (*(self.registered.contrasts if self.registered else ()), *(then.contrasts if then else ()))
         kept = {*now}
         return [row for row in dict.fromkeys(both) if row not in kept]
@@ -96,7 +96,7 @@ class Evidence:
     def _since_published(self, row: Row) -> Iterator[tuple[When, str]]:
         if self.published is None:
             return
-        then = self.history.stated(self.published, self.name)
+        then = self._then
         if then is None:
             yield "not known", f"what commit {self.published[:10]}, with results, stated cannot be read"
         elif row not in then.contrasts:
@@ -108,6 +108,11 @@ class Evidence:
         """The pairs of a contrast whose runs were published first."""
         one, other = (self._published_commits.get(arm, {}) for arm in (row.arm, row.against))
         yield from (Pair(seed, (one[seed], other[seed])) for seed in sorted({*one} & {*other}))
+
+    @functools.cached_property
+    def _then(self) -> Stated | None:
+        """What was stated with the first published results; None where there are none, or nothing tells."""
+        return self.history.stated(self.published, self.name) if self.published else None
 
     @functools.cached_property
     def _published_commits(self) -> dict[str, dict[int, str | None]]:
@@ -123,7 +128,7 @@ class Evidence:
     def _added(self, row: Row, pairs: Sequence[Pair]) -> tuple[int, ...]:
         """Seeds that were not asked for where results were already there."""
         asked = [{*self.registered.seeds}] if self.registered else []
-        then = self.published and self.history.stated(self.published, self.name)
+        then = self._then
         asked += [{*then.seeds}] if then and then.seeds else []
         for pair in (*pairs, *self._published_pairs(row)):
             told = [commit and self.history.stated(commit, self.name) for commit in pair.commits]

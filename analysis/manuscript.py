@@ -80,11 +80,12 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
                     result.verdict,
                 )
             )
+        withdrawn = [row for one in parts.values() for row in one.withdrawn if row.family == "primary"]
         caption = (
             "The primary contrasts of all experiments, each in the unit of its own measure: difference, 95 % "
             "interval (unadjusted), p, and p after Holm's correction over all of them. The verdict is that of "
             f"the experiment by itself.{report_tables.restricted(result for _, result in told)}"
-            f"{report_tables.stated(result for _, result in told)}"
+            f"{report_tables.stated((result for _, result in told), withdrawn)}"
         )
         columns = ("experiment", "contrast", "difference", "95 % interval", "p", "Holm p", "verdict")
         return pipe_table("primaries", caption, columns, rows)

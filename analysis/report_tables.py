@@ -64,7 +64,7 @@ def _two_level(results: Sequence[Result]) -> str:
 
 
 def stated(results: Iterable[Result], withdrawn: Iterable[Row] = ()) -> str:
-    """What a caption says of when contrasts were stated; nothing where all were before the runs."""
+    """What a caption says of when contrasts were stated; nothing where that was before the runs, of all."""
     results = list(results)
     found = {result.stated: result.stated_note for result in reversed(results)}
     words = ""
@@ -81,7 +81,8 @@ def stated(results: Iterable[Result], withdrawn: Iterable[Row] = ()) -> str:
 
 def _was_stated(row: Row) -> str:
     within = f"within ±{labels.number(row.margin, None)}" if row.margin else f"expected: {row.expect}"
-    return f"{labels.arm(row.arm)} − {labels.arm(row.against)} in {labels.measure(row.measure)} ({within})"
+    of = f"{labels.arm(row.arm)} − {labels.arm(row.against)} in {labels.measure(row.measure)}"
+    return f"{of} ({row.family}, {within})"
 
 
 def restricted(results: Iterable[Result]) -> str:

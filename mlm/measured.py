@@ -102,9 +102,10 @@ def of(stated: Measures, where: str) -> list[Measured]:
             if name == "pairs" and stated.pairs:
                 kinds = _kinds(stated.pairs)
             prepared, preparing = _prepared(name, stated)
-            code: list[Any] = [identity.code_hash(CODE[kind(name)], ("torch", "numpy"))]
+            called = identity.code_hash(CODE[kind(name)], ("torch", "numpy"))
+            code: list[Any] = [called]
             if kind(name) == "plugins":
-                plugins.check_probe(settings, name.partition(".")[2])
+                plugins.check_probe(settings, name.partition(".")[2], called)
                 code.append(plugins.source_digest(settings))
             if name == "corruptions" and stated.corruptions:
                 paths = {masking.strategy for masking in stated.corruptions.arms.values()} - {None}

@@ -9,6 +9,7 @@ import functools
 import importlib
 import inspect
 import math
+import platform
 import re
 import sys
 import traceback
@@ -212,22 +213,27 @@ def _check_decay(path: str, where: str) -> None:
         )
 
 
-def check_probe(path: str, where: str) -> None:
-    """Load and check a probe, once for each state of its source.
+def check_probe(path: str, where: str, code: str) -> None:
+    """Load and check a probe, once for each state of its source and of the code that it may call.
+
+    Args:
+        code: digest of that code.
 
     Raises:
         InputError: as `load`.
     """
-    _once("probe", path, partial(load, path, "probe", where))
+    _once("probe", path, partial(load, path, "probe", where), code)
 
 
-def _once(key: str, path: str, check: Callable[[], object]) -> None:
+def _once(key: str, path: str, check: Callable[[], object], code: str = "") -> None:
     """Check a plug-in, unless it passed as its source is now: most load torch, which takes longer than a plan.
 
-    What passed is remembered beside this source's golden runs; what a job loads is checked there in any case.
+    What passed is remembered beside this source's golden runs. A job checks what it loads again, but for a
+    schedule's values where it never goes.
     """
     try:
-        passed = golden.folder() / "plugins" / identity.digest([key, path, source_digest(path)])
+        state = [key, path, source_digest(path), code, platform.python_version()]
+        passed = golden.folder() / "plugins" / identity.digest(state)
     except InputError:
         check()  # says more
         raise

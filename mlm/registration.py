@@ -57,7 +57,7 @@ def problems(scale: str, contrasts: Mapping[str, Sequence[dict[str, Any]]]) -> I
         if then is not None and {*map(Row.of, rows)} != {*then.contrasts}:
             yield (
                 f"{file}: contrasts: changed since the first run began ({path_of(scale, name)} has them as "
-                "they were); what is new or altered is marked post hoc, what is gone is named in every table"
+                "they were); what is new or altered is marked post hoc, what is gone is named below each table"
             )
         elif then is None and history.uncommitted(name):
             yield (

@@ -102,8 +102,7 @@ def upload(scale: str | None, experiment: str | None) -> tuple[int, int]:
     uploaded = before = 0
     problems: list[str] = []
     for one in studies:
-        tracking.enter(one, given)
-        os.environ["WANDB_MODE"] = "online"
+        tracking.enter(one, {**given, "WANDB_MODE": "online"})
         from mlm import wandb_writer
 
         found = list(items(there, one, experiment, tracking.stated(one).upload_weights))

@@ -87,10 +87,15 @@ def keep_apart() -> None:
 
 @functools.cache
 def _passing() -> str:
-    """The folder, there until this process ends. Its path must be short: W&B's socket lies there."""
-    folder = tempfile.mkdtemp(prefix="mlm-wandb-")
+    """The folder, there until this process ends."""
+    folder = tempfile.mkdtemp(prefix=_prefix(os.getpid()))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def _prefix(pid: int) -> str:
+    """How the folder of a process is called. Its path must be short: W&B's socket lies there."""
+    return f"w{pid}-"
 
 
 def end_children(pid: int) -> None:
@@ -145,6 +150,8 @@ class Tracker:
             end_children(process.pid)
             process.kill()
             process.wait()
+            for left in Path(tempfile.gettempdir()).glob(f"{_prefix(process.pid)}*"):
+                shutil.rmtree(left, ignore_errors=True)
             problem = f"not done {self.wait_seconds:g} s after the run"
         return f"Weights & Biases: {problem}; {REMEDY}"
 

@@ -277,7 +277,7 @@ def test_the_first_run_fixes_the_registration(repository: Path) -> None:
     assert mark(LOWER, both(git("rev-parse", "HEAD"))).stated == "post hoc"
     assert beforehand.Evidence("s", "e").withdrawn([LOWER, WITHIN]) == [LOWER._replace(expect="differ")]
     put(FILE, experiment("differ").replace("equivalence: [{arm: c, margin: 0.02}]", "equivalence: []"))
-    assert "what is gone is named in every table" in notes()[0]
+    assert "what is gone is named below each table" in notes()[0]
 
 
 def test_what_is_no_longer_stated_since_there_were_results_is_known(repository: Path) -> None:
@@ -348,7 +348,7 @@ def test_the_mark_is_in_every_table(make: Callable[..., Synthetic]) -> None:
     assert [row.expect for row in gone] == ["lower"]
     told = (
         "withdrawn or changed when there were results already: "
-        "100/0/0 − 80/10/10 in part-of-speech accuracy (expected: lower)"
+        "100/0/0 − 80/10/10 in part-of-speech accuracy (primary, expected: lower)"
     )
     assert told in report_tables.contrasts(loaded.results, loaded.withdrawn).caption
     quote = Quoter(dict(numbers.of(study.load(made.scale), EXPERIMENT)))

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,13 @@ def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Archives come from one cache; no test publishes unless it asks to."""
     monkeypatch.setenv("MLM_ARCHIVES", str(ARCHIVES))
     monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
+@pytest.fixture(scope="module")
+def passing() -> Iterator[Path]:
+    """Where commands put passing files, if told. W&B's socket lies there, and its path must be short."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

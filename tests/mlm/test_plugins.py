@@ -71,6 +71,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MLM_GOLDEN", str(tmp_path / "golden"))  # nothing has been checked yet
     write(tmp_path / "my_lab" / "__init__.py", "")
     write(tmp_path / "my_lab" / "masking.py", EXAMPLE)
     write(tmp_path / "my_lab" / "others.py", OTHERS)
@@ -481,6 +482,21 @@ def test_the_current_folder_is_searched_and_a_checked_plug_in_is_not_loaded_agai
     for _ in range(2):  # what was refused is looked at again
         told = planned("return progress * 2").stderr
         assert "here: optimizer.decay_shape: other:eased: is 1.002 at progress 0.501" in told
+
+
+def test_what_has_passed_as_one_part_is_checked_as_another(lab: Path) -> None:
+    write(lab / "other.py", "def rising(progress):\n    return progress / 2\n")
+    plugins.check(small(lengths={"shape": "other:rising", "values": [32, 64]}), "here")
+    decay = small(optimizer={"decay_shape": "other:rising", "decay_tokens": 1024})
+    assert "is 0.5 at 1" in refusal(lambda: plugins.check(decay, "here"))
+
+
+def test_a_probe_is_checked_again_where_the_code_that_it_may_call_has_changed(lab: Path) -> None:
+    write(lab / "other.py", "def probe(encoder, tokenizer, run):\n    return {}\n")
+    for code, loaded in (("one", 1), ("one", 0), ("two", 1)):
+        plugins._load.cache_clear()
+        plugins.check_probe("other:probe", "here", code)
+        assert plugins._load.cache_info().currsize == loaded
 
 
 def test_the_wanted_calls_are_those_that_the_built_in_ones_understand() -> None:

@@ -129,8 +129,8 @@ def assert_complete(server: WandbServer, folder: Path, weights: bytes) -> None:
     assert run.state == "finished"
 
 
-def sync(server: WandbServer, folder: Path) -> subprocess.CompletedProcess[str]:
-    return mlm(folder, "sync", **wandb(server, folder))
+def sync(server: WandbServer, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return mlm(folder, "sync", **wandb(server, folder), **more)
 
 
 def test_curves_stream_while_the_run_trains(server: WandbServer, here: Path) -> None:
@@ -168,9 +168,9 @@ def test_killed_and_resumed_there_are_no_doubles_and_no_gaps(
 
 @pytest.mark.parametrize("trouble", ["absent", "error 500", "refused key", "slow", "cut off", "restarted"])
 def test_a_server_in_trouble_disturbs_nothing_and_sync_completes_it(
-    trouble: str, server: WandbServer, here: Path, undisturbed: bytes
+    trouble: str, server: WandbServer, here: Path, undisturbed: bytes, passing: Path
 ) -> None:
-    timer = None
+    timer, apart = None, {"TMPDIR": str(passing)}
     if trouble == "absent":
         server.stop()
     elif trouble == "error 500":
@@ -190,7 +190,7 @@ def test_a_server_in_trouble_disturbs_nothing_and_sync_completes_it(
 
         timer = threading.Timer(3, restart)
         timer.start()
-    said = train(server, here)
+    said = train(server, here, **apart)
     if timer is not None:
         timer.join()
     assert said.returncode == 0, said.stderr
@@ -199,14 +199,16 @@ def test_a_server_in_trouble_disturbs_nothing_and_sync_completes_it(
     if trouble in ("absent", "error 500", "refused key", "cut off"):
         assert said.stderr.count("python -m mlm sync") == 1, said.stderr
     assert (here / run_of(here) / "weights.safetensors").read_bytes() == undisturbed
+    assert not list(passing.iterdir())
     server.heal()
     if trouble == "absent":
         server.start()
-    first = done(sync(server, here))
+    first = done(sync(server, here, **apart))
     assert_complete(server, here, undisturbed)
-    again = done(sync(server, here))
+    again = done(sync(server, here, **apart))
     assert again.startswith("0 W&B runs uploaded"), (first, again)
     assert_complete(server, here, undisturbed)
+    assert not list(passing.iterdir())
 
 
 def test_a_crash_of_wandb_in_the_middle_disturbs_nothing(
