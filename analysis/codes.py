@@ -69,7 +69,7 @@ def listed(collected: Collected, several: bool = False) -> Iterator[tuple[str, s
     r = collected.results
     trained = r[~r["measure"].str.startswith("untrained.")].drop_duplicates("run")
     names = {
-        run: f"{arm}/seed-{seed}"
+        run: layout.run_name(arm, seed)
         for run, arm, seed in zip(trained["run"], trained["arm"], trained["seed"], strict=True)
     }
     if several or len(collected.codes) > 1:

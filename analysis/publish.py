@@ -96,7 +96,7 @@ def _missing(study: Study, name: str) -> Iterator[str]:
     r = collected.results
     if collected.partial:
         lost = r[r["status"] == "unfinished"].drop_duplicates("run")
-        places = [f"{arm}/seed-{seed}" for arm, seed in zip(lost["arm"], lost["seed"], strict=True)]
+        places = [layout.run_name(arm, seed) for arm, seed in zip(lost["arm"], lost["seed"], strict=True)]
         yield f"{name}: not finished or not measured are {_few(places)}; {again} goes on with them"
     elif {*r[~r["measure"].str.startswith("untrained.")]["run"]} != {cell.digest for cell in study.cells(name)}:
         planned = layout.study_file(study.scale)

@@ -14,6 +14,7 @@ from scipy.stats import t
 
 from analysis import labels, setup, tidy
 from analysis.published_runs import Reference, Run
+from mlm import layout
 
 LEVEL = 0.95
 KERNELS = ("torch", "numpy")
@@ -112,7 +113,7 @@ def bits(name: str, here: Run, there: Run, promised: bool) -> Iterator[Check]:
 
 
 def _run(name: str, run: Run) -> str:
-    return f"{name}/{run.arm}/seed-{run.seed}"
+    return layout.run_name(name, run.arm, run.seed)
 
 
 def intervals(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlm import logs, planner
 from mlm.files import is_locked
-from mlm.layout import RESULTS
+from mlm.layout import RESULTS, run_name
 from mlm.measured import together
 from mlm.study import Study
 
@@ -72,8 +72,7 @@ def found(runs: Mapping[str, str], wanted: Collection[str] | None) -> list[Failu
 
 def of_study(study: Study) -> list[Failure]:
     """What failed of a study as it is planned now."""
-    cells = reversed(study.cells)
-    runs = {cell.digest: f"{cell.experiment}/{cell.arm}/seed-{cell.seed}" for cell in cells}
+    runs = {one.digest: run_name(one.experiment, one.arm, one.seed) for one in reversed(study.cells)}
     return found(runs, names(study))
 
 

@@ -23,6 +23,16 @@ def figures(scale: str, experiment: str) -> Path:
     return RESULTS / scale / "figures" / experiment
 
 
+def run_name(*label: object) -> str:
+    """What a person calls a run.
+
+    >>> run_name("split", "80-10-10", 0), run_name("80-10-10", 0)
+    ('split/80-10-10/seed-0', '80-10-10/seed-0')
+    """
+    *places, seed = label
+    return "/".join((*map(str, places), f"seed-{seed}"))
+
+
 def kept_weights(run: Path, step: int) -> Path:
     """Where a run's folder keeps its weights of a step, if its `checkpoints_at` asks for it."""
     return run / "kept" / f"{step:012d}.safetensors"

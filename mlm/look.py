@@ -116,7 +116,7 @@ def runs(select: str) -> None:
     for heading in ("M tok", "nats", "probe"):
         table.add_column(heading, justify="right")
     for run in run_folders.everything():
-        labels = ["/".join((*label[:3], f"seed-{label[3]}")) for label in run.labels] or ["by hand"]
+        labels = [layout.run_name(*label) for label in run.labels] or ["by hand"]
         if select and not any(select in label for label in labels):
             continue
         seen = status.of_folder(run.path, run.name)

@@ -10,7 +10,7 @@ from mlm import accepted, devices, golden, identity, plugins
 from mlm.config import Numerics, Run
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json
-from mlm.layout import EXPERIMENTS, RESULTS, kept_weights
+from mlm.layout import EXPERIMENTS, RESULTS, kept_weights, run_name
 from mlm.study import untrained_digest
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class RunFolder:
     def name(self) -> str:
         """What a person calls the run: split/80-10-10/seed-0."""
         labels = self.labels
-        return f"{labels[0][1]}/{labels[0][2]}/seed-{labels[0][3]}" if labels else self.path.name
+        return run_name(*labels[0][1:]) if labels else self.path.name
 
     def check_code(self) -> str:
         """Refuse to train by other code than was planned, which would be told as the planned one's.
@@ -194,8 +194,7 @@ def find(name: str) -> RunFolder:
 
 
 def _spellings(label: tuple[str, str, str, int]) -> tuple[str, str]:
-    scale, experiment, arm, seed = label
-    return f"{experiment}/{arm}/seed-{seed}", f"{scale}/{experiment}/{arm}/seed-{seed}"
+    return run_name(*label[1:]), run_name(*label)
 
 
 def everything() -> list[RunFolder]:

@@ -15,7 +15,7 @@ from rich.text import Text
 from mlm import failures, logs, planner
 from mlm.errors import Damaged, InputError
 from mlm.files import is_locked, read_json
-from mlm.layout import RESULTS, study_file
+from mlm.layout import RESULTS, run_name, study_file
 from mlm.plan import Reckoner
 from mlm.runs import read_outcome
 from mlm.study import Study
@@ -62,7 +62,7 @@ def _begun(scale: str) -> tuple[list[str], list[RunStatus]]:
     try:
         named = content["named"]
         for cell in sorted(content["index"], key=lambda cell: cell["experiment"] not in named):
-            name = f"{cell['experiment']}/{cell['arm']}/seed-{cell['seed']}"
+            name = run_name(cell["experiment"], cell["arm"], cell["seed"])
             if cell["digest"] not in found:
                 found[cell["digest"]] = of_folder(RESULTS / "runs" / cell["digest"], name)
             of.setdefault(cell["experiment"], set()).add(cell["digest"])
