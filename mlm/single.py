@@ -123,7 +123,8 @@ def _lead(run: RunFolder, checkpoint_seconds: float, group: distributed.Group) -
             # The one file that Snakemake knows of: where it deletes it, nothing is trained again.
             write_atomically(flag, outcome["files"]["weights.safetensors"] + "\n")
     told = "diverged" if outcome["status"] == "diverged" else f"{outcome['tokens'] / 1e6:.2f} M tokens"
-    print(f"{run.name}: {told} in {status.duration(outcome['wall_seconds'])}{_study_progress(run)}", flush=True)
+    took = outcome["wall_seconds"]
+    print(f"{run.name}: {told} in {status.duration(took)}{_study_progress(run, took)}", flush=True)
     return 0
 
 
@@ -270,11 +271,11 @@ class _Progress:
         return f"{100 * record['tokens'] / self.budget:5.1f} %  step {record['step']:>6}"
 
 
-def _study_progress(run: RunFolder) -> str:
-    for scale, *_ in run.labels[:1]:
+def _study_progress(run: RunFolder, seconds: float) -> str:
+    """How far the run's experiment has come, and how long it takes on if the others are like this one."""
+    for scale, experiment, *_ in run.labels[:1]:
         if layout.study_file(scale).exists():
-            known = status.study(scale)
-            done = sum(r.state in ("finished", "diverged") for r in known)
-            left = status.seconds_left(known)
-            return f"; {done} of {len(known)} runs" + (f", about {status.duration(left)} left" if left else "")
+            known = status.ended(scale, experiment)
+            left = known.seconds_left(seconds)
+            return f"; {known} of {experiment}" + (f", about {status.duration(left)} left" if left else "")
     return ""

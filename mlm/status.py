@@ -2,10 +2,9 @@
 
 import contextlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Group
@@ -22,9 +21,6 @@ from mlm.study import Study
 
 STYLES = {"finished": "green", "diverged": "magenta", "live": "cyan", "failed": "red",
           "stopped": "yellow", "waiting": "dim"}  # fmt: skip
-PENDING = ("live", "failed", "stopped", "waiting")
-
-
 REMEDY = "delete it and run the pipeline again"
 SHOWN = {"tokens", "train_seconds", "yardstick"}
 """What is told of a run's metrics."""
@@ -49,13 +45,8 @@ class RunStatus:
         return self.tokens / self.train_seconds if self.tokens and self.train_seconds else None
 
 
-def study(scale: str) -> list[RunStatus]:
-    """Every run of the experiments that a scale names, and of others that were begun; each run once."""
-    return _begun(scale)[1]
-
-
-def _begun(scale: str) -> tuple[list[str], list[RunStatus]]:
-    """The experiments that a scale names, and others that were begun; and their runs."""
+def begun(scale: str) -> tuple[list[str], list[RunStatus]]:
+    """The experiments that a scale names, and others that were begun; and their runs, each once."""
     path, content = _index(scale)
     found: dict[str, RunStatus] = {}
     of: dict[str, set[str]] = {}
@@ -121,15 +112,29 @@ def _tail(path: Path) -> dict[str, Any]:
     return merged
 
 
-def seconds_left(runs: list[RunStatus]) -> float | None:
-    """Time until the last run has trained, by the speed seen so far; None before there is any."""
-    speeds = [run.tokens_per_second for run in runs if run.tokens_per_second]
-    if not speeds:
-        return None
-    live = sum(run.state == "live" for run in runs)
-    workers = live or min(os.cpu_count() or 1, len(runs))
-    left = sum(r.budget_tokens - r.tokens for r in runs if r.state in PENDING)
-    return left / (sum(speeds) / len(speeds)) / workers
+class Ended(NamedTuple):
+    """How far the runs of an experiment have come, by what files there are; none is read."""
+
+    ended: int
+    live: int
+    runs: int
+
+    def __str__(self) -> str:
+        return f"{self.ended} of {self.runs} runs"
+
+    def seconds_left(self, each: float) -> float:
+        """Time until the last has ended, if each takes so long and one more begins beside those live."""
+        return (self.runs - self.ended) * each / (self.live + 1)
+
+
+def ended(scale: str, experiment: str) -> Ended:
+    """How far an experiment has come, at little cost however many runs there are."""
+    _, content = _index(scale)
+    digests = {cell["digest"] for cell in content["index"] if cell["experiment"] == experiment}
+    folders = [RESULTS / "runs" / digest for digest in digests]
+    ahead = [folder for folder in folders if not (folder / "run.json").exists()]
+    live = sum(is_locked(folder / "lock") for folder in ahead)
+    return Ended(len(folders) - len(ahead), live, len(folders))
 
 
 def duration(seconds: float | None) -> str:
@@ -187,7 +192,7 @@ class Look:
 
     def show(self) -> Group:
         """The table of runs, and what failed."""
-        names, runs = _begun(self.scale)
+        names, runs = begun(self.scale)
         title, note = summary(runs), self._unknown
         if self._planned and not {run.folder.name for run in runs} <= self._planned.runs.keys():
             note = "experiments or code have changed since the start; `python -m mlm plan` reckons them"

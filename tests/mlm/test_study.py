@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.study import Study as Planned
-from mlm import config, devices, identity, layers, single, status, study, yaml_file
+from mlm import config, devices, files, identity, layers, single, status, study, yaml_file
 from mlm.errors import Damaged, InputError
 from mlm.planner import load_study
 from tests.mlm.places import EXPERIMENT, ROOT, done, environment, write_yaml
@@ -490,11 +490,27 @@ def test_the_status_is_of_what_the_scale_names_and_of_what_was_begun(trial: Call
     found.write()
     own = {cell.digest for cell in found.cells if cell.experiment == "trial"}
     more = {cell.digest for cell in found.cells if cell.experiment == "other"} - own
-    assert {run.folder.name for run in status.study("test")} == own
+    assert {run.folder.name for run in status.begun("test")[1]} == own
     begun = found.runs[min(more)].folder
     (begun / "checkpoints").mkdir()
     (begun / "checkpoints" / "0.checkpoint").touch()
-    assert {run.folder.name for run in status.study("test")} == own | more
+    assert {run.folder.name for run in status.begun("test")[1]} == own | more
+
+
+def test_how_far_an_experiment_has_come_is_told_by_its_files(trial: Callable[..., study.Study]) -> None:
+    found = trial()
+    found.write()
+    first, second, *_ = sorted({cell.digest: found.runs[cell.digest].folder for cell in found.cells}.values())
+    assert status.ended("test", "trial") == (0, 0, 6)
+    (first / "run.json").write_text("not read")
+    (second / "lock").touch()
+    assert status.ended("test", "trial") == (1, 0, 6)
+    with files.locked(second / "lock"):
+        program = "from mlm import status; print(*status.ended('test', 'trial'))"
+        command = [sys.executable, "-c", program]
+        told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["1", "1", "6"]
+    assert status.Ended(1, 1, 6).seconds_left(10) == 25
 
 
 @pytest.mark.parametrize(
