@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -19,13 +20,24 @@ os.environ.setdefault("MLM_GOLDEN", str(Path(__file__).parents[1] / ".cache" / "
 FIRST = ("pipeline", "chaos", "malformed", "analysis")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes test, what is built once for a file, or for the pipeline's, is built by one."""
-    for item in items:
-        folder = item.path.parent
-        item.add_marker(pytest.mark.xdist_group(str(folder if folder.name == "pipeline" else item.path)))
     items.sort(key=lambda item: (*FIRST, item.path.parent.name).index(item.path.parent.name))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes test, what is built once for a file, or for the pipeline's, is built by one.
+
+    xdist's own groups do nothing under pytest 9.2: it writes them into an attribute that is there no more.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0])
+            return str(file.parent if file.parent.name == "pipeline" else file)
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
