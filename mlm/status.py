@@ -47,18 +47,14 @@ class RunStatus:
 
 def begun(scale: str) -> tuple[list[str], list[RunStatus]]:
     """The experiments that a scale names, and others that were begun; and their runs, each once."""
-    path, content = _index(scale)
+    named, cells = _index(scale)
     found: dict[str, RunStatus] = {}
     of: dict[str, set[str]] = {}
-    try:
-        named = content["named"]
-        for cell in sorted(content["index"], key=lambda cell: cell["experiment"] not in named):
-            name = run_name(cell["experiment"], cell["arm"], cell["seed"])
-            if cell["digest"] not in found:
-                found[cell["digest"]] = of_folder(RESULTS / "runs" / cell["digest"], name)
-            of.setdefault(cell["experiment"], set()).add(cell["digest"])
-    except (KeyError, TypeError):
-        raise Damaged(f"{path}: damaged, not the index of a study; {REMEDY}") from None
+    for cell in sorted(cells, key=lambda cell: cell.experiment not in named):
+        if cell.digest not in found:
+            name = run_name(cell.experiment, cell.arm, cell.seed)
+            found[cell.digest] = of_folder(RESULTS / "runs" / cell.digest, name)
+        of.setdefault(cell.experiment, set()).add(cell.digest)
     asked = [name for name in named if name in of]
     for name, digests in of.items():
         others = set().union(*(of[other] for other in of if other != name))
@@ -68,12 +64,25 @@ def begun(scale: str) -> tuple[list[str], list[RunStatus]]:
     return asked, [run for digest, run in found.items() if digest in mine]
 
 
-def _index(scale: str) -> tuple[Path, Any]:
-    """The file in which a scale's study is kept, and what it says."""
+class _Cell(NamedTuple):
+    """A run that an experiment asks for."""
+
+    experiment: str
+    arm: str
+    seed: int
+    digest: str
+
+
+def _index(scale: str) -> tuple[list[str], list[_Cell]]:
+    """The experiments that a scale names, and the runs of all, as its study is kept."""
     path = study_file(scale)
     if not path.exists():
         raise InputError(f"{path}: no study of this scale has begun; `snakemake --cores all` begins one")
-    return path, read_json(path, REMEDY)
+    content = read_json(path, REMEDY)
+    try:
+        return content["named"], [_Cell(*(cell[key] for key in _Cell._fields)) for cell in content["index"]]
+    except (KeyError, TypeError):
+        raise Damaged(f"{path}: damaged, not the index of a study; {REMEDY}") from None
 
 
 def of_folder(folder: Path, name: str) -> RunStatus:
@@ -129,8 +138,8 @@ class Ended(NamedTuple):
 
 def ended(scale: str, experiment: str) -> Ended:
     """How far an experiment has come, at little cost however many runs there are."""
-    _, content = _index(scale)
-    digests = {cell["digest"] for cell in content["index"] if cell["experiment"] == experiment}
+    _, cells = _index(scale)
+    digests = {cell.digest for cell in cells if cell.experiment == experiment}
     folders = [RESULTS / "runs" / digest for digest in digests]
     ahead = [folder for folder in folders if not (folder / "run.json").exists()]
     live = sum(is_locked(folder / "lock") for folder in ahead)

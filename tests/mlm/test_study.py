@@ -511,6 +511,9 @@ def test_how_far_an_experiment_has_come_is_told_by_its_files(trial: Callable[...
         told = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["1", "1", "6"]
     assert status.Ended(1, 1, 6).seconds_left(10) == 25
+    Path("results/test/study.json").write_text('{"named": [], "index": [{}]}')
+    with pytest.raises(Damaged, match="not the index of a study; delete it"):
+        status.ended("test", "trial")
 
 
 @pytest.mark.parametrize(
