@@ -5,16 +5,18 @@ results/data/compiled, and is done by a job of its own before the runs of a stud
 """
 
 import importlib.util
+import io
 import os
 import shutil
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlm import config, identity, schedules
+from mlm import config, identity, machine, schedules
+from mlm.files import write_atomically
 from mlm.layout import RESULTS
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ CACHE = RESULTS / "data" / "compiled"
 CODE = ("mlm.block", "mlm.encoder", "mlm.objectives", "mlm.compiled")
 """The modules that are traced, and this one: compiled code is another where their source is."""
 FOLDER_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+TARGETS = ("at", "targets", "real", "kind")
+"""Of a batch: its rectangles of targets, as wide as the row with most."""
 
 
 def missing(cuda: bool) -> str | None:
@@ -115,23 +119,98 @@ def keep_in(root: Path, code: str) -> None:
 
 
 def sums(objective: "Objective") -> "Callable[[Encoder, Batch, Uniform | None], dict[str, Tensor]]":
-    """`objective.sums`, compiled; how many targets a row has may differ from step to step."""
-    import torch
-    from torch._functorch import config as functorch
+    """`objective.sums`, compiled; how many targets a row has may differ from step to step.
 
+    Each length has code of its own, whichever came before it: so a run that goes on finds the same.
+    """
     from mlm.encoder import allowed
 
-    # Torch keeps nothing of a graph with gradients of the user's own, for fear of finding it again when
-    # they have changed. In a folder of ours it would be another.
-    functorch.autograd_cache_allow_custom_autograd_functions = (
-        Path(os.environ.get(FOLDER_VARIABLE, "")) in _ours
-    )
-    compiled = torch.compile(objective.sums)
+    steps: dict[Any, Any] = {}
 
     def call(encoder: "Encoder", batch: "Batch", uniform: "Uniform | None") -> "dict[str, Tensor]":
-        for part in (batch.at, batch.targets, batch.real, batch.kind):
-            torch._dynamo.maybe_mark_dynamic(part, 1)
         encoder.table = allowed(encoder.pattern, batch.inputs.shape[1], batch.inputs.device)
-        return compiled(encoder, batch, uniform)
+        form = (encoder.table is None, *_sizes(batch))
+        if form not in steps:
+            steps[form] = _step(objective, encoder, batch, form)
+        result: dict[str, Tensor] = steps[form](objective, encoder, batch, uniform)
+        return result
 
     return call
+
+
+def _sizes(batch: "Batch") -> "Iterator[tuple[int, ...] | None]":
+    """What code is compiled for: all sizes, but of targets only whether a row has more than one."""
+    for name, part in batch._asdict().items():
+        if part is None or name not in TARGETS:
+            yield None if part is None else tuple(part.shape)
+        else:
+            yield part.shape[0], min(part.shape[1], 2)
+
+
+def _step(objective: "Objective", encoder: "Encoder", batch: "Batch", form: Any) -> Any:
+    """A compiled step: for a CPU as it is kept where `keep_in` said, or made, and kept there.
+
+    Kept is also what tracing finds out, which takes longer than all else that a run begins with.
+    """
+    import torch
+    from torch._dynamo import config as dynamo
+    from torch._functorch import config as functorch
+
+    kept = Path(os.environ.get(FOLDER_VARIABLE, "")) in _ours
+    file = Path(os.environ[FOLDER_VARIABLE], "steps", _name(objective, encoder, form)) if kept else None
+    if file and file.exists() and (found := _found(file)) is not None:
+        return found
+    for name in TARGETS:
+        torch._dynamo.maybe_mark_dynamic(getattr(batch, name), 1)
+    whole = type(objective).sums
+    if batch.inputs.is_cuda:
+        # Torch keeps nothing of a graph with gradients of the user's own, for fear of finding it again
+        # when they have changed. In a folder of ours it would be another.
+        functorch.autograd_cache_allow_custom_autograd_functions = kept
+        return torch.compile(whole)
+    # The form says all that torch would look at before each step, and more than it can keep.
+    unguarded: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    unmade: Any = torch.compile(whole, fullgraph=True, options=unguarded)
+    with (
+        dynamo.patch(automatic_dynamic_shapes=False),
+        functorch.patch(autograd_cache_allow_custom_autograd_functions=True),
+    ):
+        step = unmade.aot_compile(((objective, encoder, batch, None), {}))
+    step.disable_guard_check()
+    if file:
+        code = type(step).serialize(step).serialized_data
+        write_atomically(file, "\n".join(_instructions()).encode() + b"\n\n" + code)
+    return step
+
+
+def _name(objective: "Objective", encoder: "Encoder", form: Any) -> str:
+    """Digest of all that a step's code depends on, beside what the folder is named after."""
+    options = encoder.options.model_dump(mode="json")
+    stated = [options, encoder.n_tokens, str(encoder.dtype), vars(objective), form]
+    return identity.digest([stated, machine.record(), os.environ.get("CXX", "g++")])
+
+
+def _instructions() -> list[str]:
+    """The sets of vector instructions that the compiler may use; torch compiles and loads code to see."""
+    from torch._inductor import cpu_vec_isa
+
+    return [str(one) for one in cpu_vec_isa.valid_vec_isa_list()]
+
+
+def _found(file: Path) -> Any:
+    """A step that was kept; None if it cannot be read, and is to be made anew."""
+    import torch
+    from torch._inductor import config as inductor
+    from torch._inductor import cpu_vec_isa
+
+    stated, _, code = file.read_bytes().partition(b"\n\n")
+    with inductor.patch({"cpp.vec_isa_ok": True}):  # it was seen when the step was made
+        tried = _instructions()
+    if tried != stated.decode(errors="replace").splitlines():
+        cpu_vec_isa.valid_vec_isa_list.cache_clear()
+    try:
+        step: Any = torch.compiler.load_compiled_function(io.BytesIO(code))
+    except Exception:  # what a disk has spoilt shows in many ways
+        return None
+    step.disable_guard_check()
+    return step

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,10 +105,13 @@ def test_losses_and_gradients_are_those_of_the_plain_path(
 
 @needs_compiler
 def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tmp_path: Path) -> None:
-    """In processes of their own: one compiles, the others find its code."""
+    """In processes of their own: one compiles, the next finds its code, and the last a part that is spoilt."""
     mine = copy_of(place, tmp_path / "place")
     scale = mine / "experiments" / "scales" / "test.yaml"
-    scale.write_text(scale.read_text().replace("dtype: float32", "dtype: float32\n  path: compiled"))
+    stated = scale.read_text().replace("dtype: float32", "dtype: float32\n  path: compiled")
+    growing = "lengths: {shape: staged, values: [8, 16], ends: [0.25]}"  # the second from step 10 of 40
+    stated = stated.replace("  batch_size", f"  {growing}\n  batch_size")
+    scale.write_text(stated.replace("size: tiny", "size: tiny\n    layers: 1"))  # less to compile
     folder = mine / "results" / "runs"
     before = {path.name for path in folder.iterdir()}
     done(mlm(mine, "train", "trial", "--scale", "test"))
@@ -116,16 +120,23 @@ def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tm
     assert '"path": "compiled"' in (folder / run / "config.json").read_text()
     for left in ("run.json", "trained", "metrics.jsonl", "weights.safetensors"):
         (folder / run / left).unlink()
+    steps = Path(os.environ[compiled.FOLDER_VARIABLE]).glob("*/steps/*")
+    kept = {file: file.stat().st_mtime_ns for file in steps}
     command = [sys.executable, "-m", "mlm", "train", f"results/runs/{run}", "--checkpoint-seconds", "1e-3"]
     killed = subprocess.Popen(command, cwd=mine, env=environment(), stdout=subprocess.DEVNULL)
+    checkpoints = folder / run / "checkpoints"
     try:
-        while killed.poll() is None and not list((folder / run / "checkpoints").glob("*.checkpoint")):
-            os.sched_yield()
+        while killed.poll() is None and not any(int(one.stem) > 10 for one in checkpoints.glob("*.checkpoint")):
+            time.sleep(0.001)
     finally:
         killed.kill()
         killed.wait()
+    assert kept == {file: file.stat().st_mtime_ns for file in kept}
+    for file in kept:
+        file.write_bytes(file.read_bytes()[:-99])
     done(mlm(mine, "train", f"results/runs/{run}"))
     assert (folder / run / "weights.safetensors").read_bytes() == weights
+    assert sum(file.stat().st_mtime_ns == moment for file, moment in kept.items()) < len(kept)
 
 
 def test_what_cannot_be_compiled_runs_as_it_is(bert: RunFolder, data: dict[str, shards.Shard]) -> None:
