@@ -3,8 +3,6 @@
 import json
 from collections.abc import Iterable, Iterator
 
-import yaml
-
 from mlm.brown import Brown
 from mlm.config import Run
 from mlm.corpus import Corpus
@@ -14,6 +12,7 @@ from tests.malformed import valid
 from tests.malformed.case import Case, written
 from tests.malformed.commands import CONFIG
 from tests.malformed.schemas import MISSING, Malformed, malformed, placed
+from tests.mlm.places import yaml_of
 
 GROUPS = {
     valid.TEST_SCALE: "Scales",
@@ -65,7 +64,7 @@ def _of(file: str, found: Iterable[Malformed]) -> Iterator[Case]:
     for wrong in found:
         content = placed(valid.WHOLE[file], wrong)
         key = ".".join(str(part) for part in wrong.key)
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode()
+        text = yaml_of(content).encode()
         what = f"`{file}`: {wrong.how}: `{key}`{_shown(wrong)}"
         named: tuple[str, ...] = (file, key)
         if wrong.instead_of:

@@ -71,9 +71,13 @@ EXPERIMENT: dict[str, Any] = {
 }
 
 
+def yaml_of(content: Mapping[str, Any]) -> str:
+    return yaml.dump(dict(content), Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+
+
 def write_yaml(path: Path, content: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml_of(content), encoding="utf-8")
     return path
 
 
