@@ -4,6 +4,7 @@ torch.compile fuses what lies between the matrix products. Compiling takes a min
 results/data/compiled, and is done by a job of its own before the runs of a study, which then find it.
 """
 
+import hashlib
 import importlib.util
 import io
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlm import config, identity, machine, schedules
+from mlm.errors import InputError
 from mlm.files import write_atomically
 from mlm.layout import RESULTS
 
@@ -121,13 +123,17 @@ def keep_in(root: Path, code: str) -> None:
 def sums(objective: "Objective") -> "Callable[[Encoder, Batch, Uniform | None], dict[str, Tensor]]":
     """`objective.sums`, compiled; how many targets a row has may differ from step to step.
 
-    Each length has code of its own, whichever came before it: so a run that goes on finds the same.
+    On a CPU each length has code of its own, whichever came before it: a run that goes on finds the same.
     """
+    import torch
+
     from mlm.encoder import allowed
 
     steps: dict[Any, Any] = {}
 
     def call(encoder: "Encoder", batch: "Batch", uniform: "Uniform | None") -> "dict[str, Tensor]":
+        for name in TARGETS:
+            torch._dynamo.maybe_mark_dynamic(getattr(batch, name), 1)
         encoder.table = allowed(encoder.pattern, batch.inputs.shape[1], batch.inputs.device)
         form = (encoder.table is None, *_sizes(batch))
         if form not in steps:
@@ -158,17 +164,15 @@ def _step(objective: "Objective", encoder: "Encoder", batch: "Batch", form: Any)
 
     kept = Path(os.environ.get(FOLDER_VARIABLE, "")) in _ours
     file = Path(os.environ[FOLDER_VARIABLE], "steps", _name(objective, encoder, form)) if kept else None
-    if file and file.exists() and (found := _found(file)) is not None:
+    if file and (found := _found(file)) is not None:
         return found
-    for name in TARGETS:
-        torch._dynamo.maybe_mark_dynamic(getattr(batch, name), 1)
     whole = type(objective).sums
     if batch.inputs.is_cuda:
         # Torch keeps nothing of a graph with gradients of the user's own, for fear of finding it again
         # when they have changed. In a folder of ours it would be another.
         functorch.autograd_cache_allow_custom_autograd_functions = kept
         return torch.compile(whole)
-    # The form says all that torch would look at before each step, and more than it can keep.
+    # Form and name say all that torch would look at before each step, and what it looks with cannot be kept.
     unguarded: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     unmade: Any = torch.compile(whole, fullgraph=True, options=unguarded)
     with (
@@ -178,16 +182,23 @@ def _step(objective: "Objective", encoder: "Encoder", batch: "Batch", form: Any)
         step = unmade.aot_compile(((objective, encoder, batch, None), {}))
     step.disable_guard_check()
     if file:
-        code = type(step).serialize(step).serialized_data
-        write_atomically(file, "\n".join(_instructions()).encode() + b"\n\n" + code)
+        content = "\n".join(_instructions()).encode() + b"\n\n" + type(step).serialize(step).serialized_data
+        try:
+            write_atomically(file, hashlib.sha256(content).digest() + content)
+        except (OSError, InputError) as error:
+            print(f"warning: {file}: not kept, every run compiles it anew: {error}", file=sys.stderr)
     return step
 
 
 def _name(objective: "Objective", encoder: "Encoder", form: Any) -> str:
     """Digest of all that a step's code depends on, beside what the folder is named after."""
+    import torch
+
     options = encoder.options.model_dump(mode="json")
     stated = [options, encoder.n_tokens, str(encoder.dtype), vars(objective), form]
-    return identity.digest([stated, machine.record(), os.environ.get("CXX", "g++")])
+    torchs = [torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()]
+    variables = [os.environ.get("CXX", "g++"), os.environ.get("ATEN_CPU_CAPABILITY")]
+    return identity.digest([stated, torchs, variables, machine.record()])
 
 
 def _instructions() -> list[str]:
@@ -203,14 +214,22 @@ def _found(file: Path) -> Any:
     from torch._inductor import config as inductor
     from torch._inductor import cpu_vec_isa
 
-    stated, _, code = file.read_bytes().partition(b"\n\n")
+    try:
+        raw = file.read_bytes()
+    except OSError:
+        return None
+    digest, content = raw[:32], raw[32:]
+    if hashlib.sha256(content).digest() != digest:
+        return None
+    stated, _, code = content.partition(b"\n\n")
     with inductor.patch({"cpp.vec_isa_ok": True}):  # it was seen when the step was made
         tried = _instructions()
-    if tried != stated.decode(errors="replace").splitlines():
-        cpu_vec_isa.valid_vec_isa_list.cache_clear()
     try:
         step: Any = torch.compiler.load_compiled_function(io.BytesIO(code))
-    except Exception:  # what a disk has spoilt shows in many ways
+    except Exception:  # of other versions, or without what else torch keeps: each fails in its own way
+        step = None
+    if step is None or tried != stated.decode().splitlines():
+        cpu_vec_isa.valid_vec_isa_list.cache_clear()
         return None
     step.disable_guard_check()
     return step

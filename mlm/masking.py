@@ -17,8 +17,10 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int, Int8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mlm import config, plugins
@@ -98,34 +100,36 @@ def corrupt(
     """
     known = frozenset(protected)
     first = next(token for token in itertools.count() if token not in known)
-    eligible = tokens >= first  # and so of all that are protected from 0 on; negative ids are never selected
+    device, original = tokens.device, tokens.cpu().numpy()
+    eligible = original >= first  # and so of all that are protected from 0 on; negative ids are never selected
     for token in protected:
         if token > first:
-            eligible &= tokens != token
+            eligible &= original != token
     words = None if begins_word is None or masking.unit == "token" else begins_word[tokens]
-    selected = select(eligible, words, masking, uniform)
+    selected = select(torch.from_numpy(eligible).to(device), words, masking, uniform)
 
-    split, v = masking.split, uniform((tokens.shape[0], tokens.shape[1]))
-    kind = (v >= split.mask).view(torch.int8) + KIND_NUMBERS["mask"]
+    split, v = masking.split, uniform((tokens.shape[0], tokens.shape[1])).cpu().numpy()
+    kind = (v >= split.mask).view(np.int8) + np.int8(KIND_NUMBERS["mask"])
     if split.random > 0:  # at a share of 0, rounding in the sum must not leave a sliver for it
-        kind += (v >= split.mask + split.same).view(torch.int8)
-    kind *= selected.view(torch.int8)
+        kind += (v >= split.mask + split.same).view(np.int8)
+    kind *= selected.cpu().numpy().view(np.int8)
 
-    inputs = torch.where(kind == KIND_NUMBERS["mask"], mask_token, tokens)
-    where = (kind == KIND_NUMBERS["random"]).nonzero(as_tuple=True)
+    inputs = np.where(kind == KIND_NUMBERS["mask"], mask_token, original)
+    where = (kind == KIND_NUMBERS["random"]).nonzero()
     if len(where[0]):
-        ordinary = _ordinary(n_tokens, tuple(protected), tokens.device)
-        index = (uniform((len(where[0]),)) * len(ordinary)).long().clamp_(max=len(ordinary) - 1)
-        inputs[where] = ordinary[index]
+        ordinary = _ordinary(n_tokens, tuple(protected))
+        index = (uniform((len(where[0]),)).cpu().numpy() * len(ordinary)).astype(np.int64)
+        inputs[where] = ordinary[np.minimum(index, len(ordinary) - 1)]
     predicted = selected if masking.predicted == 1 else select_tokens(selected, masking.predicted, uniform)
-    return Corrupted(inputs, selected, predicted, kind)
+    shown, kinds = (torch.from_numpy(part).to(device) for part in (inputs, kind))
+    return Corrupted(shown, selected, predicted, kinds)
 
 
 @functools.lru_cache(maxsize=16)
-def _ordinary(n_tokens: int, protected: tuple[int, ...], device: torch.device) -> Int[Tensor, "ordinary"]:
-    keep = torch.ones(n_tokens, dtype=torch.bool)
+def _ordinary(n_tokens: int, protected: tuple[int, ...]) -> NDArray[np.int64]:
+    keep = np.ones(n_tokens, dtype=bool)
     keep[[token for token in protected if 0 <= token < n_tokens]] = False
-    return keep.nonzero()[:, 0].to(device)
+    return np.flatnonzero(keep)
 
 
 class MLM:

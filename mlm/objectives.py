@@ -85,7 +85,10 @@ def batch(
     """
     at, real = target_positions(behind_first(corrupted.predicted) if causal else corrupted.predicted)
     labels = tokens if corrupted.labels is None else corrupted.labels
-    made = Batch(corrupted.inputs, at, labels.gather(1, at), real, corrupted.kind.gather(1, at) * real)
+    # A strategy of the user's may give a view; compiled code takes rows as they lie in memory.
+    made = Batch(
+        corrupted.inputs.contiguous(), at, labels.gather(1, at), real, corrupted.kind.gather(1, at) * real
+    )
     if causal:
         made = made._replace(at=(at - 1).clamp(min=0))
     if pairs is not None:

@@ -26,8 +26,8 @@ Model = TypeVar("Model", bound=Strict)
 
 MOST_VALUES = 100_000
 """Of a file; the largest here have some hundreds."""
-SHORT_CHARACTERS = 16_384
-"""Of a text that cannot go so deep that the fast loader, which does not ask, runs out of its stack."""
+OPENING, MOST_OPENED = "[{-?", 1_000
+"""What nests in a line, and how often a text has it at most for the loader that asks not how deep it is."""
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
 _STRANGE = re.compile("[\x00\ud800-\udfff]")
 
@@ -108,8 +108,8 @@ class _Loader(_Strict, yaml.SafeLoader):
     """Tells best what is wrong."""
 
 
-class _Fast(_Strict, yaml.CSafeLoader):
-    """Nine times as fast."""
+class _Fast(_Strict, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Nine times as fast where PyYAML has libyaml, as its wheels do."""
 
 
 # YAML 1.1 reads 1e-3 as text because it has no point; people mean the number.
@@ -123,8 +123,8 @@ for loader in (_Loader, _Fast):
 
 def parse(text: str, source: str) -> Any:
     """Parse YAML text; problems name `source` and the line."""
-    if len(text) < SHORT_CHARACTERS:
-        with contextlib.suppress(yaml.YAMLError, RecursionError, ValueError):
+    if sum(map(text.count, OPENING)) < MOST_OPENED:
+        with contextlib.suppress(yaml.YAMLError, RecursionError, ValueError, LookupError):
             return yaml.load(text, Loader=_Fast)  # noqa: S506 - a SafeLoader
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
@@ -134,8 +134,9 @@ def parse(text: str, source: str) -> Any:
         raise InputError(f"{source}{line}: {error.problem}{remedy}") from None
     except RecursionError:
         raise InputError(f"{source}: not readable as YAML: goes too deep; close its brackets") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{source}: not readable as YAML: {str(error).splitlines()[0]}; correct it") from None
+    except (yaml.YAMLError, ValueError, LookupError) as error:  # the last of `!!bool x`
+        told = str(error).partition("\n")[0]
+        raise InputError(f"{source}: not readable as YAML: {told}; correct it") from None
 
 
 def read(path: Path, instead: str = "") -> dict[str, Any]:

@@ -21,9 +21,9 @@ PLAIN = st.recursive(
 )
 
 
-def outcome(text: str, characters: int) -> Any:
-    """What a text is read as, or what is said of it, where the fast loader has texts below a length."""
-    with mock.patch.object(yaml_file, "SHORT_CHARACTERS", characters):
+def outcome(text: str, fast: bool) -> Any:
+    """What a text is read as, or what is said of it, by the fast loader first or by the other alone."""
+    with mock.patch.object(yaml_file, "MOST_OPENED", 10**9 if fast else 0):
         try:
             return yaml_file.parse(text, "file")
         except InputError as error:
@@ -33,7 +33,7 @@ def outcome(text: str, characters: int) -> Any:
 @given(PLAIN)
 def test_both_loaders_read_what_was_written(content: Any) -> None:
     text = yaml.safe_dump(content, allow_unicode=True)
-    assert repr(outcome(text, 0)) == repr(outcome(text, 10**9))
+    assert repr(outcome(text, fast=False)) == repr(outcome(text, fast=True))
 
 
 @given(st.text("ab1.-:,[]{}&*|>'\"#? \n", max_size=24))
@@ -44,18 +44,24 @@ def test_both_loaders_read_what_was_written(content: Any) -> None:
 @example("day: 2024-01-01")
 @example("a: [1, 2")
 def test_what_one_loader_takes_the_fast_one_reads_alike(text: str) -> None:
-    """It takes some that are no YAML, too, such as `|#`, and refuses in the words of the other."""
-    told, fast = outcome(text, 0), outcome(text, 10**9)
+    """Tags apart. It takes some that are no YAML, too, such as `|#`, and refuses in the words of the other."""
+    told, fast = outcome(text, fast=False), outcome(text, fast=True)
     assert fast == told or (isinstance(told, tuple) and not isinstance(fast, tuple))
 
 
 def test_a_few_names_that_come_to_a_billion_values_are_refused() -> None:
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 30)]
-    (said,) = outcome("\n".join(lines), 10**9)
+    (said,) = outcome("\n".join(lines), fast=True)
     assert said.startswith("file, line 16: comes to more than 100,000 values; repeat less by `*names`")
 
 
-@pytest.mark.parametrize("characters", [10_000, 200_000])
-def test_what_goes_too_deep_is_refused(characters: int) -> None:
-    (said,) = outcome("[" * characters, yaml_file.SHORT_CHARACTERS)
-    assert "goes too deep" in said
+@pytest.mark.parametrize("text", ["[" * 200_000, "- " * 100_000, "? " * 100_000, "{a: " * 50_000])
+def test_what_goes_too_deep_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="goes too deep"):
+        yaml_file.parse(text, "file")
+
+
+@pytest.mark.parametrize("text", ["a: !!bool x", 'a: !!int ""'])
+def test_what_is_not_of_its_type_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"^file: not readable as YAML: "):
+        yaml_file.parse(text, "file")
