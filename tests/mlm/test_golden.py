@@ -95,12 +95,12 @@ REFACTORED = (
     ("train", '"loss_nats": float(means.sum()),', '"loss_nats": float(means.sum()), "rows": run.batch_size,'),
 )  # fmt: skip
 
+DRAWS = "split, v = masking.split, uniform((tokens.shape[0], tokens.shape[1])).cpu().numpy()"
 FEW = {"usual", "constant", "causal"}
 MOVED: dict[str, tuple[tuple[tuple[str, str, str], ...], set[str]]] = {
     "the order of the draws": (
-        (("masking", "    split, v = masking.split, uniform((tokens.shape[0], tokens.shape[1]))\n", ""),
-         ("masking", "    selected = select(", "    split, v = masking.split, uniform((tokens.shape[0], "
-          "tokens.shape[1]))\n    selected = select(")), FEW),
+        (("masking", f"    {DRAWS}\n", ""),
+         ("masking", "    selected = select(", f"    {DRAWS}\n    selected = select(")), FEW),
     "epsilon": ((("optimizer", "eps=o.epsilon", "eps=o.epsilon * 1.01"),), FEW),
     "a moment forgotten on resuming": (
         (("optimizer", "in self.state().items():", "in list(self.state().items())[:2]:"),), FEW),
