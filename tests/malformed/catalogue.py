@@ -38,7 +38,8 @@ Archives are read without writing a member to the disk: none may lead out of the
 device where it is asked for, come to more than {member} MiB, or all of them to more than {archive} GiB; nor
 may there be more than {members} (`mlm/archives.py`, `tests/malformed/test_archives.py`). No name that
 reaches a shell is more than one word there (`tests/malformed/test_shell.py`). Weights are safetensors,
-checkpoints too; nothing is unpickled (`tests/malformed/test_code.py`).
+checkpoints too. Nothing is unpickled (`tests/malformed/test_code.py`) but what torch has compiled here, as
+torch does itself: that is code, so take over nobody's `results/data/compiled`.
 """
 
 
