@@ -11,7 +11,6 @@ from tests.pipeline.copies import copy_to
 from tests.pipeline.test_pipeline import jobs
 
 pytestmark = pytest.mark.pipeline
-ARMS = ("80-10-10", "100-0-0")
 TARGET = "results/test/tables/trial/results.csv"
 LAB = "def probe(encoder, tokenizer, run):\n    return {values}\n"
 MEASURES: dict[str, Any] = {
@@ -36,9 +35,8 @@ def test_a_changed_measure_alone_is_taken_anew(tmp_path: Path) -> None:
     folder = place.folder
     for name in ("split", "split-12m"):
         (folder / "experiments" / f"{name}.yaml").unlink()
-    arms = {arm: EXPERIMENT["arms"][arm] for arm in ARMS}
-    wandb, stated_here = {"wandb": {"mode": "disabled"}}, {"primary_measure": "test.own.accuracy", "seeds": 1}
-    found_study(folder, SCALE, trial=EXPERIMENT | stated_here | {"arms": arms})
+    wandb, contrast = {"wandb": {"mode": "disabled"}}, {"primary_measure": "test.own.accuracy", "seeds": 1}
+    found_study(folder, SCALE, trial=EXPERIMENT | contrast)
     rows = [f"{label} {text} number {n}\n" for n in range(60) for label, text in (("A", "The"), ("B", "One"))]
     (folder / "own.txt").write_text("".join(rows))
     write_yaml(folder / "experiments" / "probes" / "mine.yaml", TASK)
@@ -53,14 +51,12 @@ def test_a_changed_measure_alone_is_taken_anew(tmp_path: Path) -> None:
 
     run()
     first = taken(folder)
-    assert (
-        len(first) == len(ARMS) * 4 + 1
-    )  # arms by measures, and a task of their encoder before the first step
+    assert len(first) == 3 * 4 + 2  # arms by measures, and a task of two encoders before the first step
 
     stated["reach"]["loss_nats"] = [5.8]
-    assert jobs(run()) == {"measure": len(ARMS), "collect": 1, "total": len(ARMS) + 1}
+    assert jobs(run()) == {"measure": 3, "collect": 1, "total": 4}
     second = taken(folder)
-    assert first.items() <= second.items() and len(second) == len(first) + len(ARMS)
+    assert first.items() <= second.items() and len(second) == len(first) + 3
 
     (folder / "lab_of_kept.py").write_text(LAB.format(values="{}"))
     stated["plugins"] = {"lab": "lab_of_kept:probe"}
@@ -69,5 +65,5 @@ def test_a_changed_measure_alone_is_taken_anew(tmp_path: Path) -> None:
 
     (folder / "lab_of_kept.py").write_text(LAB.format(values="{'one': 1}"))
     run()
-    assert len(taken(folder)) == len(second) + len(ARMS) + 1
-    assert (folder / TARGET).read_text().count(",lab.one,1.0,") == len(ARMS)
+    assert len(taken(folder)) == len(second) + 3 + 2
+    assert (folder / TARGET).read_text().count(",lab.one,1.0,") == 3

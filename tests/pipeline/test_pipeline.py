@@ -226,13 +226,13 @@ def test_an_edited_arm_reruns_alone_with_what_follows(smoke: Copy, tmp_path: Pat
     # Every run is evaluated under the edited arm's corruption: a column of the matrix.
     anew = Counter({"train": SEEDS, "measure": ARMS * SEEDS, **dict.fromkeys(("all", *ANALYSIS), 1)})
     assert planned == anew + Counter({"total": anew.total()})
-    table = "results/smoke/tables/split/results.csv"
-    copy.snakemake(table)
+    copy.snakemake()
     after = results(copy)
     assert set(kept) < set(after)
     weights = [name for name in kept if name.endswith(".safetensors")]
     assert all(kept[name] == after[name] for name in weights)  # old runs stay until they are removed
     assert len([name for name in after if name.endswith(".safetensors")]) == len(weights) + SEEDS
+    table = "results/smoke/tables/split/results.csv"
 
     def others(content: bytes) -> list[str]:
         return [line for line in content.decode().splitlines() if not re.search(r"[,.]0-20-80[,.]", line)]
