@@ -1,6 +1,5 @@
 """The complete state of a run: written atomically, read strictly, the last two kept."""
 
-import hashlib
 import itertools
 import json
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mlm.errors import Damaged
-from mlm.files import clear_partial, write_atomically
+from mlm.files import clear_partial, sealed, unsealed, write_atomically
 
 KEPT = 2
 
@@ -31,9 +30,7 @@ def save(folder: Path, state: State) -> None:
     """Write a checkpoint, then let go of all but the last two."""
     header = {"step": str(state.step), "counters": json.dumps(state.counters)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
-    content = safetensors.torch.save(tensors, header)
-    # The checksum stands in front of what it covers: one file, one rename.
-    write_atomically(folder / f"{state.step:012d}.checkpoint", hashlib.sha256(content).digest() + content)
+    write_atomically(folder / f"{state.step:012d}.checkpoint", sealed(safetensors.torch.save(tensors, header)))
     # One of a later step was damaged, or the run would have gone on from it.
     kept = [path for path in _by_age(folder) if int(path.stem) <= state.step][:KEPT]
     for path in _by_age(folder):
@@ -75,13 +72,14 @@ def _load(path: Path) -> State:
         raw = path.read_bytes()
     except OSError as error:
         raise Damaged(f"{path}: unreadable checkpoint ({error.strerror})") from None
-    if hashlib.sha256(raw[32:]).digest() != raw[:32]:
+    content = unsealed(raw)
+    if content is None:
         raise Damaged(f"{path}: damaged checkpoint ({len(raw)} bytes, wrong checksum)")
     # safetensors gives the header of a file only, so it is parsed here: length, then JSON.
-    size = int.from_bytes(raw[32:40], "little")
+    size = int.from_bytes(content[:8], "little")
     try:
-        header = json.loads(raw[40 : 40 + size])["__metadata__"]
-        return State(int(header["step"]), safetensors.torch.load(raw[32:]), json.loads(header["counters"]))
+        header = json.loads(content[8 : 8 + size])["__metadata__"]
+        return State(int(header["step"]), safetensors.torch.load(content), json.loads(header["counters"]))
     except (ValueError, KeyError, safetensors.SafetensorError) as error:
         raise Damaged(f"{path}: damaged checkpoint ({error})") from None
 

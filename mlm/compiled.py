@@ -4,7 +4,6 @@ torch.compile fuses what lies between the matrix products. Compiling takes a min
 results/data/compiled, and is done by a job of its own before the runs of a study, which then find it.
 """
 
-import hashlib
 import importlib.util
 import io
 import os
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlm import config, identity, machine, schedules
 from mlm.errors import InputError
-from mlm.files import write_atomically
+from mlm.files import sealed, unsealed, write_atomically
 from mlm.layout import RESULTS
 
 if TYPE_CHECKING:
@@ -184,7 +183,7 @@ def _step(objective: "Objective", encoder: "Encoder", batch: "Batch", form: Any)
     if file:
         content = "\n".join(_instructions()).encode() + b"\n\n" + type(step).serialize(step).serialized_data
         try:
-            write_atomically(file, hashlib.sha256(content).digest() + content)
+            write_atomically(file, sealed(content))
         except (OSError, InputError) as error:
             print(f"warning: {file}: not kept, every run compiles it anew: {error}", file=sys.stderr)
     return step
@@ -215,11 +214,10 @@ def _found(file: Path) -> Any:
     from torch._inductor import cpu_vec_isa
 
     try:
-        raw = file.read_bytes()
+        content = unsealed(file.read_bytes())
     except OSError:
         return None
-    digest, content = raw[:32], raw[32:]
-    if hashlib.sha256(content).digest() != digest:
+    if content is None:
         return None
     stated, _, code = content.partition(b"\n\n")
     with inductor.patch({"cpp.vec_isa_ok": True}):  # it was seen when the step was made

@@ -46,6 +46,17 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             raise
 
 
+def sealed(content: bytes) -> bytes:
+    """The content behind its SHA-256: what covers it is in the same file, which one rename puts in place."""
+    return hashlib.sha256(content).digest() + content
+
+
+def unsealed(raw: bytes) -> bytes | None:
+    """The content of what `sealed` made; None if a bit of it has changed."""
+    content = raw[32:]
+    return content if hashlib.sha256(content).digest() == raw[:32] else None
+
+
 class Stream:
     """A file that is written piece by piece, each of which is in it when `write` returns.
 
