@@ -49,7 +49,7 @@ verify: setup
 # A file of tests is one worker's, and so are all that share the finished smoke pipeline.
 test: setup lint
 	@mkdir -p results
-	pytest --numprocesses=auto --dist=loadscope --no-loadscope-reorder
+	pytest --numprocesses=auto --max-worker-restart=0 --dist=loadscope --no-loadscope-reorder
 
 chaos: setup
 	@python -m tests.chaos.chaos

@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from analysis import outputs, provenance, testable
-from mlm import registration
+from mlm import layout, registration
 from mlm.files import file_sha256
 from mlm.identity import code_hash
 from mlm.measured import together
@@ -65,23 +65,27 @@ rule all:
         [plan.tracked(name) for name in study.scale.experiments],
 
 
-# One target an experiment, by its name: tables and figures without the paper. Trials of learning rates,
-# `split-tune`, have their table alone, a pilot, `split-pilot`, its results.
+untested = (*study.trials, *study.pilots)
+
+
+def results_of(name):
+    """What an experiment comes to: of trials of learning rates, `split-tune`, their table, of a pilot what is collected."""
+    steps = "contrasts", "table", "figures"
+    if name in untested:
+        steps = ["tune" if name in study.trials else "collect"]
+    return [path for step in steps for path in outputs.files(step, scale, name)]
+
+
+# One target an experiment, by its name: all but the paper.
 for name in study.experiments:
 
     rule:
         name:
             name
         input:
-            outputs.files("tune" if name in study.trials else "collect", scale, name)
-            if name in (*study.trials, *study.pilots)
-            else [
-                *(
-                    outputs.files(c, scale, name)
-                    for c in ("contrasts", "table", "figures", "report")
-                ),
-                plan.tracked(name),
-            ],
+            results_of(name),
+            plan.tracked(name),
+            [] if name in untested else outputs.files("report", scale, name),
 
 
 # What cannot be run at this scale says why when it is asked for.
@@ -111,7 +115,7 @@ localrules:
 
 
 def needed(what):
-    """The minutes or memory of a run's training; a second attempt, which goes on with the first's work, has twice."""
+    """The minutes or memory of training and measuring a run; a second attempt, which goes on with the first's work, has twice."""
     return lambda w, attempt: attempt * plan.training(w.run)[what]
 
 
@@ -125,7 +129,7 @@ wildcard_constraints:
 
 onstart:
     # Where jobs go to other machines, each looks at its own.
-    plan.write(here=workflow.local_exec)
+    plan.write(sys.argv[1:], here=workflow.local_exec)
     # A limit of jobs a second is for clusters. Snakemake 9 heeds it by looking for jobs again a second after
     # each time it looked, in one more chain for every job that ends: after 300 jobs that takes a core.
     if workflow.local_exec:
@@ -248,7 +252,7 @@ rule train:
         mem_mb=needed("mem_mb"),
     shell:
         f"export MLM_LOG={{log:q}}; python -m mlm train results/runs/{{wildcards.run}}"
-        f" --checkpoint-seconds {study.scale.checkpoint_seconds}"
+        f" --checkpoint-seconds {study.scale.checkpoint_seconds} --offline-later --then-measure {layout.measures_file(scale)}"
 
 
 # Snakemake deletes a rule's outputs before it runs, but those to update: what is taken already is kept.
@@ -266,6 +270,7 @@ for number, (measures, runs) in enumerate(plan.measured, 1):
             f"results/logs/measure/{{run}}-{together(measures)}.log",
         wildcard_constraints:
             run=runs,
+        priority: 1  # what a run came to is seen as soon as it has ended
         resources:
             gpu=plan.gpus,
             runtime=needed("runtime"),
@@ -365,7 +370,7 @@ rule table:
 
 # Each experiment asks for figures of its own, and a rule states its outputs once.
 for name, experiment in study.experiments.items():
-    if name in (*study.trials, *study.pilots):
+    if name in untested:
         continue
 
     rule:
@@ -389,10 +394,7 @@ for name, experiment in study.experiments.items():
 
 rule wandb:
     input:
-        rules.collect.output,
-        rules.contrasts.output,
-        rules.table.output,
-        outputs.files("figures", scale, "{experiment}"),
+        lambda w: results_of(w.experiment),
     output:
         plan.tracked("{experiment}"),
     log:

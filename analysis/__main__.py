@@ -9,7 +9,7 @@ import typer
 
 from analysis import outputs
 from mlm import logs
-from mlm.refusal import refusing
+from mlm.refusal import heard, refusing
 
 app = typer.Typer(
     help="From results to tables, figures, numbers and the paper. Run in the root of the study; "
@@ -188,7 +188,7 @@ def _said(command: str, scale: str, experiment: str = "", own: Sequence[str] = (
 
 def main(run: Callable[[], None] = app) -> None:
     """Run a command; what a person can put right ends it with status 2 and no traceback."""
-    with logs.kept(), refusing():
+    with logs.kept(), refusing(), heard():
         run()
 
 

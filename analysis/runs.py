@@ -58,7 +58,7 @@ class Git(_Record):
 
     @property
     def words(self) -> str:
-        """The commit, `+dirty` where the work tree had changes that are in none."""
+        """The commit, `+dirty` where the work tree, published results apart, had changes that are in none."""
         return f"{self.commit or 'no repository'}{'+dirty' if self.dirty else ''}"
 
 

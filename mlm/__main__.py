@@ -1,7 +1,5 @@
 """The commands a person types: python -m mlm --help."""
 
-import signal
-
 import typer
 
 from mlm import (
@@ -13,7 +11,7 @@ from mlm import (
     commands_studies,
     logs,
 )
-from mlm.refusal import refusing
+from mlm.refusal import heard, refusing
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,8 +30,7 @@ for part in (commands_plan, commands_data, commands_runs, commands_measures, com
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; what a person can put right is told without a traceback."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a closed pipe (`… | head`) is no error of ours
-    with logs.kept(), refusing():
+    with logs.kept(), refusing(), heard():
         app(arguments)
 
 

@@ -1,8 +1,10 @@
-"""What a cluster's scheduler is told that the training of a run needs. Loads no torch."""
+"""What a cluster's scheduler is told that training and measuring a run needs. Loads no torch."""
 
 import math
+from collections.abc import Iterable
 
 from mlm import config, costs, matching
+from mlm.measured import Measured
 
 SLACK: dict[costs.Basis, float] = {"same": 2.0, "like": 3.0, "recorded": 5.0}
 """How many times as long as reckoned (mlm.costs) a run may take, by what that stands on."""
@@ -11,10 +13,13 @@ PROCESS_MB = {"cpu": 1500, "cuda": 4000}
 """Python, torch and, where there is a GPU, CUDA's own libraries."""
 
 
-def minutes(run: config.Run, numerics: config.Numerics, history: costs.History) -> int:
-    """Limit of wall-clock time of a run's training: as the plan reckons it, and some."""
+def minutes(
+    run: config.Run, numerics: config.Numerics, history: costs.History, taken: Iterable[Measured] = ()
+) -> int:
+    """Limit of wall-clock time of a run's training and of the measures taken of it: as reckoned, and some."""
     told = history.seconds(run, numerics)
-    return START_MINUTES + math.ceil(SLACK[told.basis] * told.seconds / 60)
+    seconds = told.seconds + history.measuring(taken, run, numerics, loaded=True)
+    return START_MINUTES + math.ceil(SLACK[told.basis] * seconds / 60)
 
 
 def memory_mb(run: config.Run, numerics: config.Numerics) -> int:

@@ -94,7 +94,7 @@ def measure(
         ),
     ] = False,
 ) -> None:
-    """Several measures of a run with its weights loaded once; what the pipeline calls.
+    """Several measures of a run by one process; what the pipeline calls.
 
     [bold]--take probe=FILE --with probe=SENTENCES --take evaluation=FILE --with evaluation=1024[/bold];
     also pairs=PAIRS, tasks.trec=SENTENCES, finetune.trec={data: SENTENCES, restarts: 5}, reach=[4.5] (nats)
@@ -104,5 +104,8 @@ def measure(
 
     asked = measuring.wanted(take or [], with_ or [], over_training or [])
     run = _run(name, untrained, at)
-    leases.take(run.numerics)
-    measuring.measure(run, asked, not untrained, at, keep)
+    if keep:
+        asked = measuring.still_to_take(run, asked, not untrained, at)
+    if asked:
+        leases.take(run.numerics)
+        measuring.measure(run, asked, not untrained, at)

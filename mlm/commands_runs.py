@@ -25,13 +25,25 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. masking.rate=.3.")
     ] = None,
     checkpoint_seconds: Annotated[float, typer.Option(help="Time between checkpoints.")] = 60.0,
+    offline_later: Annotated[
+        bool,
+        typer.Option(
+            "--offline-later",
+            hidden=True,
+            help="W&B offline: leave the run to `sync --as-configured`, as the pipeline does.",
+        ),
+    ] = False,
+    then_measure: Annotated[
+        Path | None,
+        typer.Option(hidden=True, help="What the study measures of its runs, to be taken of this one."),
+    ] = None,
 ) -> None:
     """Train one run to the end of its budget, or go on where it was stopped.
 
     [bold]python -m mlm train split --arm 100-0-0 --seed 3 --set masking.rate=.3[/bold] plans a run of
     its own, prepares the data it needs and trains it.
     """
-    from mlm import distributed, logs, runs, single
+    from mlm import distributed, logs, measuring, runs, single
     from mlm.planner import available
 
     if name in available():
@@ -44,9 +56,11 @@ def train(
     else:
         folder = runs.find(name).path
     run = runs.RunFolder.open(folder)
+    wanted = measuring.planned(then_measure, folder.name) if then_measure is not None else []
     with logs.handed_on():
-        distributed.launch(run.numerics, ["train", str(folder), f"--checkpoint-seconds={checkpoint_seconds}"])
-    code = single.train(run, checkpoint_seconds)
+        words = ["train", str(folder), f"--checkpoint-seconds={checkpoint_seconds}"]
+        distributed.launch(run.numerics, words + ["--offline-later"] * offline_later)
+    code = single.train(run, checkpoint_seconds, offline_later, wanted)
     if code:
         raise typer.Exit(code)
 

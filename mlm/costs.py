@@ -44,6 +44,8 @@ RECORDED = {
 bfloat16 and a tenth of that in float32, which nobody measured."""
 START_SECONDS = 4.0
 """From a job's start to its first step or measure, and what a run does beside its steps."""
+CHECK_SECONDS = 1.0
+"""A measuring job that finds all taken by the run's training."""
 MEASURE_SECONDS = {
     "evaluation": 2.0, "probe": 5.0, "pairs": 3.0, "tasks": 3.0, "finetune": 60.0, "reach": 0.1,
     "corruptions": 3.0, "radius": 3.0, "bits_per_byte": 3.0, "plugins": 3.0,
@@ -131,8 +133,19 @@ class History:
 
         return min((one for one in self._kinds.values() if one.numerics == same), key=apart, default=None)
 
-    def measuring(self, taken: Iterable[Measured], run: Run, numerics: Numerics, trained: bool = True) -> float:
-        """Seconds of a job that takes measures of a run, or of its encoder before the first step; 0 of none."""
+    def measuring(
+        self,
+        taken: Iterable[Measured],
+        run: Run,
+        numerics: Numerics,
+        trained: bool = True,
+        loaded: bool = False,
+    ) -> float:
+        """Seconds that measures take of a run, or of its encoder before the first step; 0 of none.
+
+        Args:
+            loaded: whether they are taken by the process that trains the run.
+        """
         same = self._kinds.get(_kind(run.model_dump(), numerics.model_dump()))
         seconds = 0.0
         for one in taken:
@@ -140,7 +153,7 @@ class History:
             once = statistics.median(told) if told else MEASURE_SECONDS[kind(one.name)]
             moments = 1 + len(run.kept_steps) if one.over_training and trained else 1
             seconds += once * moments
-        return seconds + START_SECONDS if seconds else 0.0
+        return seconds + (CHECK_SECONDS if loaded else START_SECONDS) if seconds else 0.0
 
 
 def _told(numerics: Mapping[str, Any]) -> str:

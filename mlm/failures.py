@@ -56,7 +56,7 @@ def found(runs: Mapping[str, str], wanted: Collection[str] | None) -> list[Failu
     for path in sorted(logs.FOLDER.rglob("*.log")):
         rule, *rest = path.relative_to(logs.FOLDER).with_suffix("").parts
         if rule == "train":
-            if path.stem not in runs or (RESULTS / "runs" / path.stem / "run.json").exists():
+            if path.stem not in runs or (RESULTS / "runs" / path.stem / "trained").exists():
                 continue
         elif wanted is not None and "/".join((rule, *rest)) not in wanted:
             continue

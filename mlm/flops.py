@@ -30,4 +30,6 @@ def by_step(run: config.Run, n_tokens: int) -> list[int]:
 
 def of_run(run: config.Run, n_tokens: int) -> int:
     """Operations of a whole run."""
+    if run.lengths is None:  # every step costs the same, and there may be millions
+        return run.steps * run.tokens_per_step * of_token(run.encoder, n_tokens, run.sequence_length)
     return by_step(run, n_tokens)[-1]

@@ -15,6 +15,8 @@ from typing import Any
 from mlm.errors import InputError
 
 PACKAGE = Path(__file__).parent
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Where a node of Python's syntax has statements, or what holds them."""
 
 
 def canonical(content: Any) -> str:
@@ -29,12 +31,17 @@ def digest(content: Any) -> str:
 
 def syntax(source: str | bytes) -> str:
     """What Python source does, as text: its syntax tree without comments, docstrings and layout."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
+    return _text(ast.parse(source))
+
+
+def _text(tree: ast.Module) -> str:
+    """A module's syntax as `syntax` gives it; the tree loses its docstrings."""
+    ahead: list[Any] = [tree]
+    while ahead:  # blocks hold statements, and no expression does: most of the tree need not be looked at
+        node = ahead.pop()
+        if isinstance(body := getattr(node, "body", None), list):
             # Bare strings are docstrings or attribute notes: they change no behaviour.
-            node.body = [  # type: ignore[attr-defined]
+            node.body = [
                 statement
                 for statement in body
                 if not (
@@ -43,6 +50,8 @@ def syntax(source: str | bytes) -> str:
                     and isinstance(statement.value.value, str)
                 )
             ]
+        for block in BLOCKS:
+            ahead += getattr(node, block, ())
     return ast.dump(tree)
 
 
@@ -82,15 +91,21 @@ def source_digest(module: str) -> str:
         beside = file and _folder(name, file) == _folder(module, first)
         followed = file and is_users(file) and (same or beside)
         if file and name not in trees and (followed or name == module):
-            source = file.read_bytes()
             try:
-                trees[name] = syntax(source)
+                trees[name], imported = _read(file.read_bytes(), name if file.stem == "__init__" else package)
             except (SyntaxError, ValueError) as error:
                 raise InputError(f"{file}: cannot be read as Python: {error}; correct it") from None
-            waiting += _imports(ast.parse(source), name if file.stem == "__init__" else package)
+            waiting += imported
         if package:
             waiting.append(package)  # it is imported before what is in it
     return digest(trees)
+
+
+@functools.cache
+def _read(source: bytes, package: str) -> tuple[str, tuple[str, ...]]:
+    """What a module of `package` does, and what it imports; a study asks for each of a file's parts."""
+    tree = ast.parse(source)
+    return _text(tree), tuple(_imports(tree, package))
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:

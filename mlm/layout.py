@@ -13,6 +13,11 @@ def study_file(scale: str) -> Path:
     return RESULTS / scale / "study.json"
 
 
+def measures_file(scale: str) -> Path:
+    """What the experiments that a start asks for measure of each run, for the jobs that train them."""
+    return RESULTS / scale / "measures.json"
+
+
 def tables(scale: str, experiment: str) -> Path:
     """Folder of an experiment's tables."""
     return RESULTS / scale / "tables" / experiment

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlm import machine
+from mlm.layout import PUBLISHED
 
 ROOT = Path(__file__).parent.parent
 GPUS = Path("/proc/driver/nvidia/gpus")
@@ -40,7 +41,10 @@ def versions() -> dict[str, str]:
 
 
 def git() -> dict[str, Any]:
-    """Commit of the code, and whether the work tree differs from it; nulls outside a repository."""
+    """Commit of the code, and whether the work tree differs from it; nulls outside a repository.
+
+    A study that is published changes docs/results, of which no run is made.
+    """
 
     def ask(*words: str) -> str | None:
         try:
@@ -49,7 +53,7 @@ def git() -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    changes = ask("status", "--porcelain", "--untracked-files=no")
+    changes = ask("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{PUBLISHED}")
     return {"commit": ask("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 

@@ -71,10 +71,13 @@ class Measured:
             self._told[vocabulary] = self._words_of_all(vocabulary)
         return shlex.join(["--take", f"{self.name}={folder}/{self.file}"]) + f" {self._told[vocabulary]}"
 
-    def _words_of_all(self, vocabulary: str) -> str:
+    def given(self, vocabulary: str) -> Any:
+        """What it is told of a run of a vocabulary: a file, settings, or both by name."""
         data = self.data(vocabulary)
-        given = {"data": data, **self.settings} if data and self.settings else data or self.settings
-        setting = yaml.safe_dump(given, default_flow_style=True, width=2**16).splitlines()[0]
+        return {"data": data, **self.settings} if data and self.settings else data or self.settings
+
+    def _words_of_all(self, vocabulary: str) -> str:
+        setting = yaml.safe_dump(self.given(vocabulary), default_flow_style=True, width=2**16).splitlines()[0]
         said = ["--with", f"{self.name}={setting}"]
         return shlex.join(said + (["--over-training", self.name] if self.over_training else []))
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from mlm import measured, metrics, shards, study
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json, write_json
+from mlm.layout import RESULTS
 from mlm.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -146,7 +147,11 @@ def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str
     """From `--take NAME=FILE`, `--with NAME=YAML` and `--over-training NAME`."""
     from mlm import yaml_file
 
-    outputs = dict(_named("--take", one) for one in take)
+    outputs: dict[str, str] = {}
+    for name, file in (_named("--take", one) for one in take):
+        if name in outputs:
+            raise InputError(f"--take {name}: is asked for twice; take the second with a command of its own")
+        outputs[name] = file
     settings = {
         name: yaml_file.parse(text, f"--with {name}") for name, text in (_named("--with", one) for one in told)
     }
@@ -172,43 +177,87 @@ def _named(option: str, given: str) -> tuple[str, str]:
     return name, value
 
 
-def measure(
-    run: RunFolder, asked: Sequence[Wanted], trained: bool = True, step: int | None = None, keep: bool = False
-) -> None:
-    """Take measures of a run, with each of its weights loaded once; a diverged run has no values.
+def planned(file: Path, run: str) -> list[Wanted]:
+    """What a study measures of one of its runs, from the file that `mlm.pipeline` writes."""
+    stated = read_json(file, "run the pipeline again")
+    mine = stated["runs"].get(run, {"vocabulary": "", "files": []})
+    return [
+        Wanted(**stated["measures"][mine["vocabulary"]][name], output=RESULTS / "runs" / run / name)
+        for name in mine["files"]
+    ]
+
+
+def with_training(run: RunFolder, asked: Sequence[Wanted]) -> None:
+    """Measure a run in the process that trained it, so that none starts and loads torch for it.
+
+    The files are laid aside for the jobs that are for them, which put them in their places. What cannot be
+    taken is no failure of the training: its job tries again, and says why.
+    """
+    if run.numerics.device == "cuda":  # what training held, another process on the GPU may want
+        import gc
+
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
+    for one in asked:
+        try:
+            measure(run, [one._replace(output=_aside(one))])
+        except (Exception, SystemExit) as error:
+            print(f"note: {run.name}: {one.name} is not taken yet: {type(error).__name__}: {error}")
+
+
+def still_to_take(
+    run: RunFolder, asked: Sequence[Wanted], trained: bool = True, step: int | None = None
+) -> list[Wanted]:
+    """Of measures whose files' names say settings, data and code, those not taken of these weights yet.
+
+    What training laid aside is put in its place. Loads no torch: most measuring jobs find all taken.
+    """
+    of = _of(run, trained, step)
+    steps = run.config.kept_steps if trained and of["status"] == "finished" else []
+    left = []
+    for one in asked:
+        aside = one._replace(output=_aside(one))
+        if _is_there(one, of, steps):
+            continue
+        if one.output and aside.output and _is_there(aside, of, steps):
+            aside.output.replace(one.output)
+        else:
+            left.append(one)
+    return left
+
+
+def _aside(wanted: Wanted) -> Path | None:
+    return wanted.output and wanted.output.parent / "aside" / wanted.output.name
+
+
+def _of(run: RunFolder, trained: bool, step: int | None) -> dict[str, Any]:
+    """Which weights a measure is of, as its file says it."""
+    of: dict[str, Any] = {"run": run.path.name, "status": "finished"}
+    if not trained:
+        return of | {"run": study.untrained_digest(run.record)}
+    if step is not None:
+        return of | {"step": step}
+    return of | {"status": run.outcome()["status"], "run_sha256": file_sha256(run.path / "run.json")}
+
+
+def measure(run: RunFolder, asked: Sequence[Wanted], trained: bool = True, step: int | None = None) -> None:
+    """Take measures of a run, each written as it is taken; a diverged run has no values.
 
     Args:
         trained: False measures the encoder before the first step.
         step: measures the weights kept after so many steps; those at the end unless told.
-        keep: leaves a file as it is that was taken of the same weights: for names that say all the rest.
     """
-    of: dict[str, Any] = {"run": run.path.name, "status": "finished"}
-    if not trained:
-        of["run"] = study.untrained_digest(run.record)
-    elif step is not None:
-        of["step"] = step
-    else:
-        of |= {"status": run.outcome()["status"], "run_sha256": file_sha256(run.path / "run.json")}
-    status, steps = of["status"], run.config.kept_steps if trained else []
-    if keep:
-        asked = [one for one in asked if not _is_there(one, of, steps if status == "finished" else [])]
-    if not asked:
-        return
-    results: list[dict[str, Any]] = [{"values": {}} for _ in asked]
-    read = [_data(one) for one in asked]
-    if status == "finished":
-        encoder = run.encoder(trained, step)
-        results = [_timed(run, encoder, one) for one in asked]
-        over = [number for number, one in enumerate(asked) if one.over_training]
-        for at in steps if over else ():
-            encoder = run.encoder(step=at)
-            for number in over:
-                one = asked[number]
-                values = TAKEN_BY[measured.kind(one.name)](run, encoder, one)["values"]
-                entry = {"step": at, "tokens": at * run.config.tokens_per_step, "values": values}
-                results[number].setdefault("over_training", []).append(entry)
-    for one, data, result in zip(asked, read, results, strict=True):
-        content = {**of, "measure": one.name, **({"data": data} if data else {}), **result}
+    of, steps = _of(run, trained, step), run.config.kept_steps if trained else []
+    encoder = run.encoder(trained, step) if of["status"] == "finished" else None
+    for one in asked:
+        data = _data(one)
+        content = {**of, "measure": one.name, **({"data": data} if data else {}), "values": {}}
+        if encoder is not None:
+            content |= _timed(run, encoder, one)
+            if one.over_training and steps:
+                content["over_training"] = [_on_the_way(run, at, one) for at in steps]
         if one.output is not None:
             write_json(one.output, content)
         else:
@@ -227,6 +276,12 @@ def _timed(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]
     begun = time.monotonic()
     result = TAKEN_BY[measured.kind(wanted.name)](run, encoder, wanted)
     return {**result, "wall_seconds": round(time.monotonic() - begun, 3)}
+
+
+def _on_the_way(run: RunFolder, step: int, wanted: Wanted) -> dict[str, Any]:
+    """A measure of the weights kept after a step."""
+    values = TAKEN_BY[measured.kind(wanted.name)](run, run.encoder(step=step), wanted)["values"]
+    return {"step": step, "tokens": step * run.config.tokens_per_step, "values": values}
 
 
 def _is_there(wanted: Wanted, of: dict[str, Any], steps: Sequence[int]) -> bool:

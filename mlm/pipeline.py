@@ -6,7 +6,7 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from mlm import (
     devices,
     failures,
     identity,
+    layout,
     leases,
     log_head,
     memory,
@@ -26,7 +27,7 @@ from mlm import (
 )
 from mlm.config import Run
 from mlm.errors import InputError
-from mlm.files import check_room, clear_partial
+from mlm.files import check_room, clear_partial, write_json
 from mlm.layout import RESULTS
 from mlm.measured import Measured
 from mlm.planner import load_study
@@ -92,13 +93,15 @@ class Plan:
             if (run := self.study.runs[cell.digest]) and (path := one.data(run.data.vocabulary.parent.name))
         }
         """File that measures read -> what the command that prepares it is told."""
+        self._needed: dict[str, dict[str, int]] = {}
 
-    def write(self, here: bool = True) -> None:
-        """Take up what a killed start left; write the study's index and its runs' configurations.
+    def write(self, words: Sequence[str], here: bool = True) -> None:
+        """Take up what a killed start left; write the study's index, and its runs' configurations and measures.
 
         This comes before the first job, when Snakemake has the folder to itself.
 
         Args:
+            words: of the command line.
             here: whether the jobs compute on this machine, which must then have what it takes.
         """
         with refusing(os._exit):
@@ -107,6 +110,7 @@ class Plan:
                 clear_partial(RESULTS, LONG_DEAD_SECONDS)
                 devices.check(self.study.numerics, str(self.study.folder / "numerics.json"))
             self.study.write()
+            write_json(layout.measures_file(self.study.scale_name), self.measures(self._asked(words)))
 
     def tell_failures(self) -> None:
         """Say what failed, where its lines have scrolled away or went to another machine."""
@@ -126,27 +130,48 @@ class Plan:
         return limit
 
     def training(self, run: str) -> dict[str, int]:
-        """What a cluster's scheduler is told that the training of a run needs."""
-        planned = self.study.runs[run]
-        return {
-            "runtime": allocation.minutes(planned.config, planned.numerics, self._history),
-            "mem_mb": allocation.memory_mb(planned.config, planned.numerics),
-        }
+        """What a cluster's scheduler is told that training and measuring a run needs."""
+        if run not in self._needed:
+            planned, taken = self.study.runs[run], self._taken[run].values()
+            self._needed[run] = {
+                "runtime": allocation.minutes(planned.config, planned.numerics, self._history, taken),
+                "mem_mb": allocation.memory_mb(planned.config, planned.numerics),
+            }
+        return self._needed[run]
 
     def told(self, words: Sequence[str], cores: int | None, nodes: int | None) -> str:
         """What a start would do, in two lines; empty where nothing is left.
 
         Args:
-            words: of the command line; the experiments among them are meant, else those that the scale names.
+            words: of the command line.
             cores: as Snakemake was told, for jobs on this machine.
             nodes: the same, for jobs on a cluster.
         """
-        names = [word for word in words if word in self.study.experiments] or self.study.scale.experiments
+        names = self._asked(words)
         reckoner = plan.Reckoner(self.study, nodes or cores)
         cost = reckoner.cost(names)
         more = f"`python -m mlm plan --scale {self.study.scale_name}` tells more."
         told = f"plan: {', '.join(names)}: {cost.line()}\nplan: {reckoner.says(cost)} {more}"
         return told if cost.seconds else ""
+
+    def _asked(self, words: Sequence[str]) -> list[str]:
+        """The experiments among the words of a command line, else those that the scale names."""
+        return [word for word in words if word in self.study.experiments] or self.study.scale.experiments
+
+    def measures(self, names: Collection[str]) -> dict[str, Any]:
+        """What experiments measure of each run, as `mlm.measuring` reads it; a setting once a vocabulary."""
+        measures: dict[str, dict[str, Any]] = {}
+        runs: dict[str, Any] = {}
+        for digest, files in self.study.taken(names).items():
+            vocabulary = self.study.runs[digest].data.vocabulary.parent.name
+            runs[digest] = {"vocabulary": vocabulary, "files": list(files)}
+            told = measures.setdefault(vocabulary, {})
+            for file, one in files.items():
+                if file not in told:
+                    told[file] = {
+                        "name": one.name, "setting": one.given(vocabulary), "over_training": one.over_training
+                    }  # fmt: skip
+        return {"measures": measures, "runs": runs}
 
     def _check_room(self) -> None:
         check_room(NOTES, NOTES_BYTES + NOTES_BYTES_A_RUN * len(self.study.runs))
@@ -207,6 +232,10 @@ class Plan:
     @functools.cached_property
     def _history(self) -> costs.History:
         return costs.History()
+
+    @functools.cached_property
+    def _taken(self) -> dict[str, dict[str, Measured]]:
+        return self.study.taken(self.study.experiments)
 
     @functools.cached_property
     def _record(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich import box
@@ -95,8 +96,12 @@ class Reckoner:
             for run in runs
         ]
         numerics = self.study.numerics
+        alone = numerics.processes == 1  # runs of several processes are measured by jobs of one
         each = [
-            seconds + self.history.measuring(trained[run.digest].values(), run.config, numerics)
+            seconds
+            + self.history.measuring(
+                trained[run.digest].values(), run.config, numerics, loaded=run.digest in told and alone
+            )
             for run, seconds in zip(runs, each, strict=True)
         ]
         shapes = {run.shape for run in ahead if run.shape} - {
@@ -146,6 +151,9 @@ def load(scale: str, names: Sequence[str]) -> tuple[Study, list[str]]:
     """
     told = list(dict.fromkeys(names)) or planner.load_study(scale, []).scale.experiments
     files = planner.available()
+    for name in told:
+        if name not in files and (stem := Path(name).stem) in files:
+            raise InputError(f"{name}: experiments go by their names; write {stem}")
     of = [name if name in files else name.removesuffix(TUNE).removesuffix(PILOT) for name in told]
     study = planner.load_study(scale, list(dict.fromkeys(of)))
     for name, file in zip(told, of, strict=True):

@@ -32,14 +32,18 @@ class Encoded(NamedTuple):
     words: list[int]
 
 
-def encode(tokenizer: Tokenizer, sentence: Sentence) -> Encoded:
-    """Pieces of every word; a word that the vocabulary cannot spell becomes [UNK]."""
-    ids: list[int] = []
-    words: list[int] = []
-    for number, pieces in enumerate(tokenizer.encode_words(sentence.words)):
-        ids += pieces or [config.UNK]
-        words += [number] * max(1, len(pieces))
-    return Encoded(ids, words)
+def encode(tokenizer: Tokenizer, sentences: Sequence[Sentence]) -> list[Encoded]:
+    """Pieces of every word, each word form spelled once; one that the vocabulary cannot spell becomes [UNK]."""
+    forms = list(dict.fromkeys(word for sentence in sentences for word in sentence.words))
+    spelled = {w: ids or [config.UNK] for w, ids in zip(forms, tokenizer.encode_words(forms), strict=True)}
+
+    def encoded(sentence: Sentence) -> Encoded:
+        pieces = [spelled[word] for word in sentence.words]
+        return Encoded(
+            [i for ids in pieces for i in ids], [number for number, ids in enumerate(pieces) for _ in ids]
+        )
+
+    return [encoded(sentence) for sentence in sentences]
 
 
 @torch.no_grad()
@@ -144,7 +148,7 @@ def probe(encoder: Encoder, tokenizer: Tokenizer, sentences: Sequence[Sentence])
         accuracies of all layers, how many words of each test sentence are right, of how many.
     """
     parts = {held_out: [s for s in sentences if s.held_out == held_out] for held_out in (False, True)}
-    encoded = {part: [encode(tokenizer, s) for s in found] for part, found in parts.items()}
+    encoded = {part: encode(tokenizer, found) for part, found in parts.items()}
     flat = {part: _flat(parts[part], encoded[part]) for part in parts}
     train, test = flat[False], flat[True]
     classes = sorted(set(train.tags))

@@ -1,6 +1,7 @@
 """Errors that a person can put right: told without a traceback, and exit code 2."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -16,6 +17,24 @@ REMEDIES: dict[type[Exception], str] = {
     PermissionError: "let this user read and write it",
 }
 OTHERWISE = "see to it that it can be read and written"
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """What is still to be said when the reader has left (`… | head`) is dropped, and nothing is said of it.
+
+    The signal of it stays off: it would also end a process, and in silence, that writes to another one which
+    was killed.
+    """
+    try:
+        yield
+    finally:
+        try:
+            print(end="", flush=True)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
 
 @contextlib.contextmanager
@@ -39,6 +58,7 @@ def refusing(leave: Callable[[int], object] = sys.exit) -> Iterator[None]:
             raise  # not about a file
     else:
         return
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr, flush=True)
+    with contextlib.suppress(BrokenPipeError):  # nobody reads it
+        for problem in problems:
+            print(f"error: {problem}", file=sys.stderr, flush=True)
     leave(2)

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from mlm import (
     layout,
     leases,
     logs,
+    measuring,
     planner,
     registration,
     shards,
@@ -85,28 +86,42 @@ def overrides(changes: list[str]) -> dict[str, Any]:
     return result
 
 
-def train(run: RunFolder, checkpoint_seconds: float) -> int:
+def train(
+    run: RunFolder,
+    checkpoint_seconds: float,
+    offline_later: bool = False,
+    then_measure: Sequence[measuring.Wanted] = (),
+) -> int:
     """Train a run; returns the exit status: 0, or 128 + signal where one stopped it.
 
     A call for a run that has ended, or died between its last steps, does what is left to do. Of several
     processes that train a run together the first does all but the computing.
+
+    Args:
+        then_measure: taken by this process if it trains the run to its end, as the only one that trains it.
     """
     distributed.check(run.numerics, str(run.path))
     if run.numerics.processes > 1:  # each process needs its device before they can talk
         leases.take(run.numerics)
     with distributed.joined(run.numerics) as group:
         if group.first:
-            return _lead(run, checkpoint_seconds, group)
+            return _lead(run, checkpoint_seconds, Tracker(run, offline_later), group, then_measure)
         begun = group.any(False)
         return _train(run, checkpoint_seconds, Console(quiet=True), None, group) if begun else 0
 
 
-def _lead(run: RunFolder, checkpoint_seconds: float, group: distributed.Group) -> int:
+def _lead(
+    run: RunFolder,
+    checkpoint_seconds: float,
+    tracker: Tracker,
+    group: distributed.Group,
+    then_measure: Sequence[measuring.Wanted],
+) -> int:
     if is_locked(run.path / "lock"):
         print(f"{run.name}: another process is training this run; waiting for it", file=sys.stderr)
     with locked(run.path / "lock"):
-        tracker = Tracker(run)
-        if group.any(not (run.path / "run.json").exists()):
+        ahead = group.any(not (run.path / "run.json").exists())
+        if ahead:
             for scale, experiment in _first_labels(run).items():
                 registration.begin(scale, experiment, run.path.name)
             stopped = _train(run, checkpoint_seconds, _console(), tracker, group)
@@ -122,9 +137,11 @@ def _lead(run: RunFolder, checkpoint_seconds: float, group: distributed.Group) -
                 print(f"warning: {run.name}: {problem}", file=sys.stderr)
             # The one file that Snakemake knows of: where it deletes it, nothing is trained again.
             write_atomically(flag, outcome["files"]["weights.safetensors"] + "\n")
-    told = "diverged" if outcome["status"] == "diverged" else f"{outcome['tokens'] / 1e6:.2f} M tokens"
-    took = outcome["wall_seconds"]
-    print(f"{run.name}: {told} in {status.duration(took)}{_study_progress(run, took)}", flush=True)
+        told = "diverged" if outcome["status"] == "diverged" else f"{outcome['tokens'] / 1e6:.2f} M tokens"
+        took = outcome["wall_seconds"]
+        print(f"{run.name}: {told} in {status.duration(took)}{_study_progress(run, took)}", flush=True)
+        if ahead and group.size == 1:  # and no more than that by a start after one that was killed here
+            measuring.with_training(run, then_measure)
     return 0
 
 

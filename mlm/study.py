@@ -1,6 +1,7 @@
 """A study: validated, frozen runs, what is measured of them, and its record on disk. Loads no torch."""
 
 import functools
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,9 +129,11 @@ class Study:
     def measured(self, untrained: bool = False) -> list[tuple[list[Measured], list[str]]]:
         """Measures that are taken together, and of which runs or encoders before their first step.
 
-        What different experiments ask of a run they share is taken apart, so that none waits for, or is made
-        anew with, another's.
+        All that the scale's own experiments ask of a run is one job's, which starts once; a second measure of
+        a name, which two of them set otherwise, is another's. What other experiments ask of a run that they
+        share is taken apart, so that none waits for, or is made anew with, another's.
         """
+        usual = set(self.scale.experiments)
         asked: dict[str, dict[str, tuple[Measured, set[str]]]] = {}
         for cell in self.cells:
             folder = asked.setdefault(cell.untrained if untrained else cell.digest, {})
@@ -139,12 +142,24 @@ class Study:
                     folder.setdefault(one.file, (one, set()))[1].add(cell.experiment)
         alike: dict[tuple[str, ...], tuple[list[Measured], list[str]]] = {}
         for name, files in asked.items():
-            together: dict[frozenset[str], list[Measured]] = {}
+            together: dict[tuple[frozenset[str], int], list[Measured]] = {}
+            named: Counter[tuple[frozenset[str], str]] = Counter()
             for one, experiments in files.values():
-                together.setdefault(frozenset(experiments), []).append(one)
+                apart = frozenset() if experiments & usual else frozenset(experiments)
+                together.setdefault((apart, named[apart, one.name]), []).append(one)
+                named[apart, one.name] += 1
             for measures in together.values():
                 alike.setdefault(tuple(one.file for one in measures), (measures, []))[1].append(name)
         return list(alike.values())
+
+    def taken(self, names: Collection[str]) -> dict[str, dict[str, Measured]]:
+        """Run -> file -> measure, of all that experiments measure of it."""
+        found: dict[str, dict[str, Measured]] = {}
+        for cell in self.cells:
+            if cell.experiment in names:
+                files = found.setdefault(cell.digest, {})
+                files |= {one.file: one for one in self.measures[cell.experiment]}
+        return found
 
     def contrast_rows(self, name: str) -> list[dict[str, Any]]:
         """An experiment's contrasts with baseline and measure filled in, for the analysis."""

@@ -1,7 +1,8 @@
 """Weights & Biases beside a run, in a process of its own: what happens to it there happens to no run.
 
 The training process never loads wandb. Offline, the process writes the run's projection when the
-run has ended; online, it follows metrics.jsonl while the run trains.
+run has ended, unless the pipeline does so later, for a whole experiment and with its measures; online,
+it follows metrics.jsonl while the run trains.
 """
 
 import atexit
@@ -118,10 +119,14 @@ def leave(code: int) -> NoReturn:
 
 
 class Tracker:
-    """The W&B process of one run."""
+    """The W&B process of one run.
 
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
+    Args:
+        offline_later: whether `sync --as-configured` writes the run where W&B is offline.
+    """
+
+    def __init__(self, run: RunFolder, offline_later: bool = False) -> None:
+        self.run, self.offline_later = run, offline_later
         scale = run.labels[0][0] if run.labels else None
         self.environment, self.wait_seconds = environment(scale, os.environ), stated(scale).wait_seconds
         self.log = logs.FOLDER / "wandb" / f"{run.path.name}.log"
@@ -135,7 +140,8 @@ class Tracker:
 
     def end(self) -> str | None:
         """Let the process come to its end, for a bounded time; returns what went wrong, if anything did."""
-        if self.environment["WANDB_MODE"] == "disabled":
+        mode = self.environment["WANDB_MODE"]
+        if mode == "disabled" or (mode == "offline" and self.offline_later):
             return None
         try:
             process = self._process or self._start()

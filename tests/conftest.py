@@ -1,6 +1,7 @@
 """Shapes in signatures are checked here, and only here: a run pays nothing for them."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return str(file.parent if file.parent.name == "pipeline" else file)
 
     return ByFile(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str) -> None:
+    """Say at once which test a process ended in: the summary comes only after all others."""
+    print(f"\nthe process that ran {crashitem} is gone", file=sys.__stderr__, flush=True)
 
 
 @pytest.fixture(autouse=True)

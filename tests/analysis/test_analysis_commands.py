@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +10,11 @@ from synthetic_results import EFFECTS, EXPERIMENT, REPOSITORY, Synthetic
 
 from analysis import outputs
 from mlm.identity import code_hash
+from tests import forked
 
 
 def call(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "analysis", *words],
-        cwd=root, capture_output=True, text=True, check=False,
-        env={"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"},
-    )  # fmt: skip
+    return forked.run("analysis", words, root, {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"})
 
 
 def test_commands_write_what_they_say(make: Callable[..., Synthetic]) -> None:

@@ -3,17 +3,17 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_results import EFFECTS, EXPERIMENT, REPOSITORY, Synthetic
+from synthetic_results import EFFECTS, EXPERIMENT, Synthetic
 
 from analysis import collect, contrasts, figures, numbers, outputs, paper, provenance, study, table, trace
 from mlm.errors import Damaged, InputError
 from mlm.files import read_json, write_json
+from tests.mlm.places import mlm
 
 SMALL = {arm: EFFECTS[arm] for arm in ("80-10-10", "100-0-0")}
 MEAN = "split.100-0-0.probe.accuracy.mean"
@@ -148,10 +148,7 @@ def test_what_is_gone_or_planned_otherwise_is_named(here: Synthetic) -> None:
 
 def test_the_command_ends_with_0_1_or_2(here: Synthetic) -> None:
     def said(*words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "mlm", "trace", *words], capture_output=True, text=True, check=False,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"},
-        )  # fmt: skip
+        return mlm(Path.cwd(), "trace", *words)
 
     whole = said(MEAN)
     assert whole.returncode == 0, whole.stderr

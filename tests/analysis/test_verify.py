@@ -125,3 +125,23 @@ def test_bad_input_is_refused_before_anything_runs(
         main(["verify", *words])
     assert ended.value.code == 2
     assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("holds", "promised", "status"), [(True, True, 0), (False, False, 0), (False, True, 1)]
+)
+def test_only_what_was_promised_and_differs_ends_with_status_1(
+    holds: bool,
+    promised: bool,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    check = verify_checks.Check("bits", "split, 100/0/0, seed 0", "weights", "a", "b", holds, promised)
+    outcome = verify.Outcome(Path("results/verify/1"), [check], {"split": []})
+    monkeypatch.setattr(verify, "verify", lambda *_: outcome)
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", str(REPOSITORY / "docs" / "results" / "laptop")])
+    assert ended.value.code == status
+    told = {0: "1 of 1 agree with what is published", 1: "1 of 1 differ"}[status]
+    assert (told if holds or promised else "1 differ where nothing is promised") in capsys.readouterr().out

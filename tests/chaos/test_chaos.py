@@ -9,7 +9,7 @@ from tests.chaos.tiny import finished, tiny
 from tests.pipeline.copies import SCALE, Copy
 
 pytestmark = pytest.mark.pipeline
-KILLS = 5
+KILLS = 3
 
 
 def test_killed_at_random_moments_and_made_again_gives_the_same_bits(calm: Copy, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +34,12 @@ class Told:
 def typed(place: Path, *words: str) -> Told:
     """`python -m WORDS` in a folder; of `--config KEY=VALUE …` what the Snakefile does first."""
     said, printed = io.StringIO(), io.StringIO()
-    before = signal.getsignal(signal.SIGPIPE)
     code: Any = 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.chdir(place))
         stack.enter_context(mock.patch.dict(os.environ, SURROUNDINGS))
         stack.enter_context(contextlib.redirect_stderr(said))
         stack.enter_context(contextlib.redirect_stdout(printed))
-        stack.callback(signal.signal, signal.SIGPIPE, before)
         try:
             if words[0] == CONFIG:
                 planned(dict(word.split("=", 1) for word in words[1:]))

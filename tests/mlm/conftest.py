@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -52,15 +51,12 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     def run(place: Path, *words: str) -> "subprocess.CompletedProcess[str]":
         monkeypatch.chdir(place)
         monkeypatch.setenv("COLUMNS", "200")
-        before = signal.getsignal(signal.SIGPIPE)
         capsys.readouterr()
         try:
             main(list(words))
             code = 0
         except SystemExit as ended:
             code = int(ended.code or 0)
-        finally:
-            signal.signal(signal.SIGPIPE, before)
         return subprocess.CompletedProcess(words, code, *capsys.readouterr())
 
     return run

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlm import allocation, config, costs
+from mlm import allocation, config, costs, measured
 from mlm.config import Numerics, Run
 
 CPU, GPU = Numerics(device="cpu", dtype="bfloat16"), Numerics(device="cuda", dtype="bfloat16")
@@ -56,6 +56,12 @@ def test_a_larger_model_takes_more_of_both(nothing_ended: costs.History) -> None
         > allocation.minutes(sizes[-1], CPU, nothing_ended)
         > allocation.minutes(sizes[-1], GPU, nothing_ended)
     )
+
+
+def test_measures_take_time_too(nothing_ended: costs.History) -> None:
+    tuned = measured.Measured("finetune.trec", "file.json", None, None, over_training=False)
+    alone, more = (allocation.minutes(run(), CPU, nothing_ended, taken) for taken in ((), [tuned]))
+    assert more - alone >= costs.MEASURE_SECONDS["finetune"] / 60
 
 
 def test_several_processes_take_the_memory_of_each() -> None:

@@ -289,3 +289,24 @@ def test_a_run_that_diverges_ends_well_and_says_so(place: Path, tmp_path: Path, 
         "status": "diverged", "values": {},
     }  # fmt: skip
     assert "diverged" in done(typed(mine, "runs"))
+
+
+@pytest.mark.parametrize("command", ["mlm --help", "mlm plan --help", "analysis --help", "mlm doctor"])
+@pytest.mark.parametrize("reader", ["true", "head --lines=1"])
+def test_of_a_reader_that_leaves_nothing_is_said(command: str, reader: str, here: Path) -> None:
+    line = f"{sys.executable} -m {command} | {reader}"
+    done = subprocess.run(["bash", "-c", line], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["mlm --help", "analysis --help", "mlm doctor"])
+def test_what_cannot_be_printed_on_a_full_disk_is_told_in_a_line(command: str, here: Path) -> None:
+    line = f"{sys.executable} -m {command} > /dev/full"
+    full = subprocess.run(["bash", "-c", line], env=environment(), capture_output=True, text=True, check=False)
+    assert full.returncode == 2, full.stderr
+    assert "No space left on device" in full.stderr and "Traceback" not in full.stderr
+
+
+def test_refused_with_nobody_to_read_why_it_still_ends_with_status_2(here: Path) -> None:
+    line = f"{sys.executable} -m mlm train nosuch 2>&1 | true; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", line], env=environment(), check=False).returncode == 2

@@ -13,9 +13,11 @@ import torch
 from mlm import compiled, config, devices, shards
 from mlm.encoder import Encoder
 from mlm.errors import InputError
+from mlm.files import sealed, write_json
 from mlm.runs import RunFolder
 from mlm.train import Trainer
 from tests.mlm.places import copy_of, done, environment, mlm
+from tests.mlm.test_measuring import untimed
 
 needs_compiler = pytest.mark.skipif(bool(compiled.missing(cuda=False)), reason="no C++ compiler here")
 WORDS = [number % 3 == 0 for number in range(400)]
@@ -90,15 +92,21 @@ print(json.dumps({"losses": losses, "gradients": gradients, "graphs": graphs}))
     ("changes", "dtype", "losses", "gradients"),
     [
         ({"objective": "mlm+nsp", "masking": {"unit": "word"}}, "float32", 1e-5, 1e-5),
-        ({"attention": {"window": {"shape": "staged", "values": [4, 8]}}}, "bfloat16", 1e-3, 0.03),
+        (
+            {"attention": {"window": {"shape": "staged", "values": [4, 8]}}, "encoder": {"layers": 1}},
+            "bfloat16",
+            1e-3,
+            0.03,
+        ),
     ],
 )
 def test_losses_and_gradients_are_those_of_the_plain_path(
     changes: dict, dtype: str, losses: float, gradients: float, here: Path, modern: RunFolder
 ) -> None:
     """In a process of its own: the checks of shapes that tests put into every function cannot be compiled."""
-    encoder = {**modern.config.encoder.model_dump(), "segments": "objective" in changes}
-    run = config.Run.model_validate({**modern.config.model_dump(), "encoder": encoder, **changes})
+    encoder = modern.config.encoder.model_dump() | {"segments": "objective" in changes}
+    encoder |= changes.get("encoder", {})
+    run = config.Run.model_validate({**modern.config.model_dump(), **changes, "encoder": encoder})
     given = {"run": run.model_dump(), "dtype": dtype, "shards": str(modern.shards)}
     command = [sys.executable, "-c", COMPARE, json.dumps(given)]
     made = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
@@ -111,7 +119,7 @@ def test_losses_and_gradients_are_those_of_the_plain_path(
 
 @needs_compiler
 def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tmp_path: Path) -> None:
-    """In processes of their own: one compiles, the next finds its code, and the last a part that is spoilt."""
+    """In processes of their own: one compiles, and the others find its code. Measures by any are the same."""
     mine = copy_of(place, tmp_path / "place")
     scale = mine / "experiments" / "scales" / "test.yaml"
     stated = scale.read_text().replace("dtype: float32", "dtype: float32\n  path: compiled")
@@ -138,13 +146,23 @@ def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tm
         killed.kill()
         killed.wait()
     assert steps() == kept
-    for file in kept:
-        content = file.read_bytes()
-        file.write_bytes(content[:-99] + bytes([content[-99] ^ 1]) + content[-98:])
-    spoilt = steps()
-    done(mlm(mine, "train", f"results/runs/{run}"))
+    stated = {"measures": {"own": {"one.json": {"name": "evaluation", "setting": 16, "over_training": False}}},
+              "runs": {run: {"vocabulary": "own", "files": ["one.json"]}}}  # fmt: skip
+    write_json(mine / "measures.json", stated)
+    done(mlm(mine, "train", f"results/runs/{run}", "--then-measure", "measures.json"))
     assert (folder / run / "weights.safetensors").read_bytes() == weights
-    assert steps().keys() == kept.keys() and steps() != spoilt, "what was needed of it was made anew"
+    assert steps() == kept
+    done(mlm(mine, "measure", run, "--take", "evaluation=apart.json", "--with", "evaluation=16"))
+    by_training, apart = (path.read_text() for path in (folder / run / "aside/one.json", mine / "apart.json"))
+    assert untimed(by_training) == untimed(apart)
+
+
+def test_a_kept_step_that_is_spoilt_or_of_another_torch_is_made_anew(tmp_path: Path) -> None:
+    assert compiled._found(tmp_path / "none") is None
+    whole = sealed("\n".join(compiled._instructions()).encode() + b"\n\nof another torch")
+    for content in (b"", whole[:-9], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], whole):
+        (tmp_path / "step").write_bytes(content)
+        assert compiled._found(tmp_path / "step") is None
 
 
 def test_what_cannot_be_compiled_runs_as_it_is(bert: RunFolder, data: dict[str, shards.Shard]) -> None:

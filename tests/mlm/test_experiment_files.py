@@ -20,12 +20,23 @@ def test_an_experiment_is_measured_as_it_says(trial: Trial) -> None:
     assert set(files["trial"]) == {"evaluation", "probe"}
     assert set(files["other"]) == {"evaluation", "pairs"}
     assert files["trial"]["evaluation"] != files["other"]["evaluation"]
-    # Every run is shared. What one of them asks for is taken apart from what the other does.
+    # Every run is shared. What the scale's own experiment asks for is taken apart from what the other does.
     apart = [(sorted(one.file for one in taken), set(runs)) for taken, runs in found.measured()]
     assert sorted(apart, key=str) == sorted(
         ((sorted(files[name].values()), set(found.runs)) for name in ("trial", "other")), key=str
     )
     assert found.record()["experiments"]["other"]["measure_files"] == files["other"]
+    both = setting("experiments", ["trial", "other"])
+    named = trial(scale=both, other={**EXPERIMENT, "measures": own, "primary_measure": "test.own.loss_nats"})
+    jobs = [taken for taken, _ in named.measured()]
+    assert [sorted(one.name for one in taken) for taken in jobs] == [
+        ["evaluation", "pairs", "probe"],
+        ["evaluation"],
+    ], "a job takes a name once"
+    assert {one.file for taken in jobs for one in taken} == {
+        file for of in files.values() for file in of.values()
+    }
+    assert all(set(runs) == set(named.runs) for _, runs in named.measured())
     on_the_way = setting("measures/over_training", ["probe"])
     kept = setting("base/checkpoints_at", {"first": 64, "number": 2})
     found = trial(

@@ -319,3 +319,26 @@ def test_time_left_is_the_plan_s_less_what_is_trained(trial: Trial, typed: Typed
     assert "time left is not told: experiments/trial.yaml" in done(
         typed(Path.cwd(), "status", "--scale", "test")
     )
+
+
+def test_a_published_study_leaves_the_work_tree_as_it_was_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    for name in ("mlm/code.py", "docs/results/page.md"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("first\n")
+    git("init")
+    git("add", ".")
+    git("commit", "--message=first")
+    monkeypatch.setattr(log_head, "ROOT", tmp_path)
+    assert log_head.git()["dirty"] is False
+    (tmp_path / "docs/results/page.md").write_text("published\n")
+    (tmp_path / "untracked").write_text("new\n")
+    assert log_head.git()["dirty"] is False
+    (tmp_path / "mlm/code.py").write_text("changed\n")
+    assert log_head.git()["dirty"] is True
+    assert log_head.git()["commit"] is not None

@@ -4,6 +4,9 @@ import copy
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,17 @@ from mlm.files import write_json
 from mlm.grammar import Pair
 from mlm.runs import RunFolder
 from mlm.study import untrained_digest
-from tests.mlm.places import EXPERIMENT, SCALE, copy_of, done, found_study, mlm, refused, seal_sentences
+from tests.mlm.places import (
+    EXPERIMENT,
+    SCALE,
+    copy_of,
+    done,
+    environment,
+    found_study,
+    mlm,
+    refused,
+    seal_sentences,
+)
 from tests.mlm.test_probe import sentences
 
 Typed = Callable[..., Any]
@@ -227,6 +240,63 @@ def test_what_was_taken_of_the_same_weights_is_kept(kept: Path, typed: Typed) ->
     assert untimed(files[0].read_text()) == untimed(whole[0])
 
 
+def test_a_run_is_measured_by_the_process_that_trains_it(kept: Path, tmp_path: Path) -> None:
+    """The same numbers as by one of its own, which finds them; what cannot be taken is told, and left to it."""
+    place = copy_of(kept, tmp_path / "copy")
+    for name in ("words.jsonl", "task.jsonl", "pairs.jsonl", "my_measuring_lab.py"):
+        shutil.copy(kept / name, place)
+    run = place / "results" / "runs" / run_of(kept)
+    for path in run.iterdir():
+        if path.name not in ("config.json", "labels.json"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    asked = [name for name in ASKED if name != "finetune.trec"]
+    stated = {
+        f"{name}.json": {
+            "name": name,
+            "setting": yaml.safe_load(ASKED[name]),
+            "over_training": name == "radius",
+        }
+        for name in asked
+    }
+    broken = {"name": "plugins.mine", "setting": "my_measuring_lab:dept", "over_training": False}
+    mine = {"vocabulary": "own", "files": ["broken.json", *stated]}
+    write_json(
+        place / "measures.json",
+        {"measures": {"own": {"broken.json": broken, **stated}}, "runs": {run.name: mine}},
+    )
+    train = ("train", run.name, "--then-measure", "measures.json")
+    said = done(mlm(place, *train))
+    assert f"note: {RunFolder.open(run).name}: plugins.mine is not taken yet: InputError: " in said
+    assert "has no `dept`" in said and (run / "trained").exists()
+
+    over = ("--over-training", "radius")
+    done(mlm(place, "measure", run.name, *told(*asked, folder="apart"), *over))
+    before = {name: (run / "aside" / f"{name}.json").read_text() for name in asked}
+    done(mlm(place, "measure", run.name, *told(*asked, folder=str(run)), *over, "--keep"))
+    for name in asked:
+        assert (run / f"{name}.json").read_text() == before[name], "what was laid aside is put in its place"
+        assert untimed(before[name]) == untimed((place / "apart" / f"{name}.json").read_text())
+    assert not list((run / "aside").iterdir())
+
+    (run / "trained").unlink()  # as Snakemake does where a job was killed while it measured
+    done(mlm(place, *train))
+    assert (run / "trained").exists() and not list((run / "aside").iterdir())
+
+
+def test_what_is_taken_already_is_found_without_torch(kept: Path, typed: Typed) -> None:
+    words = ["measure", run_of(kept), *told("reach", "pairs", folder="light"), "--keep"]
+    done(typed(kept, *words))
+    code = (
+        "import sys\nfrom mlm.__main__ import main\n"
+        f"try:\n    main({words})\nfinally:\n    print('modules', *sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=kept, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "mlm.measuring" in result.stdout.split() and "torch" not in result.stdout.split()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -234,6 +304,7 @@ def test_what_was_taken_of_the_same_weights_is_kept(kept: Path, typed: Typed) ->
         (["--take", "probe"], "--take probe: expected NAME=VALUE"),
         (["--take", "prob=x.json", "--with", "prob=y"], "--take prob: no such measure; there are: evaluation"),
         (["--take", "probe=x.json"], "--with probe=…: missing"),
+        ([*told("pairs"), *told("pairs", folder="other")], "--take pairs: is asked for twice"),
         (["--with", "probe=y", *told("pairs")], "--with probe: goes with --take probe="),
         ([*told("pairs"), "--over-training", "probe"], "--over-training probe: goes with --take probe="),
         ([*told("pairs"), "--at", "11"], "keeps no weights of step 11; there are: 10"),

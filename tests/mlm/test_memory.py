@@ -43,6 +43,33 @@ def test_another_error_is_no_want_of_memory() -> None:
         torch.ones(2) + torch.ones(3)
 
 
+POOL = """
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from mlm import __main__
+
+def broken(arguments):
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        pool.submit(signal.raise_signal, signal.SIGKILL).result()
+
+__main__.app = broken
+for _ in range(20):  # each dies at another moment
+    try:
+        __main__.main([])
+    except SystemExit:
+        pass
+"""
+
+
+def test_who_writes_to_a_worker_that_was_killed_lives_to_tell(tmp_path: Path) -> None:
+    """The signal of a pipe without a reader is not to end a command."""
+    command = [sys.executable, "-c", POOL]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("error: killed (signal 9)") == 20
+
+
 def test_a_killed_worker_of_a_pool_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit), refusing(), ProcessPoolExecutor(1, get_context("fork")) as pool:
         pool.submit(signal.raise_signal, signal.SIGKILL).result()

@@ -2,18 +2,20 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlm import costs, flops, plan, planner, study
-from mlm.files import read_json
+from mlm.files import read_json, write_json
 from mlm.runs import RunFolder
 from tests.mlm.places import EXPERIMENT, done, environment, refused
 from tests.mlm.test_study import digests
@@ -103,6 +105,8 @@ def test_a_measure_says_how_long_it_took_and_the_next_is_reckoned_by_it(
     assert 0 < took < 60
     after = costs.History().measuring(taken, run.config, run.numerics)
     assert after == pytest.approx(took + costs.START_SECONDS)
+    loaded = costs.History().measuring(taken, run.config, run.numerics, loaded=True)
+    assert loaded == pytest.approx(took + costs.CHECK_SECONDS)
     assert costs.History().measuring([], run.config, run.numerics) == 0
     less = plan.Reckoner(found).cost(["trial"])
     assert less.to_train == ahead.to_train and less.seconds < ahead.seconds
@@ -137,6 +141,7 @@ def test_the_command_tells_every_experiment_and_all(place: Path, typed: Typed) -
         (["nothing"], "experiments/nothing.yaml: no such file"),
         (["trial", "--scale", "huge"], "experiments/scales/huge.yaml: no such file"),
         (["trial-pilot"], "experiments/trial.yaml: pilot: is not there, so there is no trial-pilot"),
+        (["experiments/trial.yaml"], "experiments/trial.yaml: experiments go by their names; write trial"),
         (["trial-tune"], "experiments/trial.yaml: tune: is not there, so there is no trial-tune"),
     ],
 )
@@ -169,6 +174,39 @@ def test_two_thousand_runs_are_a_matter_of_seconds(trial: Trial) -> None:
     cost = plan.Reckoner(found).cost(["trial"])
     assert cost.runs == 90 * 22
     assert time.process_time() - begun < 5
+
+
+def test_training_is_told_to_measure_what_the_measuring_jobs_are(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For experiments that share their runs and set a measure otherwise, of the kept weights too."""
+    from mlm import measuring
+    from mlm.pipeline import Plan
+
+    own = {"evaluation": {"sequences": 9}, "pairs": {"per_kind": 20}, "over_training": ["probe"]}
+    trial(
+        other=EXPERIMENT | {"measures": own, "base": EXPERIMENT["base"] | {"checkpoints_at": [1280]}},
+        more=EXPERIMENT | {"measures": own},
+    )
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    found = Plan({"scale": "test"})
+    every = list(found.study.experiments)
+    write_json(Path("measures.json"), found.measures(every))
+    told: dict[str, list[measuring.Wanted]] = {}
+    for measures, digests_of in found.study.measured():
+        for digest in digests_of:
+            words = shlex.split(found.words(measures, found.study.runs[digest]))
+            take, with_, over = (
+                [value for option, value in pairwise(words) if option == asked]
+                for asked in ("--take", "--with", "--over-training")
+            )
+            told.setdefault(digest, []).extend(measuring.wanted(take, with_, over))
+    assert told.keys() == found.study.runs.keys()
+    for digest, wanted in told.items():
+        planned = measuring.planned(Path("measures.json"), digest)
+        assert sorted(planned, key=str) == sorted(wanted, key=str)
+    write_json(Path("measures.json"), found.measures(["other"]))
+    assert {len(measuring.planned(Path("measures.json"), digest)) for digest in told} == {0, 3}
 
 
 def test_the_pipeline_tells_the_plan_of_what_it_is_asked_for(

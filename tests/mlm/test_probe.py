@@ -43,17 +43,26 @@ def test_every_word_has_a_piece_and_pieces_know_their_word(
 ) -> None:
     tokenizer = vocabularies[kind]
     sentence = Sentence(["The", "漢字", "class", '"', "..."], ["a"] * 5, False)
-    found = encode(tokenizer, sentence)
+    (found,) = encode(tokenizer, [sentence])
     assert len(found.ids) == len(found.words)
     assert found.words == sorted(found.words)
     assert set(found.words) == set(range(5))
     assert config.MASK not in found.ids
 
 
+def test_a_word_is_spelled_as_it_is_alone_however_often_it_comes(vocabularies: dict[str, Tokenizer]) -> None:
+    some = sentences(30, 4, False)
+    for tokenizer in vocabularies.values():
+        found = encode(tokenizer, some)
+        assert found == [encode(tokenizer, [sentence])[0] for sentence in some]
+        for sentence, code in zip(some, found, strict=True):
+            assert code.ids == [i for ids in tokenizer.encode_words(sentence.words) for i in ids]
+
+
 def test_features_are_the_mean_states_of_a_words_pieces(vocabularies: dict[str, Tokenizer]) -> None:
     """Batched, sorted and padded, and still what each sentence alone gives."""
     model, some = encoder(), sentences(70, 0, False)
-    encoded = [encode(vocabularies["unigram"], s) for s in some]
+    encoded = encode(vocabularies["unigram"], some)
     encoded = [e if len(e.ids) <= 40 else Encoded(*(part[:40] for part in e)) for e in encoded]
     found = features(model, encoded, [len(s.words) for s in some])
     row = 0
@@ -75,9 +84,9 @@ def test_features_do_not_depend_on_the_order_of_sentences(
     model, some = encoder(), sentences(12, 1, False)
     tokenizer = vocabularies["unigram"]
     counts = [len(s.words) for s in some]
-    found = np.split(features(model, [encode(tokenizer, s) for s in some], counts), np.cumsum(counts)[:-1])
+    found = np.split(features(model, encode(tokenizer, some), counts), np.cumsum(counts)[:-1])
     moved_counts = [counts[i] for i in order]
-    moved = features(model, [encode(tokenizer, some[i]) for i in order], moved_counts)
+    moved = features(model, encode(tokenizer, [some[i] for i in order]), moved_counts)
     for place, part in zip(order, np.split(moved, np.cumsum(moved_counts)[:-1]), strict=True):
         np.testing.assert_allclose(part, found[place], atol=2e-5)
 

@@ -602,6 +602,8 @@ def test_the_projects_own_files_are_valid(monkeypatch: pytest.MonkeyPatch, tmp_p
         found = load_study(scale.stem)
         assert found.cells
         Planned.model_validate(json.loads(json.dumps(found.record())))  # what the analysis reads
+        for taken, _ in (*found.measured(), *found.measured(untrained=True)):
+            assert len({one.name for one in taken}) == len(taken), "a job takes a name once"
     split = load_study("laptop", ["split"])
     assert len({c.arm for c in split.cells if c.experiment == "split"}) == 7
     own = [cell for cell in split.cells if cell.experiment == "split"]

@@ -26,14 +26,14 @@ from tests.wandb_server import WandbServer
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 STEP = 16 * 8
-ARMS = {**EXPERIMENT["arms"], "long": {"budget_tokens": STEP * 2400}}
+ARMS = {**EXPERIMENT["arms"], "long": {"budget_tokens": STEP * 1200}}
 
 
 @pytest.fixture(scope="module")
 def study(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One planned run long enough to be interrupted, its data prepared; W&B gets four seconds after its end."""
-    scale = {**SCALE, "run": {**SCALE["run"], "budget_tokens": STEP * 1200, "log_every_tokens": STEP * 20,
-                              "curve": {"every_tokens": STEP * 200, "sequences": 8}}}  # fmt: skip
+    """A planned run, one long enough to be interrupted, and their data; W&B gets four seconds after the end."""
+    scale = {**SCALE, "run": {**SCALE["run"], "budget_tokens": STEP * 240, "log_every_tokens": STEP * 20,
+                              "curve": {"every_tokens": STEP * 60, "sequences": 8}}}  # fmt: skip
     folder = found_study(
         tmp_path_factory.mktemp("online"),
         {**scale, "wandb": {"wait_seconds": 4}},
@@ -93,8 +93,11 @@ def wandb(server: WandbServer, folder: Path) -> dict[str, str]:
     return {**server.environment(KEY), **quick, "HOME": str(folder / "home")}
 
 
-def train(server: WandbServer, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    return mlm(folder, "train", run_of(folder), "--checkpoint-seconds", "0.2", **wandb(server, folder), **more)
+def train(
+    server: WandbServer, folder: Path, arm: str = "80-10-10", **more: str
+) -> subprocess.CompletedProcess[str]:
+    words = ("train", run_of(folder, arm), "--checkpoint-seconds", "0.2")
+    return mlm(folder, *words, **wandb(server, folder), **more)
 
 
 def start(server: WandbServer, folder: Path, arm: str = "80-10-10") -> subprocess.Popen[bytes]:
@@ -117,15 +120,15 @@ def expected(folder: Path, arm: str = "80-10-10") -> list[dict[str, Any]]:
     return json.loads(json.dumps(list(rows(json.loads(line) for line in lines))))
 
 
-def assert_complete(server: WandbServer, folder: Path, weights: bytes) -> None:
-    assert (folder / run_of(folder) / "weights.safetensors").read_bytes() == weights
-    assert history(server, folder) == expected(folder)
-    run = server.run(Path(run_of(folder)).name)
-    outcome = json.loads((folder / run_of(folder) / "run.json").read_text())
+def assert_complete(server: WandbServer, folder: Path, weights: bytes, arm: str = "80-10-10") -> None:
+    assert (folder / run_of(folder, arm) / "weights.safetensors").read_bytes() == weights
+    assert history(server, folder, arm) == expected(folder, arm)
+    run = server.run(Path(run_of(folder, arm)).name)
+    outcome = json.loads((folder / run_of(folder, arm) / "run.json").read_text())
     assert run.summary["realised"] == outcome["realised"]
-    losses = [row["train/loss_nats"] for row in expected(folder) if "train/loss_nats" in row]
+    losses = [row["train/loss_nats"] for row in expected(folder, arm) if "train/loss_nats" in row]
     assert run.summary["train/loss_nats"] == pytest.approx({"min": min(losses), "last": losses[-1]})
-    assert run.config["arms"] == {"trial": "80-10-10"}
+    assert run.config["arms"] == {"trial": arm}
     assert run.state == "finished"
 
 
@@ -145,25 +148,32 @@ def test_curves_stream_while_the_run_trains(server: WandbServer, here: Path) -> 
     assert any(0 < lines < len(found) for lines in seen), "some lines came before the end"
 
 
+@pytest.fixture(scope="module")
+def long_undisturbed(study: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The weights of the long run without W&B."""
+    folder = Path(shutil.copytree(study, tmp_path_factory.mktemp("long") / "study"))
+    done(mlm(folder, "train", run_of(folder, "long"), WANDB_MODE="disabled"))
+    return (folder / run_of(folder, "long") / "weights.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize("tells_lines", [True, False])
 def test_killed_and_resumed_there_are_no_doubles_and_no_gaps(
-    tells_lines: bool, server: WandbServer, here: Path, undisturbed: bytes
+    tells_lines: bool, server: WandbServer, here: Path, long_undisturbed: bytes
 ) -> None:
     server.tells_lines = tells_lines  # what the real server tells of a known run is not documented
     chance = random.Random(7)
+    checkpoints = here / run_of(here, "long") / "checkpoints"
     for _ in range(3):
-        process = start(server, here)
-        known = len(list((here / run_of(here)).glob("checkpoints/*")))
-        while process.poll() is None and len(list((here / run_of(here)).glob("checkpoints/*"))) <= min(
-            known, 1
-        ):
+        process = start(server, here, "long")
+        known = len(list(checkpoints.glob("*")))
+        while process.poll() is None and len(list(checkpoints.glob("*"))) <= min(known, 1):
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 1))
         assert process.poll() is None, "it was killed while it trained"
         process.send_signal(signal.SIGKILL)
         process.wait()
-    done(train(server, here))
-    assert_complete(server, here, undisturbed)
+    done(train(server, here, "long"))
+    assert_complete(server, here, long_undisturbed, "long")
 
 
 @pytest.mark.parametrize("trouble", ["absent", "error 500", "refused key", "slow", "cut off", "restarted"])

@@ -222,13 +222,16 @@ def test_wandb_leet_reads_it(published: Path) -> None:
     assert len(lines) > 11
 
 
-def test_disabled_writes_nothing(published: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "later"), [("disabled", False), ("offline", True)])
+def test_nothing_is_written_when_disabled_or_left_to_the_pipeline(
+    mode: str, later: bool, published: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     mine = tmp_path / "results" / "runs" / published.name
     shutil.copytree(published, mine)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("WANDB_MODE", mode)
     before = sorted(tmp_path.rglob("*"))
-    tracker = Tracker(RunFolder.open(mine))
+    tracker = Tracker(RunFolder.open(mine), offline_later=later)
     tracker.begin()
     assert tracker.end() is None
     assert sorted(tmp_path.rglob("*")) == before

@@ -114,11 +114,26 @@ def test_weights_and_biases_holds_every_run_and_the_results(smoke: Copy) -> None
     folders = list((smoke.folder / "results/wandb").glob("offline-run-*"))
     assert {re.sub(r"offline-run-\d+_\d+-", "", folder.name) for folder in folders} == wanted
     assert len(folders) == len(wanted)
+    by_training = {path.stem for path in (smoke.folder / "results/logs/wandb").glob("*.log")}
+    assert not by_training & wanted, "each is written once, with its measures"
 
 
 def test_a_second_run_has_nothing_to_do(smoke: Copy) -> None:
     assert "Nothing to be done" in smoke.snakemake()
     assert "Nothing to be done" in smoke.snakemake("split")
+
+
+def test_runs_are_measured_where_they_are_trained(smoke: Copy) -> None:
+    """The job that is for a run's measures finds them, and has not loaded torch: that takes 200 MiB.
+
+    Snakemake, whose outputs they are, finds no fault with it.
+    """
+    for cell in cells(smoke):
+        (log,) = (smoke.folder / "results/logs/measure").glob(f"{cell['digest']}-*.log")
+        (memory,) = re.findall(r"with (\d+) MiB of memory at most", log.read_text())
+        assert int(memory) < 100
+    said = "".join(path.read_text() for path in (smoke.folder / ".snakemake/log").glob("*.snakemake.log"))
+    assert "Select jobs to execute" in said and "not present when the DAG was created" not in said
 
 
 def test_every_job_left_a_log_of_its_own(smoke: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +191,7 @@ def test_the_larger_scales_are_planned_without_fetching_anything(smoke: Copy, sc
     done = smoke.run("snakemake", "--cores", "all", "--dry-run", "split", "--config", f"scale={scale}")
     planned = jobs(done.stdout + done.stderr)
     assert planned["train"] == ARMS * seeds
-    assert planned["measure"] >= ARMS * seeds  # what experiments that share a run ask for is taken apart
+    assert planned["measure"] >= ARMS * seeds  # more where two set a measure otherwise
     assert planned["measure_untrained"] >= seeds
     assert (planned["corpus"], planned["sentences"], planned["pairs"], planned["task"]) == (1, 1, 1, 2)
 
@@ -226,13 +241,13 @@ def test_an_edited_arm_reruns_alone_with_what_follows(smoke: Copy, tmp_path: Pat
     # Every run is evaluated under the edited arm's corruption: a column of the matrix.
     anew = Counter({"train": SEEDS, "measure": ARMS * SEEDS, **dict.fromkeys(("all", *ANALYSIS), 1)})
     assert planned == anew + Counter({"total": anew.total()})
-    copy.snakemake()
+    table = "results/smoke/tables/split/results.csv"
+    copy.snakemake(table)
     after = results(copy)
     assert set(kept) < set(after)
     weights = [name for name in kept if name.endswith(".safetensors")]
     assert all(kept[name] == after[name] for name in weights)  # old runs stay until they are removed
     assert len([name for name in after if name.endswith(".safetensors")]) == len(weights) + SEEDS
-    table = "results/smoke/tables/split/results.csv"
 
     def others(content: bytes) -> list[str]:
         return [line for line in content.decode().splitlines() if not re.search(r"[,.]0-20-80[,.]", line)]
