@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 FILES = {path.stem: path for path in sorted((ROOT / "experiments").glob("*.yaml"))}
 
 SHARED = (
-    {("split", "80-10-10"), ("bugs", "80-10-10"), ("positions", "rotary-norm"), ("rate", "15"),
+    {("split", "80-10-10"), ("bugs", "80-10-10"), ("positions", "rotary-norm"), ("rate", "15"), ("schedules", "constant"),
      ("selection", "token-15"), ("vocabularies", "unigram-2048")},
     {("split", "81-9-10"), ("bugs", "81-9-10")},
     {("split", "100-0-0"), ("rate", "masks-15")},
