@@ -6,6 +6,7 @@
 # make results  after either: what was found with SCALE=laptop, as small files and a page under docs/results
 # make verify   some published runs once more, from scratch, beside what was published; minutes
 # make test     set up, then lint, types, tests and the pipeline at smoke scale
+# make test-all      the same with the long tests: kills, full disks, several processes, a W&B server, every instrument
 # make chaos    kill the pipeline at random moments, thirty times over, and compare what it comes to; up to half an hour
 # make test-slurm    the pipeline on a Slurm that it starts, and as root on Debian installs; under ten minutes
 # make setup    set up only
@@ -22,7 +23,7 @@ SCALE ?= laptop
 export SCALE CORES
 SLURM := slurmctld slurmd slurm-client munge
 
-.PHONY: study smoke report arxiv partial results verify test test-slurm chaos setup bench bench-setup lint lock system
+.PHONY: study smoke report arxiv partial results verify test test-all test-slurm chaos setup bench bench-setup lint lock system
 .DEFAULT_GOAL := study
 
 study: setup
@@ -47,9 +48,16 @@ verify: setup
 	@python -m mlm verify docs/results/"$$SCALE" --cores "$$CORES"
 
 # A file of tests is one worker's, and so are all that share the finished smoke pipeline.
+define tests
+mkdir -p results
+pytest --numprocesses=auto --max-worker-restart=0 --dist=loadscope --no-loadscope-reorder --durations=40 $(1)
+endef
+
 test: setup lint
-	@mkdir -p results
-	pytest --numprocesses=auto --max-worker-restart=0 --dist=loadscope --no-loadscope-reorder
+	$(call tests,)
+
+test-all: setup lint
+	$(call tests,-m 'not slurm')
 
 chaos: setup
 	@python -m tests.chaos.chaos

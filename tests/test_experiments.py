@@ -13,10 +13,11 @@ ROOT = Path(__file__).parents[1]
 FILES = {path.stem: path for path in sorted((ROOT / "experiments").glob("*.yaml"))}
 
 SHARED = (
-    {("split", "80-10-10"), ("bugs", "80-10-10"), ("positions", "rotary-norm"), ("rate", "15"), ("schedules", "constant"),
-     ("selection", "token-15"), ("vocabularies", "unigram-2048")},
+    {("split", "80-10-10"), ("bugs", "80-10-10"), ("positions", "rotary-norm"), ("rate", "15"),
+     ("schedules", "constant-15"), ("selection", "token-15"), ("vocabularies", "unigram-2048")},
     {("split", "81-9-10"), ("bugs", "81-9-10")},
     {("split", "100-0-0"), ("rate", "masks-15")},
+    {("rate", "30"), ("schedules", "constant-30")},
     {("bugs", "no-cap"), ("rate", "40"), ("selection", "token-40")},
     *({("credit", f"{one}-{sight}"), ("credit-rates", f"{one}-{sight}")}
       for one in ("mlm", "causal") for sight in (16, 64, 256)),

@@ -8,7 +8,7 @@ from tests.chaos.chaos import Chaos
 from tests.chaos.tiny import finished, tiny
 from tests.pipeline.copies import SCALE, Copy
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.long
 KILLS = 3
 
 

@@ -19,7 +19,7 @@ from mlm.files import file_sha256
 from tests.chaos.tiny import finished
 from tests.pipeline.copies import Copy
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.long
 STEP_BYTES = 2**15
 """Granted beyond what a message asks for, so that a stage of many files fails a few times and not at each."""
 RULES = ("corpus", "vocabulary", "shards", "train", "measure_1", "collect", "contrasts", "table",

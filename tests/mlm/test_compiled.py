@@ -87,6 +87,7 @@ print(json.dumps({"losses": losses, "gradients": gradients, "graphs": graphs}))
 """
 
 
+@pytest.mark.long
 @needs_compiler
 @pytest.mark.parametrize(
     ("changes", "dtype", "losses", "gradients"),
@@ -117,6 +118,7 @@ def test_losses_and_gradients_are_those_of_the_plain_path(
     assert found["graphs"] == 1
 
 
+@pytest.mark.long
 @needs_compiler
 def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tmp_path: Path) -> None:
     """In processes of their own: one compiles, and the others find its code. Measures by any are the same."""

@@ -68,6 +68,7 @@ def curve(run: RunFolder, event: str) -> list[float]:
     return [line["loss_nats"] if event == "train" else line["yardstick"]["loss_nats"] for line in lines]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arm", list(ARMS))
 def test_two_processes_have_the_loss_curve_of_one(two: Path, arm: str) -> None:
     alone, together = trained(two, arm, "test"), trained(two, arm, "pair")
@@ -82,6 +83,7 @@ def test_two_processes_have_the_loss_curve_of_one(two: Path, arm: str) -> None:
     assert logs.read(log).state == logs.WELL and log.read_text().count("=== ") == 2, "one job, one head and end"
 
 
+@pytest.mark.long
 def test_processes_that_are_killed_resume_to_the_same_bits(two: Path, tmp_path: Path) -> None:
     whole = trained(two, "causal", "pair")
     expected, curves = file_sha256(whole.path / "weights.safetensors"), records(whole.path)

@@ -24,6 +24,7 @@ from tests import PATIENCE_SECONDS
 from tests.mlm.places import EXPERIMENT, SCALE, done, environment, found_study, mlm
 from tests.wandb_server import WandbServer
 
+pytestmark = pytest.mark.long
 KEY = "0123456789abcdef0123456789abcdef01234567"
 STEP = 16 * 8
 ARMS = {**EXPERIMENT["arms"], "long": {"budget_tokens": STEP * 1200}}

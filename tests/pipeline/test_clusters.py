@@ -13,7 +13,6 @@ from mlm import allocation, costs
 from mlm.runs import RunFolder
 from tests.pipeline.copies import ROOT, SCALE, Copy, copy_to
 
-pytestmark = pytest.mark.pipeline
 KUBERNETES = ROOT / "profiles" / "kubernetes"
 
 

@@ -27,7 +27,7 @@ from tests.mlm.test_plugins import EXAMPLE, write
 from tests.pipeline.copies import Copy, copy_to
 from tests.pipeline.test_pipeline import jobs
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.long
 TABLES = "results/tiny/tables/instruments"
 STEP = 16 * 32
 PIECES = 240

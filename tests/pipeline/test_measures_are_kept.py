@@ -10,7 +10,7 @@ from tests.mlm.places import EXPERIMENT, SCALE, found_study, write_yaml
 from tests.pipeline.copies import copy_to
 from tests.pipeline.test_pipeline import jobs
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.long
 TARGET = "results/test/tables/trial/results.csv"
 LAB = "def probe(encoder, tokenizer, run):\n    return {values}\n"
 MEASURES: dict[str, Any] = {

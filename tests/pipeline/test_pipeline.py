@@ -14,7 +14,6 @@ import pytest
 from mlm import failures, identity, logs, planner
 from tests.pipeline.copies import SCALE, Copy, results
 
-pytestmark = pytest.mark.pipeline
 SEEDS, ARMS = 2, 7
 ANALYSIS = (
     "collect",

@@ -9,8 +9,6 @@ import pytest
 
 from tests.pipeline.copies import ROOT, Copy
 
-pytestmark = pytest.mark.pipeline
-
 RUN_ELSEWHERE = {
     "git clone REPOSITORY mlm && cd mlm": "a clean clone is what runs these tests",
     "make": "the smoke pipeline below, at another scale; its set-up is that of `make test`",

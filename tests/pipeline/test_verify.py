@@ -7,7 +7,7 @@ import pytest
 
 from tests.pipeline.copies import Copy
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.long
 WORDS = ("--arm", "split/100-0-0", "--seed", "1")
 
 
