@@ -305,13 +305,13 @@ def test_all_experiments_as_they_are_stated_make_one_paper(
     numbers.write(planned, names)
     paper.write(planned, names)
     text = (outputs.paper("smoke") / "paper.md").read_text()
-    assert len(names) == 11 and {path.stem for path in Path("paper/experiments").glob("*.md")} == set(names)
+    assert len(names) == 13 and {path.stem for path in Path("paper/experiments").glob("*.md")} == set(names)
     assert "<<" not in text and "<%" not in text and "None" not in text
     for name in names:
         remark = Path(f"paper/experiments/{name}.md").read_text().splitlines()
         plain = next(line for line in remark if not line.startswith("<%") and "<<" not in line)
         assert plain in text.partition(f"{{#sec:{name}}}")[2].partition("\n## ")[0]
-    tables = ["split-c2", "split-12m-c2", "rate-wettig", "rate-ankner"]
+    tables = ["split-c2", "split-12m-c2", "rate-wettig", "schedules-ankner"]
     assert [table for table in tables if f"{{#tbl:{table}}}" in text] == tables
     assert "Of the primary contrasts all are descriptive." in " ".join(text.split())
     tex = arxiv.to_latex(text)
