@@ -77,14 +77,15 @@ class Cost:
     minutes: float
     """Of training, added up over the runs."""
     longest_seconds: float
-    """Of a run, from its start to its end."""
+    """Of a run, from its start to its end; of one that was interrupted, its last start or all its training."""
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> "Cost":
         """The cost of the rows of one runs.csv or several."""
         once = table.drop_duplicates("run")
         seconds = float(once["training_seconds"].sum())
-        return cls(len(once), int(once["tokens"].sum()), seconds / 60, float(once["wall_seconds"].max()))
+        longest = float(once[["training_seconds", "wall_seconds"]].max(axis=None))
+        return cls(len(once), int(once["tokens"].sum()), seconds / 60, longest)
 
 
 class Published:

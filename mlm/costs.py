@@ -52,7 +52,7 @@ MEASURE_SECONDS = {
 }  # fmt: skip
 """Of weights once, by the kind of measure: what they take at the scale `laptop`, roughly."""
 COMPILE_SECONDS = 30.0
-"""A shape of steps that no run has had yet (docs/speed.md: 11 to 33)."""
+"""A shape of steps that no run has had yet; seen were 11 to 33, and up to 60 on crowded cores."""
 MEASURED = 5
 """Runs of a kind whose measures are looked at: each has some files, and a study may have thousands of runs."""
 BESIDE_WEIGHTS_BYTES = 300_000

@@ -62,6 +62,21 @@ def detect(compile_steps: bool = True) -> config.Numerics:
     return config.Numerics(device="cpu", dtype=dtype, path=path)
 
 
+def told(numerics: config.Numerics, compile_steps: bool = True) -> str:
+    """How a study computes, in words, and what this machine lacks for it to be faster.
+
+    Args:
+        compile_steps: whether training steps are to be compiled where that is possible.
+    """
+    told = f"Runs compute on {numerics.device} in {numerics.dtype}"
+    if numerics.device == "cpu" and numerics.dtype == "float32" and "amx_bf16" not in cpu_flags():
+        told += " (here is no AMX, with which bfloat16 would be faster)"
+    if numerics.path == "compiled":
+        return f"{told}, their steps compiled."
+    lacking = compiled.missing(numerics.device == "cuda") if compile_steps else None
+    return f"{told}, their steps as they are{f' (to compile them, here is no {lacking})' if lacking else ''}."
+
+
 def check(numerics: config.Numerics, where: str) -> None:
     """Refuse to compute a study in other numerics than those it was begun with."""
     remedy = f"{where} fixes the numerics of this study; run it on such a machine, or begin another study"

@@ -29,11 +29,13 @@ def examine() -> tuple[Table, bool]:
     rows.append((True, "processors", f"{os.cpu_count()}; a run uses one, so as many runs train at once"))
     flags = devices.cpu_flags()
     amx = "amx_bf16" in flags
-    better = "bfloat16 with AMX" if amx else "float32: no AMX here, about half as fast"
+    better = (
+        "bfloat16 with AMX" if amx else "float32: no AMX here, with which a run takes a quarter of the time"
+    )
     rows.append((amx or None, "matrix unit", better))
     lacking = compiled.missing(bool(devices.cuda_devices()))
     compiling = (
-        "steps are compiled, and 1.7 times as fast"
+        "steps are compiled: 1.2 times as fast in float32, 1.9 in bfloat16"
         if lacking is None
         else f"no {lacking}: steps are not compiled"
     )

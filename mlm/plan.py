@@ -134,12 +134,13 @@ class Reckoner:
         return self._alike[key]
 
     def says(self, cost: Cost) -> str:
-        """What an estimate stands on, in words."""
+        """What an estimate stands on, and how runs compute, in words."""
         by = "; ".join(f"{n} {costs.BASES[basis]}" for basis, n in cost.by.items())
         jobs = "one job" if self.at_once == 1 else f"{self.at_once} jobs"
         return (
             f"Times are estimates for this machine, {jobs} at a time: of runs "
-            f"{by or 'none, as all have ended'}. Data, tables, figures and the paper come on top."
+            f"{by or 'none, as all have ended'}. Data, tables, figures and the paper come on top. "
+            f"{devices.told(self.study.numerics, self.study.scale.compile)}"
         )
 
 

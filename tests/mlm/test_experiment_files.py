@@ -145,6 +145,24 @@ def test_losses_on_different_windows_are_not_compared(trial: Trial) -> None:
     assert "is evaluated at 8 and at" in refusal(trial, experiment=longer)
 
 
+@pytest.mark.parametrize(
+    ("measure", "said"),
+    [
+        ("test.yardstick.loss_nats", "is counted in pieces of different vocabularies"),
+        ("pairs.accuracy", "is of pairs that each vocabulary has of its own"),
+    ],
+)
+def test_what_depends_on_the_pieces_is_not_compared_across_vocabularies(
+    measure: str, said: str, trial: Trial
+) -> None:
+    def other_pieces(content: dict[str, Any]) -> None:
+        content["measures"] = {"pairs": {"per_kind": 20}}
+        content["arms"]["bert"]["vocabulary"] = {"kind": "bpe", "size": 300}
+        content["contrasts"]["secondary"] = [{"arm": "bert", "measure": measure}]
+
+    assert f"{measure} {said}" in refusal(trial, experiment=other_pieces)
+
+
 def test_a_file_that_extends_another_is_the_other_but_for_what_it_says(trial: Trial) -> None:
     first = {**EXPERIMENT, "base": {"masking": {"rate": 0.3}}, "measures": {"evaluation": {"sequences": 9}}}
     own = {"extends": "trial", "title": "Longer", "base": {"budget_tokens": 8192}, "tune": None}
