@@ -23,6 +23,7 @@ from mlm.bench_shapes import FOLDER, SHAPES, Shape, Study, chosen, plan
 from mlm.runs import RunFolder
 
 QUALITY_SEEDS = 3
+STARTS = 3
 QUIET = 0.9  # share of a turn's wall time that a contestant has the core on a quiet machine
 
 
@@ -104,7 +105,6 @@ def measure(name: str, shape: Shape, study: Study, effort: Effort, console: Cons
         "masking": ("masking", {"seconds": effort.part_seconds}),
         "encoding": ("encoding", {"rounds": 3, "everything": False}),
         "encoding_all_cores": ("encoding", {"rounds": 3, "everything": True}),
-        "start": ("start", {}),
     }
     for part, (function, options) in parts.items():
         console.print(f"  measuring {part.replace('_', ' ')}")
@@ -114,6 +114,13 @@ def measure(name: str, shape: Shape, study: Study, effort: Effort, console: Cons
             said[part] = result(target, logs / f"{part}.log", pinned=pinned, run=str(run), **options)
         except Failed as error:
             console.print(f"[yellow]{part}: left out; {error}[/]")
+    console.print("  measuring how a job starts")
+    try:
+        target = "mlm.bench_parts:start"
+        starts = [result(target, logs / f"start-{number}.log", run=str(run)) for number in range(STARTS)]
+        said["start"] = {key: statistics.median(one[key] for one in starts) for key in starts[0]}
+    except Failed as error:
+        console.print(f"[yellow]start: left out; {error}[/]")
     if "matmul" in said:
         opened = RunFolder.open(run)
         peak = max(kind["flops_per_second"] for kind in said["matmul"].values())

@@ -23,7 +23,7 @@ ENCODED_CHARACTERS = 2_000_000
 
 
 def start(channel: Channel, run: str) -> None:
-    """Seconds from the start of a training job's process to its first step, and of that step."""
+    """Seconds from the start of a training job's process to its first step, and of that step; CPU for both."""
     from mlm import single
     from mlm import train as loop
 
@@ -32,7 +32,8 @@ def start(channel: Channel, run: str) -> None:
             begun = time.monotonic()
             done = super().step(number)
             ended = time.monotonic()
-            channel.say({"start_seconds": begun - channel.begun, "first_step_seconds": ended - begun})
+            told = {"start_seconds": begun - channel.begun, "first_step_seconds": ended - begun}
+            channel.say({**told, "cpu_seconds": time.process_time()})
             os._exit(0)
             return done
 
@@ -81,8 +82,13 @@ def products(run: config.Run, n_tokens: int) -> list[Product]:
 def matmul(channel: Channel, run: str, seconds: float) -> None:
     """Operations a second of a step's matrix products, alone and all together, in both types."""
     folder = RunFolder.open(Path(run))
-    folder.compute()
+    device, _ = folder.compute()
     import torch
+
+    def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+        torch.matmul(a, b, out=out)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     wanted = products(folder.config, folder.tokenizer().size)
     said: dict[str, Any] = {}
@@ -90,10 +96,10 @@ def matmul(channel: Channel, run: str, seconds: float) -> None:
         dtype = getattr(torch, name)
         told = []
         for one in wanted:
-            left = torch.randn(one.batch, one.rows, one.inner).to(dtype)
-            right = torch.randn(one.batch, one.inner, one.columns).to(dtype)
+            left = torch.randn(one.batch, one.rows, one.inner).to(device, dtype)
+            right = torch.randn(one.batch, one.inner, one.columns).to(device, dtype)
             a, b = (left, right) if one.batch > 1 else (left[0], right[0])
-            product = functools.partial(torch.matmul, a, b, out=a @ b)
+            product = functools.partial(multiply, a, b, a @ b)
             told.append(_seconds({"product": product}, seconds)["product"])
         operations = sum(one.operations * one.times for one in wanted)
         total = sum(spent * one.times for spent, one in zip(told, wanted, strict=True))

@@ -91,10 +91,11 @@ def train(
     from mlm.evaluate import freeze
 
     folder = RunFolder.open(Path(run))
+    device = torch.device(folder.numerics.device)
     data = shards.read(folder.shards, folder.vocabulary)["validation"]
     begins_word = torch.tensor(folder.tokenizer().begins_word)
     frozen = freeze(folder.config, data, begins_word, folder.config.curve.sequences)["yardstick"]
-    clock = Clock(channel, frozen, limit, lowest)
+    clock = Clock(channel, [batch.to(device) for batch in frozen], limit, lowest)
     PEERS[contestant].load()(folder, clock, **options)
     clock.evaluate()
     channel.say({"ended": clock.spent})

@@ -21,6 +21,8 @@ def show(shapes: dict[str, dict[str, Any]], console: Console) -> None:
 def _machine(told: dict[str, Any]) -> str:
     kind = ", ".join(told["flags"]) or told["processor"]
     threads = f"{told['threads']} thread on one core of {told['cores']} ({kind})"
+    ours = told["numerics"]
+    threads += f", ours in {ours['dtype']}, {ours['path']}"
     return f"{threads}, torch {told['versions']['torch']}, commit {told['commit']}"
 
 
@@ -78,7 +80,8 @@ def _parts(said: dict[str, Any]) -> list[str]:
             lines.append(f"encoding on {cores}, MB/s of {one['megabytes']:.1f} MB: {', '.join(each)}{differs}")
     if one := said.get("start"):
         lines.append(
-            f"a job: {one['start_seconds']:.2f} s to its first step, of {one['first_step_seconds']:.2f} s"
+            f"a job, median of some: {one['start_seconds']:.2f} s to its first step, of "
+            f"{one['first_step_seconds']:.2f} s; {one['cpu_seconds']:.2f} s of CPU through it"
         )
     return lines
 

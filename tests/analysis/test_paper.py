@@ -305,7 +305,7 @@ def test_all_experiments_as_they_are_stated_make_one_paper(
     numbers.write(planned, names)
     paper.write(planned, names)
     text = (outputs.paper("smoke") / "paper.md").read_text()
-    assert len(names) == 13 and {path.stem for path in Path("paper/experiments").glob("*.md")} == set(names)
+    assert len(names) == 14 and {path.stem for path in Path("paper/experiments").glob("*.md")} == set(names)
     assert "<<" not in text and "<%" not in text and "None" not in text
     for name in names:
         remark = Path(f"paper/experiments/{name}.md").read_text().splitlines()

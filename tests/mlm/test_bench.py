@@ -48,7 +48,8 @@ def test_the_whole_benchmark_of_a_toy(
     assert toy["encoding"]["equal"]
     assert toy["encoding_all_cores"]["equal"]
     assert {"mlm", "hf-collator"} <= set(toy["masking"])
-    assert toy["start"]["start_seconds"] > 0
+    assert toy["start"]["start_seconds"] > 0 and toy["start"]["cpu_seconds"] > 0
+    assert "ours in float32, " in said
     assert ours["utilisation"] > 0
     assert not list(Path("results/runs").iterdir()), "a benchmark is no run of the study"
 
