@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis import style
+from mlm.bench_peers import OURS
 from mlm.files import read_json
-
-OURS = "mlm"
 
 
 def throughput(shapes: dict[str, Any]) -> Figure:

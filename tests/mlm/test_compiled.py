@@ -20,6 +20,7 @@ from tests.mlm.places import copy_of, done, environment, mlm
 from tests.mlm.test_measuring import untimed
 
 needs_compiler = pytest.mark.skipif(bool(compiled.missing(cuda=False)), reason="no C++ compiler here")
+BERT = config.Encoder.model_validate({"preset": "bert", "width": 32, "heads": 2, "dropout": 0}).model_dump()
 WORDS = [number % 3 == 0 for number in range(400)]
 
 
@@ -92,17 +93,20 @@ print(json.dumps({"losses": losses, "gradients": gradients, "apart": apart, "gra
 
 @pytest.mark.long
 @needs_compiler
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "dtype"),
     [
-        {},
-        {"objective": "causal", "encoder": {"positions": "sinusoidal", "query_key_norm": False}},
-        {"objective": "mlm+nsp", "masking": {"unit": "word"}, "encoder": {"segments": True, "layers": 1}},
-        {"attention": {"window": {"shape": "staged", "values": [4, 8]}}, "encoder": {"layers": 1}},
-        {"encoder": config.Encoder(preset="bert", layers=1, width=32, heads=2, dropout=0.0).model_dump()},
+        ({}, "float32"),
+        ({}, "bfloat16"),
+        ({"objective": "causal", "encoder": {"positions": "sinusoidal", "query_key_norm": False}}, "float32"),
+        ({"objective": "mlm+nsp", "masking": {"unit": "word"}, "encoder": {"segments": True}}, "float32"),
+        (
+            {"attention": {"window": {"shape": "staged", "values": [4, 8]}}, "encoder": {"layers": 1}},
+            "bfloat16",
+        ),
+        ({"encoder": {**BERT, "layers": 1}}, "float32"),
     ],
-    ids=["default", "causal", "pairs", "window", "bert"],
+    ids=["default", "default-bfloat16", "causal", "pairs", "window-bfloat16", "bert"],
 )
 def test_losses_and_gradients_are_those_of_the_plain_path(
     changes: dict, dtype: str, here: Path, modern: RunFolder
