@@ -61,9 +61,8 @@ def throughput(run: Path, logs: Path, effort: Effort, console: Console) -> dict[
                     del told[name]
                     continue
                 mine = told[name]
-                spent = turn["seconds"] if turn["cuda"] else turn["cpu_seconds"]
-                mine["rounds"].append(turn["tokens"] / spent)
-                mine["cpu_share"].append(turn["cpu_seconds"] / turn["seconds"])
+                mine["rounds"].append(turn["tokens"] / turn["seconds"])
+                mine["cpu_share"].append(turn["cpu_share"])
                 mine["memory_bytes"] = turn["memory_bytes"]
             speeds = ", ".join(f"{name} {one['rounds'][-1] / 1e3:.1f} k" for name, one in told.items())
             console.print(f"  round {number + 1} of {effort.rounds}: {speeds} tokens/s")

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from mlm import config
 from mlm.bench_peers import PEERS, collator, rows
-from mlm.bench_process import Channel
+from mlm.bench_process import Channel, clock
 from mlm.runs import RunFolder
 
 ENCODED_CHARACTERS = 2_000_000
@@ -31,6 +31,7 @@ def start(channel: Channel, run: str) -> None:
         def step(self, number: int) -> loop.Step:
             begun = time.monotonic()
             done = super().step(number)
+            clock()  # waits for a GPU
             ended = time.monotonic()
             told = {"start_seconds": begun - channel.begun, "first_step_seconds": ended - begun}
             channel.say({**told, "cpu_seconds": time.process_time()})
@@ -85,10 +86,12 @@ def matmul(channel: Channel, run: str, seconds: float) -> None:
     device, _ = folder.compute()
     import torch
 
+    at_once = 50 if device.type == "cuda" else 1  # to start one takes a GPU longer than to compute it
+
     def multiply(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
-        torch.matmul(a, b, out=out)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        for _ in range(at_once):
+            torch.matmul(a, b, out=out)
+        clock()  # waits for a GPU
 
     wanted = products(folder.config, folder.tokenizer().size)
     said: dict[str, Any] = {}
@@ -100,7 +103,7 @@ def matmul(channel: Channel, run: str, seconds: float) -> None:
             right = torch.randn(one.batch, one.inner, one.columns).to(device, dtype)
             a, b = (left, right) if one.batch > 1 else (left[0], right[0])
             product = functools.partial(multiply, a, b, a @ b)
-            told.append(_seconds({"product": product}, seconds)["product"])
+            told.append(_seconds({"product": product}, seconds)["product"] / at_once)
         operations = sum(one.operations * one.times for one in wanted)
         total = sum(spent * one.times for spent, one in zip(told, wanted, strict=True))
         said[name] = {

@@ -136,7 +136,7 @@ class Pace:
         self.channel = channel
         self.seconds: float | None = None
         self.begun: float | None = None
-        self.busy, self.steps = 0.0, 0
+        self.spent, self.busy, self.steps = 0.0, 0.0, 0
 
     def __call__(self, learner: "Learner") -> None:
         """After a step."""
@@ -144,39 +144,31 @@ class Pace:
             self._wait({"parameters": learner.parameters})
             return
         if self.begun is None:
-            _settle()
-            self.begun, self.busy, self.steps = time.perf_counter(), time.process_time(), 0
+            self.spent, self.steps = clock(), 0
+            self.begun, self.busy = time.perf_counter(), time.process_time()
             return
         self.steps += 1
         if time.perf_counter() - self.begun < self.seconds:
             return
-        _settle()
+        spent = clock() - self.spent
         wall, busy = time.perf_counter() - self.begun, time.process_time() - self.busy
-        said = {"tokens": self.steps * learner.tokens, "seconds": wall, "cpu_seconds": busy}
-        self._wait(
-            {
-                **said,
-                "cuda": _on_cuda(),
-                "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            }
-        )
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        said = {"seconds": spent, "cpu_share": busy / wall, "memory_bytes": memory}
+        self._wait({"tokens": self.steps * learner.tokens, **said})
 
     def _wait(self, said: dict[str, Any]) -> None:
         self.channel.say(said)
         self.seconds, self.begun = float(self.channel.hear()["seconds"]), None
 
 
-def _on_cuda() -> bool:
+def clock() -> float:
+    """Seconds of this process's CPU; of the wall where a GPU computes, which is waited for."""
     import torch
 
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
-
-
-def _settle() -> None:
-    import torch
-
-    if _on_cuda():
-        torch.cuda.synchronize()
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def train(channel: Channel, run: str, contestant: str) -> None:

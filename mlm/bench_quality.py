@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlm.bench_peers import OURS, PEERS, Learner
-from mlm.bench_process import Channel, Child, Failed
+from mlm.bench_process import Channel, Child, Failed, clock
 from mlm.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -45,14 +45,14 @@ class Clock:
         self.learner = learner
         self.tokens += learner.tokens
         if self.resumed is not None:  # the first step makes what is made lazily
-            self.spent += time.process_time() - self.resumed
+            self.spent += clock() - self.resumed
         if self.spent >= self.due:
             loss = self.evaluate()
             self.due = max(self.spent * GROWTH, self.spent + 0.2)
             if loss <= self.lowest or (self.limit is not None and self.spent >= self.limit):
                 self.channel.say({"ended": self.spent})
                 raise SystemExit(0)
-        self.resumed = time.process_time()
+        self.resumed = clock()
 
     def evaluate(self) -> float:
         """Mean held-out loss in nats, told to the parent."""
@@ -214,9 +214,7 @@ def _plan(
     except Failed as error:
         say(f"hf-bf16: failed: {error}")
         return planned
-    steps = max(
-        2, round(tuned * turn["tokens"] / turn["cpu_seconds"] / RunFolder.open(run).config.tokens_per_step)
-    )
+    steps = max(2, round(tuned * turn["tokens"] / turn["seconds"] / RunFolder.open(run).config.tokens_per_step))
     for rate in TUNED_RATES:
         options = {"learning_rate": rate, "warmup": round(WARMUP_SHARE * steps), "steps": steps}
         title = f"BertForMaskedLM in bfloat16, {rate:g}, warm-up and linear decay"

@@ -80,7 +80,7 @@ def _parts(said: dict[str, Any]) -> list[str]:
             lines.append(f"encoding on {cores}, MB/s of {one['megabytes']:.1f} MB: {', '.join(each)}{differs}")
     if one := said.get("start"):
         lines.append(
-            f"a job, median of some: {one['start_seconds']:.2f} s to its first step, of "
+            f"a job, median of some starts: {one['start_seconds']:.2f} s to its first step, of "
             f"{one['first_step_seconds']:.2f} s; {one['cpu_seconds']:.2f} s of CPU through it"
         )
     return lines

@@ -74,7 +74,7 @@ def told(numerics: config.Numerics, compile_steps: bool = True) -> str:
     if numerics.path == "compiled":
         return f"{told}, their steps compiled."
     lacking = compiled.missing(numerics.device == "cuda") if compile_steps else None
-    return f"{told}, their steps as they are{f' (to compile them, here is no {lacking})' if lacking else ''}."
+    return f"{told}, their steps not compiled{f' (here is no {lacking})' if lacking else ''}."
 
 
 def check(numerics: config.Numerics, where: str) -> None:

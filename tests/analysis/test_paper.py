@@ -290,6 +290,7 @@ def test_all_experiments_as_they_are_stated_make_one_paper(
         shutil.copytree(Path(folder), tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     names = yaml_file.read(Path("experiments/scales/workstation.yaml"), "")["experiments"]
+    names.append("split-rates")  # its rates are half and double that of the scale `laptop`
     scale = Path("experiments/scales/smoke.yaml")
     scale.write_text(scale.read_text().replace("seeds_at_most: 2", "seeds_at_most: 1"))
     synthetic_study.write("smoke", names, few=True)

@@ -80,10 +80,12 @@ for number in (0, 1, run.steps - 2, run.steps - 1):  # of a pattern that changes
         found.append((sums, made.optimizer.gradients.clone(), each))
         made.optimizer.gradients.zero_()
     (one, expected, of_one), (other, gradient, of_other) = found
+    assert all(torch.isfinite(each).all() for each in (*other.values(), gradient))
     losses = max(losses, *(abs(float(other[term] / one[term]) - 1) for term in one))
     gradients = max(gradients, float((gradient - expected).abs().max() / expected.abs().max()))
     for name, mine in of_one.items():
-        apart = max(apart, float((of_other[name] - mine).norm() / mine.norm()) if mine.any() else 0.0)
+        off = float((of_other[name] - mine).norm())
+        apart = max(apart, off / float(mine.norm()) if mine.any() else off)
     plain.optimizer.gradients.copy_(expected)
     plain.optimizer.step(number + 1, 1e-3)
 graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
@@ -122,7 +124,8 @@ def test_losses_and_gradients_are_those_of_the_plain_path(
     made = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     found = json.loads(made.stdout)
-    losses, gradients, apart = (1e-5, 1e-5, 1e-5) if dtype == "float32" else (1e-3, 0.03, 0.03)
+    # In bfloat16 a number has eight bits, and a gradient of few numbers, as of a norm, averages little of it away.
+    losses, gradients, apart = (1e-5, 1e-5, 1e-5) if dtype == "float32" else (1e-3, 0.03, 0.1)
     assert found["losses"] < losses
     assert found["gradients"] < gradients
     assert found["apart"] < apart

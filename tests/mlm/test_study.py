@@ -312,10 +312,10 @@ def test_numerics_that_this_machine_has_not_stop_a_run(monkeypatch: pytest.Monke
     plain = config.Numerics(device="cpu", dtype="float32")
     assert devices.detect(compile_steps=False) == plain
     assert devices.told(plain, compile_steps=False).endswith(
-        "float32 (here is no AMX, with which bfloat16 would be faster), their steps as they are."
+        "float32 (here is no AMX, with which bfloat16 would be faster), their steps not compiled."
     )
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert "as they are (to compile them, here is no C++ compiler" in devices.told(plain)
+    assert "not compiled (here is no C++ compiler" in devices.told(plain)
     monkeypatch.setattr(devices, "cpu_flags", lambda: frozenset({"amx_bf16"}))
     fast = config.Numerics(device="cpu", dtype="bfloat16", path="compiled")
     assert devices.told(fast) == "Runs compute on cpu in bfloat16, their steps compiled."

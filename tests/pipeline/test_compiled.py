@@ -1,6 +1,7 @@
 """Compiled steps in the pipeline: made once for runs of one shape, and made anew they give the same bits."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ pytestmark = [
 
 def made(folder: Path) -> tuple[Copy, dict[str, bytes]]:
     """A tiny study, compiled where nothing was compiled before, and its weights by run."""
-    place = tiny(folder)
+    place = replace(tiny(folder), variables={compiled.FOLDER_VARIABLE: str(folder / "inductor")})
     file = folder / "experiments" / "scales" / "smoke.yaml"
     scale = yaml_file.read(file, "")
     scale["numerics"]["path"] = "compiled"
