@@ -231,7 +231,8 @@ rule compile:
     resources:
         gpu=plan.gpus,
     params:
-        run=lambda w: str(plan.of_shape[w.shape].folder),
+        # Any run of the shape does. Told the output, the function's value is none that makes Snakemake compile again.
+        run=lambda w, output: str(plan.of_shape[w.shape].folder),
     shell:
         "export MLM_LOG={log:q}; python -m mlm compile {params.run:q} {output:q}"
 
@@ -239,7 +240,9 @@ rule compile:
 rule train:
     input:
         lambda w: study.runs[w.run].data.shards / "shards.json",
-        ancient(lambda w: plan.compiled(w.run)),
+        # Not as `ancient`: where Snakemake compiles again it would then look at nothing that follows, and end well. A run
+        # that has ended is not trained again, whatever is newer.
+        lambda w: plan.compiled(w.run),
     output:
         # All else that training writes is not declared: Snakemake deletes what it knows of before
         # a rule runs and after it fails, and a checkpoint must outlive both.

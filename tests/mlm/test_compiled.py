@@ -124,7 +124,7 @@ def test_losses_and_gradients_are_those_of_the_plain_path(
     made = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     found = json.loads(made.stdout)
-    # In bfloat16 a number has eight bits, and a gradient of few numbers, as of a norm, averages little of it away.
+    # In bfloat16 a number has eight bits, and a gradient of few numbers averages little of it away.
     losses, gradients, apart = (1e-5, 1e-5, 1e-5) if dtype == "float32" else (1e-3, 0.03, 0.1)
     assert found["losses"] < losses
     assert found["gradients"] < gradients

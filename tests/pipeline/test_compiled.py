@@ -1,5 +1,6 @@
 """Compiled steps in the pipeline: made once for runs of one shape, and made anew they give the same bits."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,12 @@ def made(folder: Path) -> tuple[Copy, dict[str, bytes]]:
     return place, {path.parent.name: path.read_bytes() for path in found}
 
 
+def times(place: Copy) -> list[Path]:
+    """What compiling and training left."""
+    top = place.folder / "results"
+    return [*(place.folder / compiled.CACHE).glob("*.json"), *top.glob("runs/*/weights.safetensors")]
+
+
 def test_runs_of_a_shape_share_steps_that_come_out_the_same_wherever_they_are_compiled(tmp_path: Path) -> None:
     (place, weights), (other, again) = (made(tmp_path / name) for name in ("one", "other"))
     assert len(weights) == 2 and weights == again
@@ -41,3 +48,10 @@ def test_runs_of_a_shape_share_steps_that_come_out_the_same_wherever_they_are_co
         for run in weights:
             assert '"path": "compiled"' in (each.folder / "results/runs" / run / "config.json").read_text()
     assert "Nothing to be done" in place.snakemake("trial")
+    file = place.folder / "experiments" / "trial.yaml"
+    write_yaml(file, yaml_file.read(file, "") | {"seeds": 2})
+    before = {path: path.stat().st_mtime_ns for path in times(place)}
+    told = place.snakemake("trial")
+    with (place.folder / "results/smoke/tables/trial/results.csv").open() as stream:
+        assert len({(row["arm"], row["seed"]) for row in csv.DictReader(stream)}) == 4, told
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "what was there is not made again"
