@@ -84,7 +84,7 @@ class Cost:
         """The cost of the rows of one runs.csv or several."""
         once = table.drop_duplicates("run")
         seconds = float(once["training_seconds"].sum())
-        longest = float(once[["training_seconds", "wall_seconds"]].max(axis=None))
+        longest = float(once[["training_seconds", "wall_seconds"]].to_numpy(dtype=float).max())
         return cls(len(once), int(once["tokens"].sum()), seconds / 60, longest)
 
 
