@@ -11,7 +11,7 @@ import synthetic_experiments as more
 from synthetic_results import EXPERIMENT, WHY, Synthetic, accept, write_json
 from test_analysis_commands import call
 
-from analysis import collect, contrasts, labels, outputs, publish, study, table, tidy
+from analysis import collect, contrasts, labels, outputs, publish, publish_page, study, table, tidy
 from mlm.errors import InputError
 from mlm.files import read_json
 
@@ -233,3 +233,10 @@ def test_a_damaged_folder_is_named_before_anything_is_written(make: Make) -> Non
         ):
             publish.write(planned, [named])
     assert bits(Path("docs/results")) == before
+
+
+def test_the_longest_run_has_all_its_training_also_where_it_was_interrupted() -> None:
+    """A run that two experiments share counts once."""
+    each = {"run": ["a", "b", "a"], "tokens": [7, 5, 7], "training_seconds": [90.0, 20.0, 90.0]}
+    cost = publish_page.Cost.of(pd.DataFrame({**each, "wall_seconds": [30.0, 60.0, 30.0]}))
+    assert cost == publish_page.Cost(runs=2, tokens=12, minutes=110 / 60, longest_seconds=90.0)
