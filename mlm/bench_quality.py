@@ -95,10 +95,10 @@ def train(
     data = shards.read(folder.shards, folder.vocabulary)["validation"]
     begins_word = torch.tensor(folder.tokenizer().begins_word)
     frozen = freeze(folder.config, data, begins_word, folder.config.curve.sequences)["yardstick"]
-    clock = Clock(channel, [batch.to(device) for batch in frozen], limit, lowest)
-    PEERS[contestant].load()(folder, clock, **options)
-    clock.evaluate()
-    channel.say({"ended": clock.spent})
+    watch = Clock(channel, [batch.to(device) for batch in frozen], limit, lowest)
+    PEERS[contestant].load()(folder, watch, **options)
+    watch.evaluate()
+    channel.say({"ended": watch.spent})
 
 
 def arrival(curve: Sequence[Sequence[float]], level: float) -> float | None:

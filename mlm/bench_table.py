@@ -21,9 +21,8 @@ def show(shapes: dict[str, dict[str, Any]], console: Console) -> None:
 def _machine(told: dict[str, Any]) -> str:
     kind = ", ".join(told["flags"]) or told["processor"]
     threads = f"{told['threads']} thread on one core of {told['cores']} ({kind})"
-    ours = told["numerics"]
-    threads += f", ours in {ours['dtype']}, {ours['path']}"
-    return f"{threads}, torch {told['versions']['torch']}, commit {told['commit']}"
+    ours = f"ours in {told['numerics']['dtype']}, {told['numerics']['path']}"
+    return f"{threads}, {ours}, torch {told['versions']['torch']}, commit {told['commit']}"
 
 
 def _table(title: str, *headings: str) -> Table:
