@@ -19,6 +19,8 @@ from mlm.config import Run
 
 PANEL = "optimizer.learning_rate"
 BY = ["objective"]
+COLUMNS = ("figure", "learning_rate", "line", "slope", "low", "high", "n")
+"""Of the slopes as a table: the interval is of 95 %, n is of seeds."""
 
 
 class Cell(NamedTuple):
@@ -132,6 +134,18 @@ def pairs(found: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
         mine = list(group)
         if len(mine) == 2:
             yield mine[0], mine[1]
+
+
+def rows(study: Study, name: str, collected: tidy.Collected) -> Iterator[tuple[object, ...]]:
+    """Columns `COLUMNS`: every slope of an experiment's figures, and what sets two of one learning rate apart."""
+    for asked in study.experiment(name).figures:
+        if asked.kind == "leaving":
+            found = lines(study, name, collected, asked)
+            told = [(line.learning_rate, line.words, line.estimate()) for line in found]
+            for one, other in pairs(found):
+                told.append((one.learning_rate, f"{one.words} − {other.words}", apart(one, other)))
+            for rate, words, slope in told:
+                yield asked.stem, rate, words, *(slope or (None, None, None, None))
 
 
 def apart_key(key: str, one: Line, other: Line) -> str:

@@ -1,8 +1,8 @@
 """A finished study -> docs/results/SCALE: small files that stay in the repository, and a page over them.
 
-An experiment has a folder there: contrasts.csv, table.csv, rates.csv where learning rates were tried, runs.csv
-(a row a run: what it took, and the commit it was made from), its figures, reference.json
-(`analysis.published_runs`) for `python -m mlm verify`, and facts.json for the page. The page is made of what
+An experiment has a folder there: contrasts.csv, table.csv, rates.csv where learning rates were tried, slopes.csv
+where leaving a plateau is timed, runs.csv (a row a run: what it took, and the commit it was made from), its figures,
+reference.json (`analysis.published_runs`) for `python -m mlm verify`, and facts.json for the page. The page is made of what
 lies there (`analysis.publish_page`), so experiments may be published one by one.
 """
 
@@ -14,6 +14,7 @@ from analysis import (
     contrasts,
     figure_captions,
     labels,
+    leaving,
     outputs,
     publish_page,
     published_runs,
@@ -34,6 +35,7 @@ from mlm.errors import InputError
 from mlm.experiment import PILOT, TUNE
 from mlm.files import json_text, write_atomically, write_json
 
+SLOPES = "slopes.csv"
 MOST_BYTES = 200_000
 """Of a figure. An SVG grows with the points in it: of one that passes this the PNG is taken."""
 MARKS: dict[Emphasis, str] = {"": "", "strong": "**", "em": "*"}
@@ -160,6 +162,8 @@ def _gathered(study: Study, name: str) -> tuple[Facts, dict[str, bytes]]:
         pictures.append(Picture(file=files[-1].name, caption=captions[figure], note=note))
     contents = {path.name: path.read_bytes() for path in files}
     contents[RUNS] = tidy.csv_text(list(_runs(study, name)), RUN_COLUMNS).encode()
+    if slopes := list(leaving.rows(study, name, tidy.load(study.scale, name))):
+        contents[SLOPES] = tidy.csv_text(slopes, leaving.COLUMNS).encode()
     contents[published_runs.FILE] = json_text(published_runs.of(study, name).model_dump(mode="json")).encode()
     return _facts(study, name, pictures, sorted(contents)), contents
 

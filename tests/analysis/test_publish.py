@@ -11,7 +11,7 @@ import synthetic_experiments as more
 from synthetic_results import EXPERIMENT, WHY, Synthetic, accept, write_json
 from test_analysis_commands import call
 
-from analysis import collect, contrasts, labels, outputs, publish, publish_page, study, table, tidy
+from analysis import collect, contrasts, labels, numbers, outputs, publish, publish_page, study, table, tidy
 from mlm.errors import InputError
 from mlm.files import read_json
 
@@ -145,6 +145,24 @@ def test_trials_come_with_their_experiment(make: Make) -> None:
     rates.unlink()
     publish.write(planned, [EXPERIMENT])
     assert not Path(f"docs/results/laptop/{EXPERIMENT}/rates.csv").exists()
+
+
+def test_slopes_come_with_their_intervals_as_numbers_json_has_them(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    more.credit(made, seeds=3)
+    planned = ready(made, EXPERIMENT, "credit")
+    written, _ = publish.write(planned, [])
+    assert [path.parent.name for path in written if path.name == publish.SLOPES] == ["credit"]
+    told = pd.read_csv(f"docs/results/laptop/credit/{publish.SLOPES}")
+    numbers.write(planned, [EXPERIMENT, "credit"])
+    known = read_json(outputs.numbers_file("laptop"), "")
+    assert len(told) == 3 * len(more.LEARNING_RATES) and {*told["figure"]} == {"leaving"}
+    for row in told.to_dict("records"):
+        key = row["line"].lower().replace(" − ", ".minus.")
+        entry = known[f"credit.leaving.{row['learning_rate']:g}.{key}.slope"]
+        assert [row["slope"], row["low"], row["high"], row["n"]] == [
+            entry[k] for k in ("value", "low", "high", "n")
+        ]
 
 
 def test_a_large_figure_is_taken_as_png(make: Make) -> None:

@@ -160,6 +160,18 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
     return result.stderr
 
 
+def loaded(place: Path, *words: str) -> set[str]:
+    """Modules that `python -m mlm …` has imported when it ends, which it must do well."""
+    code = f"import sys; from mlm.__main__ import main\ntry: main({[*words]})\nfinally: print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    told = {"cwd": place, "env": environment(), "timeout": PATIENCE_SECONDS}
+    return {
+        *done(subprocess.run(command, capture_output=True, text=True, check=False, **told))
+        .splitlines()[-1]
+        .split()
+    }
+
+
 def seal_sentences(path: Path, lines: str) -> None:
     """Write sentences as `brown.prepare` does, under the checksum of their lines."""
     header = {"sha256": hashlib.sha256(lines.encode()).hexdigest()}

@@ -5,8 +5,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,8 @@ from tests.mlm.places import (
     SCALE,
     copy_of,
     done,
-    environment,
     found_study,
+    loaded,
     mlm,
     refused,
     seal_sentences,
@@ -286,15 +284,8 @@ def test_a_run_is_measured_by_the_process_that_trains_it(kept: Path, tmp_path: P
 def test_what_is_taken_already_is_found_without_torch(kept: Path, typed: Typed) -> None:
     words = ["measure", run_of(kept), *told("reach", "pairs", folder="light"), "--keep"]
     done(typed(kept, *words))
-    code = (
-        "import sys\nfrom mlm.__main__ import main\n"
-        f"try:\n    main({words})\nfinally:\n    print('modules', *sys.modules)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=kept, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert "mlm.measuring" in result.stdout.split() and "torch" not in result.stdout.split()
+    found = loaded(kept, *words)
+    assert "mlm.measuring" in found and "torch" not in found
 
 
 @pytest.mark.parametrize(

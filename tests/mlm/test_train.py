@@ -30,7 +30,7 @@ from mlm.runs import RunFolder
 from mlm.schedules import Pattern
 from mlm.train import Interrupted, Options, Trainer
 from tests import PATIENCE_SECONDS
-from tests.mlm.places import ROOT, copy_of, done, environment, mlm
+from tests.mlm.places import ROOT, copy_of, done, environment, loaded, mlm
 
 CPU = torch.device("cpu")
 BEGINS_WORD = [number % 3 == 0 for number in range(400)]
@@ -502,6 +502,16 @@ def test_a_finished_run_is_not_trained_again(place: Path, modern: RunFolder, tmp
     assert (
         stated == file_sha256(mine / "weights.safetensors") == file_sha256(modern.path / "weights.safetensors")
     )
+
+
+def test_training_loads_what_it_uses_alone(place: Path, modern: RunFolder, tmp_path: Path) -> None:
+    """Neither what plans and analyses, nor what compiles where the step is plain."""
+    copy = copy_of(place, tmp_path / "copy")
+    run = copy / "results/runs" / modern.path.name
+    found = loaded(copy, "train", f"results/runs/{run.name}")
+    assert "mlm.train" in found and (run / "trained").exists()
+    heavy = {"pandas", "scipy", "matplotlib", "wandb", "transformers", "datasets", "sympy", "torch._dynamo"}
+    assert not heavy & found
 
 
 def test_two_processes_never_train_one_run_at_once(place: Path, modern: RunFolder, tmp_path: Path) -> None:
