@@ -137,7 +137,7 @@ def pairs(found: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
 
 
 def rows(study: Study, name: str, collected: tidy.Collected) -> Iterator[tuple[object, ...]]:
-    """Columns `COLUMNS`: every slope of an experiment's figures, and what sets two of one learning rate apart."""
+    """Columns `COLUMNS`: slopes of an experiment's figures, and what sets two of a learning rate apart."""
     for asked in study.experiment(name).figures:
         if asked.kind == "leaving":
             found = lines(study, name, collected, asked)

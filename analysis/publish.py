@@ -1,9 +1,9 @@
 """A finished study -> docs/results/SCALE: small files that stay in the repository, and a page over them.
 
-An experiment has a folder there: contrasts.csv, table.csv, rates.csv where learning rates were tried, slopes.csv
-where leaving a plateau is timed, runs.csv (a row a run: what it took, and the commit it was made from), its figures,
-reference.json (`analysis.published_runs`) for `python -m mlm verify`, and facts.json for the page. The page is made of what
-lies there (`analysis.publish_page`), so experiments may be published one by one.
+An experiment has a folder there: contrasts.csv, table.csv, rates.csv where learning rates were tried, its
+figures, slopes.csv where leaving a plateau is timed, runs.csv (a row a run: what it took, and the commit it was
+made from), reference.json (`analysis.published_runs`) for `python -m mlm verify`, and facts.json for the page.
+The page is made of what lies there (`analysis.publish_page`), so experiments may be published one by one.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

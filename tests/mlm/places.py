@@ -165,11 +165,8 @@ def loaded(place: Path, *words: str) -> set[str]:
     code = f"import sys; from mlm.__main__ import main\ntry: main({[*words]})\nfinally: print(*sys.modules)"
     command = [sys.executable, "-c", code]
     told = {"cwd": place, "env": environment(), "timeout": PATIENCE_SECONDS}
-    return {
-        *done(subprocess.run(command, capture_output=True, text=True, check=False, **told))
-        .splitlines()[-1]
-        .split()
-    }
+    result = subprocess.run(command, capture_output=True, text=True, check=False, **told)
+    return {*done(result).splitlines()[-1].split()}
 
 
 def seal_sentences(path: Path, lines: str) -> None:
