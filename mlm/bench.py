@@ -104,6 +104,7 @@ def measure(name: str, shape: Shape, study: Study, effort: Effort, console: Cons
         "masking": ("masking", {"seconds": effort.part_seconds}),
         "encoding": ("encoding", {"rounds": 3, "everything": False}),
         "encoding_all_cores": ("encoding", {"rounds": 3, "everything": True}),
+        **{f"start_{number}": ("start", {}) for number in range(1, STARTS + 1)},
     }
     for part, (function, options) in parts.items():
         console.print(f"  measuring {part.replace('_', ' ')}")
@@ -113,13 +114,8 @@ def measure(name: str, shape: Shape, study: Study, effort: Effort, console: Cons
             said[part] = result(target, logs / f"{part}.log", pinned=pinned, run=str(run), **options)
         except Failed as error:
             console.print(f"[yellow]{part}: left out; {error}[/]")
-    console.print("  measuring how a job starts")
-    try:
-        target = "mlm.bench_parts:start"
-        starts = [result(target, logs / f"start-{number}.log", run=str(run)) for number in range(STARTS)]
+    if starts := [said.pop(part) for part in parts if parts[part][0] == "start" and part in said]:
         said["start"] = {key: statistics.median(one[key] for one in starts) for key in starts[0]}
-    except Failed as error:
-        console.print(f"[yellow]start: left out; {error}[/]")
     if "matmul" in said:
         opened = RunFolder.open(run)
         peak = max(kind["flops_per_second"] for kind in said["matmul"].values())
