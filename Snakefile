@@ -249,6 +249,7 @@ rule train:
         "results/runs/{run}/trained",
     log:
         "results/logs/train/{run}.log",
+    threads: study.numerics.processes
     resources:
         gpu=plan.gpus * study.numerics.processes,
         runtime=needed("runtime"),

@@ -106,7 +106,6 @@ def _add(study: Study, cell: Cell, tables: _Tables) -> None:
     if record is not None:
         accepted = any(cell.arm in change.arms for change in study.experiment(cell.experiment).accepted)
         code = PLANNED if record.code == planned or accepted else record.code
-        tables.planned.add(planned)
         tables.codes.setdefault(code, []).append(cell.digest)
         tables.commits.setdefault(record.git.words, []).append(cell.digest)
         tables.stand_on(run_files.of_run(record))

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import labels, setup, tidy
+from analysis import labels, tidy
 from analysis.sides import Part, Side
+from mlm import yaml_file
 from mlm.errors import InputError
 
 STATED = ["family", "arm", "against", "measure"]
@@ -226,7 +227,7 @@ def differences(a: Side, b: Side, names: Iterable[str]) -> Iterator[Difference]:
 
 
 def _unlike(a: dict[str, Any], b: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    one, other = setup.flat(a), setup.flat(b)
+    one, other = yaml_file.flat(a), yaml_file.flat(b)
     for key in dict.fromkeys((*one, *other)):
         values = [str(side.get(key, "—")) for side in (one, other)]
         if values[0] != values[1]:

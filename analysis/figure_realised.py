@@ -72,7 +72,7 @@ def asked(run: config.Run, quantity: str) -> float | None:
     rate, split = measures.corruption(run)
     if quantity == "rate":
         return 100 * rate
-    return 100 * split[quantity] if setup.corrupts(run) else None
+    return 100 * split[quantity] if run.corrupts else None
 
 
 def _row(

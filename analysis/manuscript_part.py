@@ -158,7 +158,7 @@ def _told(run: config.Run, own: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     for key, value in own.items():
         whole, _, kind = key.rpartition(".")
-        if key.startswith("masking.") and not setup.corrupts(run) and key != "masking.predicted":
+        if key.startswith("masking.") and not run.corrupts and key != "masking.predicted":
             continue
         if whole.endswith("split") and kind in measures.KINDS:
             found[whole] = labels.setting(whole, figures.setting(run, whole))

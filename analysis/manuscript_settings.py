@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from analysis import setup
 from analysis.manuscript_markdown import listed
 from analysis.manuscript_part import Part
 from analysis.quote import Quoter
@@ -46,7 +45,7 @@ class Settings:
         for part in self.parts:
             for arm, run in part.runs_of.items():
                 value = figures.setting(run, key)
-                if value is not None and (setup.corrupts(run) or not key.startswith("masking.")):
+                if value is not None and (run.corrupts or not key.startswith("masking.")):
                     yield part.name, arm, value
 
     def values(self, key: str) -> list[Any]:

@@ -141,7 +141,8 @@ def modules(command: str) -> tuple[str, ...]:
 def sources() -> list[str]:
     """Files of the repository, code apart, that decide the paper: make them inputs of its rule."""
     remarks = sorted(path.as_posix() for path in (PAPER / "experiments").glob("*.md"))
-    return [*((PAPER / name).as_posix() for name in PAPER_SOURCES), *remarks, PROBE_FILE.as_posix()]
+    own = ((PAPER / name).as_posix() for name in PAPER_SOURCES)
+    return [*own, *remarks, *_captions(), PROBE_FILE.as_posix()]
 
 
 def comparison_sources() -> list[str]:
@@ -151,8 +152,11 @@ def comparison_sources() -> list[str]:
 
 def report_sources() -> list[str]:
     """Files of the repository, code apart, that decide a report page."""
-    captions = sorted(f"analysis/captions/{name}.rst" for name in (*EVERY, *KINDS))
-    return [*captions, *(f"analysis/templates/{name}" for name in REPORT_SOURCES)]
+    return [*_captions(), *(f"analysis/templates/{name}" for name in REPORT_SOURCES)]
+
+
+def _captions() -> list[str]:
+    return sorted(f"analysis/captions/{name}.rst" for name in (*EVERY, *KINDS))
 
 
 def _source(module: str) -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from analysis import labels, reached, references, setup
+from analysis import labels, reached, references
 from analysis.printed import DASH, INTERVAL, Panel, Table
 from mlm import measures
 
@@ -78,7 +78,7 @@ def _realised(table: Table) -> Panel:
             for name in ("eligible", "selected", *measures.KINDS, "predicted")
         }
         there = counts["selected"] > 0
-        corrupted = there and setup.corrupts(table.planned[arm])
+        corrupted = there and table.planned[arm].corrupts
         shares = [
             labels.number(100 * counts[kind] / counts["selected"], 2) if corrupted else DASH
             for kind in measures.KINDS

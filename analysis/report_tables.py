@@ -145,7 +145,7 @@ def splits(study: Study, name: str, drawn: Panel) -> Panel:
     ):
         asked, split = measures.corruption(run)
         pairs = [_asked(split[kind], share) for kind, share in zip(measures.KINDS, shares, strict=True)]
-        shown = pairs if setup.corrupts(run) else shares
+        shown = pairs if run.corrupts else shares
         rows.append((label, n, _asked(asked, rate), *shown, predicted))
     caption = f"Asked for, over the whole run → drawn. {drawn.caption}"
     return Panel("splits", caption, drawn.columns, tuple(rows))

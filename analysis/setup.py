@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis import runs
 from analysis.study import Study
-from mlm import config
+from mlm import config, yaml_file
 
 UNITS = {"budget_tokens": "tokens", "learning_rate": "per step", "size": "pieces", "layers": "layers"}
 
@@ -15,7 +15,7 @@ def shared(study: Study, name: str) -> dict[str, Any]:
 
     What differs between arms is what the experiment is about, and belongs to the arms.
     """
-    everyone = [flat(runs.config(cell.digest)["training"]) for cell in study.cells(name)]
+    everyone = [yaml_file.flat(runs.config(cell.digest)["training"]) for cell in study.cells(name)]
     first = everyone[0] if everyone else {}
     return {
         key: value
@@ -33,7 +33,7 @@ def differing(study: Study, name: str) -> dict[str, dict[str, Any]]:
     return {
         cell.arm: {
             key: value
-            for key, value in flat(runs.config(cell.digest)["training"]).items()
+            for key, value in yaml_file.flat(runs.config(cell.digest)["training"]).items()
             if key != "seed" and key not in common
         }
         for cell in study.first_cells(name)
@@ -51,11 +51,6 @@ def own_numbers(study: Study, name: str) -> Iterator[tuple[str, str, int | float
 def planned(study: Study, name: str) -> dict[str, config.Run]:
     """Arm -> what its runs are asked to do, but for the seed."""
     return {cell.arm: runs.planned(cell.digest) for cell in study.first_cells(name)}
-
-
-def corrupts(run: config.Run) -> bool:
-    """Whether the objective has tokens corrupted at all."""
-    return run.objective not in ("causal", *config.RELATIONS)
 
 
 def corpus(study: Study, name: str) -> runs.Corpus | None:
@@ -115,11 +110,3 @@ def ended(study: Study, name: str) -> list[runs.RunFile]:
     """What the runs of an experiment that have ended say of themselves."""
     found = (runs.run(cell.digest) for cell in study.cells(name))
     return [record for record in found if record is not None]
-
-
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value of a tree of dictionaries."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves

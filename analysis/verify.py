@@ -100,14 +100,17 @@ def verify(reference: Path, parts: Sequence[Part], cores: str = "all") -> Outcom
     with contextlib.chdir(folder):
         _keep_numerics(planned, [one.runs for one in there.values() if one.runs])
         _run(scale, wanted, cores, surroundings)
-        here = {part.experiment: _repeated(scale, part) for part in parts}
+        here = [_repeated(scale, part) for part in parts]
     among = sum(len(part.arms) * len(there[part.experiment].measures) for part in parts)
     checks = [
         check
-        for part in parts
-        for check in _checks(part, *here[part.experiment], there[part.experiment], among)
+        for part, repeated in zip(parts, here, strict=True)
+        for check in _checks(part, *repeated, there[part.experiment], among)
     ]
-    reasons = {name: verify_checks.unlike(mine, there[name].runs) for name, (mine, _) in here.items()}
+    reasons: dict[str, list[str]] = {}
+    for part, (mine, _) in zip(parts, here, strict=True):
+        told = reasons.setdefault(part.experiment, [])
+        told += [why for why in verify_checks.unlike(mine, there[part.experiment].runs) if why not in told]
     outcome = Outcome(folder, checks, reasons)
     write_json(folder / "verify.json", {
         "reference": reference.as_posix(), "runs": [part.model_dump() for part in parts],

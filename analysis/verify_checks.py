@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 import pandas as pd
 from scipy.stats import t
 
-from analysis import labels, setup, tidy
+from analysis import labels, tidy
 from analysis.published_runs import Reference, Run
-from mlm import layout
+from mlm import layout, yaml_file
 
 LEVEL = 0.95
 KERNELS = ("torch", "numpy")
@@ -65,7 +65,7 @@ def unlike(here: Reference, there: Reference | None, arm: str = "") -> list[str]
 
 def changed(here: Reference, there: Reference, arm: str) -> list[str]:
     """The settings of an arm that are no longer those of the publication."""
-    mine, theirs = setup.flat(here.arms[arm]), setup.flat(there.arms.get(arm, {}))
+    mine, theirs = yaml_file.flat(here.arms[arm]), yaml_file.flat(there.arms.get(arm, {}))
     return [
         f"{arm}: {key}: {mine.get(key, '—')} here, {theirs.get(key, '—')} there"
         for key in dict.fromkeys((*mine, *theirs))
@@ -75,7 +75,7 @@ def changed(here: Reference, there: Reference, arm: str) -> list[str]:
 
 def inputs(name: str, here: Reference, there: Reference) -> Iterator[Check]:
     """Prepared text and vocabulary."""
-    mine, theirs = setup.flat(here.inputs), setup.flat(there.inputs)
+    mine, theirs = yaml_file.flat(here.inputs), yaml_file.flat(there.inputs)
     for key, value in theirs.items():
         yield Check(
             "exact", name, key, str(mine.get(key, "—"))[:12], str(value)[:12], mine.get(key) == value, True

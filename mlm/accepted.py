@@ -74,7 +74,8 @@ def accept(study: "Study", why: str) -> int:
     found: dict[str, Counter[str]] = {}
     for run in study.runs.values():
         there = ended.get(_without_code(run.record()))
-        if there and not (run.folder / "run.json").exists():
+        # What is renamed already stays so: a second name of one code would undo the first.
+        if there and run.accepted is None and not (run.folder / "run.json").exists():
             found.setdefault(run.code, Counter())[there[1]] += 1
     if not found:
         raise InputError(

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mlm import measures, reach, schedules
+from mlm import measures, reach, schedules, yaml_file
 from mlm.config import Numerics, Run
 from mlm.experiment import Equivalence, Experiment, Measures, Trials
 from mlm.files import read_json
@@ -50,7 +50,7 @@ def corruptible(path: Path, resolved: Mapping[str, Run], stated: Measures) -> It
     if stated.corruptions is None:
         return
     for arm, run in resolved.items():
-        if run.causal or run.objective == run.relation:
+        if not run.corrupts:
             yield (
                 f"{path}: arms.{arm}: objective {run.objective} corrupts nothing that it predicts, and "
                 "measures.corruptions asks for the loss under every arm's corruption; make it an experiment of "
@@ -70,7 +70,7 @@ def within_windows(path: Path, resolved: Mapping[str, Run], stated: Measures) ->
         return
     longest = max(stated.radius.distances)
     for arm, run in resolved.items():
-        if run.objective == run.relation:
+        if not run.predicts_tokens:
             yield (
                 f"{path}: arms.{arm}: objective {run.objective} predicts no tokens, which measures.radius asks "
                 "for; make it an experiment of its own, or leave `radius` out"
@@ -95,7 +95,7 @@ def varies(path: Path, experiment: Experiment, resolved: Mapping[str, Run]) -> I
     """Arms that differ in more than the experiment says that its question is about."""
     if experiment.varies is None:
         return
-    every = {arm: _flat(run.model_dump(exclude={"seed"})) for arm, run in resolved.items()}
+    every = {arm: yaml_file.flat(run.model_dump(exclude={"seed"})) for arm, run in resolved.items()}
     baseline = every.get(experiment.baseline)
     if baseline is None:
         return
@@ -111,14 +111,6 @@ def varies(path: Path, experiment: Experiment, resolved: Mapping[str, Run]) -> I
                 f"({flat.get(more[0])!r} and {baseline.get(more[0])!r}), which `varies:` does not name; "
                 "take the change back, or say there that the arms differ in it"
             )
-
-
-def _flat(content: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """{'masking': {'rate': .3}} -> {'masking.rate': .3}"""
-    flat: dict[str, object] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
 
 
 def _under(key: str, asked: str) -> bool:

@@ -180,6 +180,16 @@ class Run(Strict):
         return self.objective == "causal"
 
     @property
+    def corrupts(self) -> bool:
+        """Whether the objective has tokens corrupted at all; a plug-in's is taken to."""
+        return self.objective not in ("causal", *RELATIONS)
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether tokens are targets, and not the relation of two segments alone."""
+        return self.objective not in RELATIONS
+
+    @property
     def kept_steps(self) -> list[int]:
         """Steps done when weights are kept, ascending; the end of the run is not among them."""
         at = self.checkpoints_at
@@ -213,7 +223,7 @@ class Run(Strict):
             if isinstance(encoder, dict):
                 given = {**given, "encoder": {"segments": True, **encoder}}
         run: Run = validated(given)
-        if run.objective in ("causal", *RELATIONS):
+        if not run.corrupts:
             # Causal: every token is a target, and none is corrupted; of pairs alone there is none.
             own = Masking(rate=float(run.causal), split=Split(same=1.0))
             predicted = run.masking.predicted if run.causal else 1.0

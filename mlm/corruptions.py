@@ -38,7 +38,7 @@ def measure(
         begins_word: of each token of the vocabulary, whether a word begins with it.
         asked: the corruptions by the names of their arms; arms that share one are measured once.
     """
-    if run.causal or run.objective == run.relation:
+    if not run.corrupts:
         raise InputError(f"corruptions: objective {run.objective} corrupts nothing that it predicts")
     found: dict[str, dict[str, float]] = {}
     values: dict[str, float] = {}

@@ -157,7 +157,8 @@ class History:
 
 
 def _told(numerics: Mapping[str, Any]) -> str:
-    return identity.digest([numerics[key] for key in ("device", "dtype", "path")])
+    stated = [numerics[key] for key in ("device", "dtype", "path")]
+    return identity.digest([*stated, numerics.get("processes", 1)])
 
 
 def _kind(training: Mapping[str, Any], numerics: Mapping[str, Any]) -> str:

@@ -78,8 +78,6 @@ def launch(numerics: Numerics, words: list[str]) -> None:
         return
     sys.stdout.flush()
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={numerics.processes}"]
-    # Each process computes on one thread; unset, torchrun says so in a paragraph.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.execv(sys.executable, [sys.executable, *torchrun, "-m", "mlm", *words])  # noqa: S606
 
 
@@ -112,7 +110,8 @@ def joined(numerics: Numerics) -> Iterator[Group]:
 
     # One process waits for the others while it waits for a lock; a process that dies is torchrun's to notice.
     patience = datetime.timedelta(days=1)
-    backend = "nccl" if numerics.device == "cuda" else "gloo"
+    # What a process knows without its GPU, whether there is work, is told by way of the CPU.
+    backend = "cpu:gloo,cuda:nccl" if numerics.device == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, timeout=patience)
     try:
         yield Group(torch.distributed.get_rank(), torch.distributed.get_world_size(), joined=True)

@@ -39,6 +39,8 @@ CODE = (
 PACKAGES = ("torch", "numpy")
 ON_CUDA = ("mlm.block", "mlm.encoder", "mlm.objectives", "mlm.randomness", "mlm.optimizer", "mlm.devices")
 """The modules whose operations are others on a GPU."""
+TOGETHER = ("mlm.distributed", "mlm.train")
+"""The modules that do more where several processes train a run; a golden run is of one."""
 ANY_CPU = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}
 """Variables under which torch and the libraries below it use what every CPU of an architecture has."""
 FOLDER_VARIABLE = "MLM_GOLDEN"
@@ -78,6 +80,8 @@ def codes(numerics: Numerics, asked: Sequence[tuple[Run, Mapping[str, str]]]) ->
             beside |= {"compiled": compiled.source()}
         if numerics.device == "cuda":
             beside |= {"cuda": identity.code_hash(ON_CUDA)}
+        if numerics.processes > 1:
+            beside |= {"processes": identity.code_hash(TOGETHER)}
         called.append(identity.digest({"bits": known[name], **beside}))
     return called
 

@@ -48,10 +48,18 @@ def take(numerics: config.Numerics) -> None:
     Waits while others hold them all. To be called before anything asks the driver. Nothing is to choose, and
     nothing is done, in numerics without CUDA, where no GPU is seen, and for the one GPU of a Slurm job. Of the
     processes of one run each takes its own.
+
+    Raises:
+        InputError: the processes of the run are more than the GPUs take, so that one would wait for ever.
     """
     if numerics.device != "cuda" or _held:
         return
     names, job = visible(), os.environ.get("SLURM_JOB_ID")
+    if names and numerics.processes > len(names) * _share():
+        raise InputError(
+            f"numerics.processes: a run has {numerics.processes} processes, each on a GPU, and here are "
+            f"{len(names)}; give it more GPUs, or state fewer, which makes other runs of it"
+        )
     if not names or (job and len(names) == 1):
         return
     folder = Path(tempfile.gettempdir()) / f"mlm-gpus-{os.getuid()}{f'-{job}' if job else ''}"
@@ -63,7 +71,7 @@ def take(numerics: config.Numerics) -> None:
         print(f"took a GPU: CUDA_VISIBLE_DEVICES {name}", file=log)
 
 
-def limit(jobs: int | str | None, asked: Mapping[str, Any], here: bool) -> int | None:
+def limit(jobs: int | str | None, asked: Mapping[str, Any], here: bool, processes: int = 1) -> int | None:
     """How many jobs may be on GPUs at once: what Snakemake's resource `gpu` is to be limited to.
 
     Snakemake counts jobs and nothing else: without a limit it starts all at once, a limit of 0 takes `gpu=1`
@@ -73,6 +81,7 @@ def limit(jobs: int | str | None, asked: Mapping[str, Any], here: bool) -> int |
         jobs: the limit that profile or command line states, if any; above the number of GPUs, runs share them.
         asked: rule -> `gpu` where `--set-resources` states it.
         here: whether jobs run on this machine, one a GPU unless told; each of them then takes a lease.
+        processes: of a run, each of which takes a GPU.
 
     Raises:
         InputError: under that limit jobs would be given less than they need.
@@ -86,6 +95,11 @@ def limit(jobs: int | str | None, asked: Mapping[str, Any], here: bool) -> int |
         there = max(1, len(visible()))
         jobs = jobs or there
         os.environ[SHARE] = str(math.ceil(jobs / there))
+    if jobs is not None and processes > jobs:
+        raise InputError(
+            f"numerics.processes: a run has {processes} processes, each on a GPU, and no more than {jobs} may "
+            "compute at once; state --resources gpu=…, or fewer processes, which makes other runs"
+        )
     for rule, number in asked.items():
         if not isinstance(number, int) or number < 1:
             raise InputError(f"--set-resources {rule}:gpu={number}: its jobs need a GPU; leave it away")

@@ -239,8 +239,7 @@ def _of_evaluation(run: Run) -> Iterator[str]:
     kinds = [one for one in measures.KINDS if run.masking.strategy or getattr(split, one) > 0]
     own = ["", *(f"{one}." for one in kinds)]
     if run.relation:
-        tokens = run.objective != run.relation  # the judgement of pairs alone has no targets
-        own = [*(own if tokens else []), "relation."]
+        own = [*(own if run.predicts_tokens else []), "relation."]
     for part in measures.SPLITS:
         for corruption, shown in (("yardstick", [""]), ("own", own)):
             yield from (f"{part}.{corruption}.{one}{what}" for one in shown for what in measures.QUANTITIES)

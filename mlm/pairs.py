@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm import config
+from mlm import config, reach
 from mlm.encoder import Encoder
 from mlm.errors import InputError
 from mlm.grammar import Pair
 from mlm.likelihood import pseudo_log_likelihoods
 from mlm.vocabulary import Tokenizer
 
-PART = 2**24  # tokens counted at a time: bincount widens them
 SHOWN = 5  # problems of one kind
 
 
@@ -53,9 +52,7 @@ def _right(good: NDArray[np.float64], bad: NDArray[np.float64]) -> NDArray[np.fl
 
 def log_frequencies(n_tokens: int, training_tokens: NDArray[Any]) -> NDArray[np.float64]:
     """[n_tokens] log-probability in nats of each token by itself, one occurrence added to each."""
-    counts = np.ones(n_tokens)
-    for begin in range(0, len(training_tokens), PART):
-        counts += np.bincount(training_tokens[begin : begin + PART], minlength=n_tokens)
+    counts = 1.0 + reach.counts(training_tokens, n_tokens)
     result: NDArray[np.float64] = np.log(counts / counts.sum())
     return result
 

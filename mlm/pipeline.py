@@ -126,7 +126,7 @@ class Plan:
         """The `gpu` that Snakemake is to be limited to; see `leases.limit`."""
         with refusing(os._exit):
             if self.study.numerics.device == "cuda":
-                limit = leases.limit(limit, asked, here)
+                limit = leases.limit(limit, asked, here, self.study.numerics.processes)
         return limit
 
     def training(self, run: str) -> dict[str, int]:
@@ -148,7 +148,8 @@ class Plan:
             nodes: the same, for jobs on a cluster.
         """
         names = self._asked(words)
-        reckoner = plan.Reckoner(self.study, nodes or cores)
+        here = cores and max(1, cores // self.study.numerics.processes)
+        reckoner = plan.Reckoner(self.study, nodes or here)
         cost = reckoner.cost(names)
         more = f"`python -m mlm plan --scale {self.study.scale_name}` tells more."
         told = f"plan: {', '.join(names)}: {cost.line()}\nplan: {reckoner.says(cost)} {more}"

@@ -58,14 +58,15 @@ class Reckoner:
     """A study, and the speed that its runs are reckoned by.
 
     Args:
-        at_once: jobs that compute at the same time; one a core or GPU of this machine, unless told.
+        at_once: runs that are trained at the same time; one a core or GPU of this machine and process of a
+            run, unless told.
     """
 
     def __init__(self, study: Study, at_once: int | None = None) -> None:
         self.study, self.history = study, costs.History()
         cuda = study.numerics.device == "cuda"
         here = max(1, devices.cuda_devices()) if cuda else len(os.sched_getaffinity(0))
-        self.at_once = at_once or here
+        self.at_once = at_once or max(1, here // study.numerics.processes)
         self._alike: dict[str, _Run] = {}
 
     def cost(self, names: Iterable[str], trained_of: Mapping[str, float] | None = None) -> Cost:

@@ -12,13 +12,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm import hugging_face, measures
+from mlm import matching, measures
 from mlm.config import N_SPECIAL, Run
 from mlm.experiment import Reach
 
 RECORDED = {"tokens": "tokens", "flops": "flops", "seconds": "train_seconds"}
 """Cost -> the key that metrics.jsonl has for it."""
-PART = 2**24  # tokens counted at a time: bincount widens them
+COUNTED_TOKENS = 2**24
+"""Counted at a time: numpy widens them for it."""
 
 
 class Level(NamedTuple):
@@ -43,16 +44,25 @@ def levels(asked: Reach, unigram_entropy: float) -> Iterator[Level]:
         yield Level(measures.below_unigram(nats), unigram_entropy - nats, "own")
 
 
+def counts(tokens: NDArray[Any], n_tokens: int) -> NDArray[np.int64]:
+    """[n_tokens] how often each token occurs.
+
+    >>> counts(np.array([3, 1, 3], dtype=np.uint16), 5).tolist()
+    [0, 1, 0, 2, 0]
+    """
+    found = np.zeros(n_tokens, np.int64)
+    for begin in range(0, len(tokens), COUNTED_TOKENS):
+        found += np.bincount(tokens[begin : begin + COUNTED_TOKENS], minlength=n_tokens)
+    return found
+
+
 def unigram_entropy(tokens: NDArray[Any], n_tokens: int) -> float:
     """Entropy in nats of the frequencies of a text's ordinary tokens: the loss of one who knows no context.
 
     >>> unigram_entropy(np.array([5, 5, 6, 7, 3]), n_tokens=8) / math.log(2)
     1.5
     """
-    counts = np.zeros(n_tokens, np.int64)
-    for begin in range(0, len(tokens), PART):
-        counts += np.bincount(tokens[begin : begin + PART], minlength=n_tokens)
-    ordinary = counts[N_SPECIAL:]
+    ordinary = counts(tokens, n_tokens)[N_SPECIAL:]
     shares = ordinary[ordinary > 0] / ordinary.sum()
     return float(-(shares * np.log(shares)).sum())
 
@@ -82,13 +92,13 @@ def out_of_range(run: Run, asked: Reach) -> str | None:
     below = asked.below_unigram_nats
     if not below:
         return None
-    if run.objective == run.relation:
+    if not run.predicts_tokens:
         return f"objective {run.objective} predicts no tokens and has no such loss of its own"
-    pieces = (hugging_face.vocabulary_size(run.tokenizer) if run.tokenizer else run.vocabulary.size) - N_SPECIAL
-    if max(below) >= math.log(pieces):
+    ordinary = matching.pieces(run) - N_SPECIAL
+    if max(below) >= math.log(ordinary):
         return (
-            f"{max(below):g} nats below the unigram entropy is below 0: that of {pieces} ordinary pieces is at "
-            f"most {math.log(pieces):.2f}; ask for less"
+            f"{max(below):g} nats below the unigram entropy is below 0: that of {ordinary} ordinary pieces is "
+            f"at most {math.log(ordinary):.2f}; ask for less"
         )
     return None
 

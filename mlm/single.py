@@ -180,7 +180,7 @@ def _train(
         if tracker is not None:
             tracker.begin()
 
-    with _signals() as stopped_by:
+    with _signals(group.size == 1) as stopped_by:
         options = Options(
             checkpoint_seconds=checkpoint_seconds,
             report=report,
@@ -191,7 +191,7 @@ def _train(
             trained = to_the_end(run.path, trainer, options)
         except Interrupted as told:
             console.print(f"stopped: {told}; the same command goes on")
-            return 128 + stopped_by[0]
+            return 128 + (stopped_by or [signal.SIGTERM])[0]  # another process of the run was told
     if group.first:
         outcome.write(run, trained, time.monotonic() - begun, where, code)
     if trained["diverged"]:
@@ -243,12 +243,17 @@ def _console() -> Console:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """SIGTERM and Ctrl-C ask for a checkpoint and an end; a second one ends at once."""
+def _signals(alone: bool) -> Iterator[list[int]]:
+    """SIGTERM and Ctrl-C ask for a checkpoint and an end; a second one ends at once.
+
+    Args:
+        alone: whether no other process trains the run. Else torchrun passes on what each was told already,
+            and itself ends those that take too long.
+    """
     received: list[int] = []
 
     def note(number: int, _frame: object) -> None:
-        if received:
+        if received and alone:
             os._exit(128 + number)
         received.append(number)
 

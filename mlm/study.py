@@ -170,7 +170,7 @@ class Study:
     @property
     def contrasts(self) -> dict[str, list[dict[str, Any]]]:
         """The contrasts of every experiment that states some."""
-        return {name: self.contrast_rows(name) for name in self.experiments if name not in self.trials}
+        return {name: self.contrast_rows(name) for name, one in self.experiments.items() if one.contrasts}
 
     def names(self, experiment: str) -> dict[str, list[str]]:
         """Arm -> every value that is measured of its runs."""

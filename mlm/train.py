@@ -271,10 +271,12 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         losses, norms, counts = told.losses, told.norms, told.counts
         counters["seconds"] += time.perf_counter() - begun
         gathered = []
-        if (diverged := _first_not_finite(losses, norms, done)) is not None:
-            break
-        for name, count in zip(COUNTED, counts.sum(0).tolist(), strict=True):
+        diverged = _first_not_finite(losses, norms, done)
+        counted = counts if diverged is None else counts[: len(counts) - (done - diverged)]
+        for name, count in zip(COUNTED, counted.sum(0).tolist(), strict=True):
             counters[name] += count
+        if diverged is not None:
+            break
         record("train", done, _training_record(run, number, told))
         for note in trainer.notes:
             record("warning", done, {"message": note})

@@ -175,6 +175,18 @@ def merge(*layers: Mapping[str, Any], whole: Sequence[str] = ("split",)) -> dict
     return result
 
 
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value of a tree of mappings.
+
+    >>> flat({"masking": {"rate": 0.3}, "seed": 1})
+    {'masking.rate': 0.3, 'seed': 1}
+    """
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves
+
+
 def validated(model: type[Model], content: Any, where: str, section: str = "") -> Model:
     """The content as a checked section; every problem names `where` and the key.
 

@@ -9,6 +9,7 @@ import pytest
 from synthetic_results import EFFECTS, EXPERIMENT, REPOSITORY, Synthetic
 
 from analysis import outputs
+from mlm.figures import EVERY, KINDS
 from mlm.identity import code_hash
 from tests import forked
 
@@ -43,5 +44,7 @@ def test_a_commands_modules_are_found_and_load_no_torch(command: str) -> None:
     assert not [m for m in found if loading.search((REPOSITORY / f"{m.replace('.', '/')}.py").read_text())]
 
 
-def test_sources_of_the_paper_exist() -> None:
+def test_sources_of_the_paper_exist_and_have_the_captions_that_it_prints() -> None:
     assert all((REPOSITORY / path).exists() for path in outputs.sources())
+    captions = {f"analysis/captions/{name}.rst" for name in (*EVERY, *KINDS)}
+    assert captions <= {*outputs.sources()} and captions <= {*outputs.report_sources()}

@@ -2,10 +2,12 @@
 
 import copy
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from mlm import config, logs, metrics, planner, shards, train
+from mlm import config, logs, metrics, planner, shards, single, train
 from mlm.distributed import Group
 from mlm.errors import InputError
 from mlm.files import file_sha256
@@ -108,6 +110,48 @@ def test_processes_that_are_killed_resume_to_the_same_bits(two: Path, tmp_path: 
     done(mlm(copied, *words[3:]))
     assert file_sha256(run / "weights.safetensors") == expected
     assert records(run) == curves
+
+
+@pytest.mark.long
+def test_processes_that_are_all_told_to_stop_save_and_go_on_to_the_same_bits(two: Path, tmp_path: Path) -> None:
+    """Each is told by whoever stops the job, and again by torchrun."""
+    whole = trained(two, "mlm", "pair")
+    expected, curves = file_sha256(whole.path / "weights.safetensors"), records(whole.path)
+    copied = tmp_path / "again"
+    subprocess.run(["cp", "-r", str(two), str(copied)], check=True)
+    run = copied / whole.path.relative_to(two)
+    for name in ("run.json", "trained", "weights.safetensors", "metrics.jsonl"):
+        (run / name).unlink()
+    words = [sys.executable, "-m", "mlm", "train", str(run.relative_to(copied)), "--checkpoint-seconds", "3600"]
+    started = subprocess.Popen(words, cwd=copied, env=environment(), stdout=subprocess.DEVNULL)
+    log, end = run / "metrics.jsonl", time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end and (not log.exists() or log.read_text().count("\n") < 3):
+        time.sleep(0.005)
+    family = [*psutil.Process(started.pid).children(recursive=True), psutil.Process(started.pid)]
+    for process in family:
+        process.terminate()
+    assert started.wait(PATIENCE_SECONDS) != 0
+    assert not (run / "run.json").exists(), "it was stopped on the way"
+    assert [*(run / "checkpoints").iterdir()], "no checkpoint was due but that of the end"
+    done(mlm(copied, *words[3:]))
+    assert file_sha256(run / "weights.safetensors") == expected
+    assert records(run) == curves
+
+
+@pytest.mark.parametrize(("alone", "ended"), [(True, 128 + signal.SIGTERM), (False, 7)])
+def test_a_second_signal_ends_a_run_of_one_process_alone(alone: bool, ended: int) -> None:
+    """torchrun tells its processes again what whoever stops the job told each of them."""
+
+    def told_twice() -> None:
+        with single._signals(alone) as received:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(7 if {*received} == {signal.SIGTERM} else 8)
+
+    process = get_context("fork").Process(target=told_twice)
+    process.start()
+    process.join(PATIENCE_SECONDS)
+    assert process.exitcode == ended
 
 
 def test_another_number_of_processes_is_refused(two: Path) -> None:

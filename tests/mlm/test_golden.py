@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mlm import config, golden, golden_run, schedules
+from mlm.files import write_json
 from tests.mlm.places import ROOT, SCALE, done, environment, found_study, mlm, refused
 
 PATHS: dict[str, dict[str, Any]] = {
@@ -254,6 +255,8 @@ def test_the_source_that_is_compiled_is_part_of_the_name() -> None:
     compiled = golden.codes(compiles, [(run, {}), (bert, {})])
     assert compiled[0] != before[0]
     assert compiled[1] == before[1]  # dropout: its steps are run as they are
+    several = golden.codes(NUMERICS.model_copy(update={"processes": 2}), [(run, {})])
+    assert several[0] != before[0]  # so is that by which processes share a batch
 
 
 # Planning
@@ -314,6 +317,12 @@ def test_old_runs_are_kept_in_spite_of_an_accepted_change_which_is_told(
     }
     told = json.loads((here / "results/test/study.json").read_text())["experiments"]["trial"]["accepted"]
     assert told == [{"why": why, "arms": ["80-10-10", "bert"]}]
+    asked = json.loads((here / "results/runs" / kept["80-10-10/1"] / "config.json").read_text())
+    other = here / "results/runs" / ("b" * 16)  # the same run, ended under a third code
+    write_json(other / "config.json", asked | {"code": "b" * 16})
+    (other / "run.json").touch()
+    assert "nothing to accept" in refused(mlm(here, *accept, PYTHONPATH=str(changed))), "it has its name"
+    shutil.rmtree(other)
     done(mlm(here, "train", kept["80-10-10/1"], PYTHONPATH=str(changed)))
     folder = here / "results/runs" / kept["80-10-10/1"]
     trained, asked = (json.loads((folder / name).read_text())["code"] for name in ("run.json", "config.json"))

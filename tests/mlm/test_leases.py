@@ -126,6 +126,26 @@ def test_the_processes_of_one_run_take_one_each(start: Start) -> None:
     assert {start("4,5", LOCAL_RANK=rank).says() for rank in ("0", "1")} == {"4", "5"}
 
 
+def test_a_run_of_more_processes_than_gpus_is_refused_where_one_would_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    three = CUDA.model_copy(update={"processes": 3})
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    monkeypatch.setenv(leases.SHARE, "1")
+    with pytest.raises(InputError, match=r"numerics\.processes: a run has 3 processes, .* here are 2; "):
+        leases.take(three)
+    with pytest.raises(InputError, match=r"3 processes, each on a GPU, and no more than 2 may compute at once"):
+        leases.limit(None, {}, here=True, processes=3)
+    with pytest.raises(InputError, match="no more than 2"):
+        leases.limit(2, {}, here=False, processes=3)
+    assert leases.limit(None, {}, here=False, processes=3) is None  # where jobs go there may be more
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(InputError, match="here are 1"):
+        leases.take(three)
+
+
 def test_the_gpus_of_a_slurm_job_are_shared_out_within_it(start: Start) -> None:
     for job in ("7", "8"):
         assert {start("2,3", SLURM_JOB_ID=job).says() for _ in range(2)} == {"2", "3"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlm import grammar, pairs
+from mlm import grammar, pairs, reach
 from mlm.encoder import Encoder
 from mlm.errors import InputError
 from mlm.grammar import Pair
@@ -34,7 +34,7 @@ def test_log_frequencies_are_those_of_the_counts(monkeypatch: pytest.MonkeyPatch
     tokens = np.array([5, 5, 7, 5, 6, 7], np.uint16)
     expected = np.log(np.array([1, 1, 1, 1, 1, 4, 2, 3, 1]) / 15)
     for part in (2**24, 4):  # at once, and in parts
-        monkeypatch.setattr(pairs, "PART", part)
+        monkeypatch.setattr(reach, "COUNTED_TOKENS", part)
         np.testing.assert_allclose(pairs.log_frequencies(9, tokens), expected)
 
 

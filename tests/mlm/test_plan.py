@@ -84,6 +84,8 @@ def test_runs_that_ended_here_tell_the_time_of_their_kind_and_of_those_like_them
 
     other = found.runs[cells["80-10-10", 1]].numerics.model_copy(update={"dtype": "bfloat16"})
     assert history.seconds(trained.config, other).basis == "recorded"
+    together = trained.numerics.model_copy(update={"processes": 2})
+    assert history.seconds(trained.config, together).basis == "recorded"
     for path in (copied / "results" / "runs").glob("*/run.json"):
         path.write_text("{")
     assert costs.History().seconds(trained.config, trained.numerics).basis == "recorded"
@@ -214,6 +216,9 @@ def test_the_pipeline_tells_the_plan_of_what_it_is_asked_for(
     assert "2 jobs at a time" in second and "10 by a speed recorded" in second
     assert found.told(["-n"], None, 8).startswith("plan: trial: 6 runs")
     assert "8 jobs at a time" in found.told([], None, 8)
+    trial(scale=lambda scale: scale["numerics"].update(processes=2))
+    assert "one job at a time" in Plan({"scale": "test"}).told([], 2, None), "a run takes both cores"
+    trial(other=OTHER)
     for digest, run in found.study.runs.items():
         run.folder.mkdir(parents=True)
         for name in ("run.json", *(one.file for one in found.study.measures["trial"])):

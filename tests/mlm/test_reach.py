@@ -117,7 +117,7 @@ def test_the_entropy_is_that_of_the_ordinary_tokens(tokens: list[int]) -> None:
 def test_long_texts_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = np.arange(1000) % 90
     whole = reach.unigram_entropy(tokens, 90)
-    monkeypatch.setattr(reach, "PART", 64)
+    monkeypatch.setattr(reach, "COUNTED_TOKENS", 64)
     assert reach.unigram_entropy(tokens, 90) == whole
 
 

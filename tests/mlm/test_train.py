@@ -230,6 +230,9 @@ def test_a_run_that_diverges_says_at_which_step_and_rate(
     assert outcome["steps"] == step
     made = trainer(run, data)
     steps = [made.step(number) for number in range(step)]
+    counts = torch.stack([s.counts for s in steps]).sum(0).tolist()
+    told = [outcome["realised"][name] for name in train.COUNTED]
+    assert told == counts, "drawn up to that step, as tokens are read"
     finite = [bool(torch.stack([*s.losses.values(), s.norm]).isfinite().all()) for s in steps]
     assert finite == [True] * (step - 1) + [False], "the very step, not the record it fell into"
     assert to_the_end(run, data, tmp_path / "b" / "run") == outcome

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.mlm.places import write_yaml
 from tests.pipeline.copies import Copy
 
 pytestmark = pytest.mark.long
-WORDS = ("--arm", "split/100-0-0", "--seed", "1")
+STATED = [
+    {"experiment": "split", "arms": ["100-0-0"], "seeds": [1]},
+    {"experiment": "split", "arms": ["80-10-10"], "seeds": [0]},
+]
 
 
 def test_published_runs_come_again_with_the_same_bits_and_leave_the_study_alone(
@@ -23,8 +27,9 @@ def test_published_runs_come_again_with_the_same_bits_and_leave_the_study_alone(
     run["weights_sha256"] = "0" * 64
     run["values"]["probe.accuracy"] += 0.125
     path.write_text(json.dumps(record))
+    write_yaml(reference / "verify.yaml", {"runs": STATED})
     before = {path: path.stat().st_mtime_ns for path in (smoke.folder / "results").rglob("*.json")}
-    done = smoke.run("python", "-m", "mlm", "verify", str(reference), *WORDS, ok=False)
+    done = smoke.run("python", "-m", "mlm", "verify", str(reference), ok=False)
     told = done.stdout
     assert done.returncode == 1, done.stderr
     assert "bits are promised: same processor, numerics, versions and training code" in told
