@@ -1,7 +1,5 @@
 """The Brown corpus with its gold parts of speech: package archive -> sentences for the probe."""
 
-import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -10,8 +8,8 @@ import numpy as np
 from pydantic import Field
 
 from mlm import archives, experiment, identity, yaml_file
-from mlm.errors import Damaged, InputError
-from mlm.files import write_atomically
+from mlm.errors import InputError
+from mlm.files import read_rows, write_rows
 from mlm.yaml_file import Strict
 
 FILE = Path("experiments/probes/brown.yaml")
@@ -71,23 +69,12 @@ def prepare(size: experiment.Probe, path: Path) -> None:
                 f"measures.probe.{key}_sentences: {wanted} are asked for, {FILE} has {len(pool)}; ask for fewer"
             )
         chosen += [pool[i] for i in np.arange(wanted) * len(pool) // wanted]  # evenly over all genres
-    lines = "".join(json.dumps(s._asdict(), ensure_ascii=False) + "\n" for s in chosen)
-    header = {"sentences": len(chosen), "sha256": hashlib.sha256(lines.encode()).hexdigest()}
-    write_atomically(path, json.dumps(header) + "\n" + lines)
+    write_rows(path, (one._asdict() for one in chosen), {"sentences": len(chosen)})
 
 
 def read(path: Path) -> list[Sentence]:
     """Prepared sentences, verified by the checksum in the file's first line."""
-    remedy = "delete it and run again"
-    try:
-        header, _, lines = path.read_bytes().partition(b"\n")
-        if json.loads(header)["sha256"] != hashlib.sha256(lines).hexdigest():
-            raise Damaged(f"{path}: truncated or altered; {remedy}")
-        return [Sentence(**json.loads(line)) for line in lines.splitlines()]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; `python -m mlm sentences {path}` writes it") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Damaged(f"{path}: damaged ({error}); {remedy}") from None
+    return read_rows(path, Sentence, f"`python -m mlm sentences {path}` writes it")
 
 
 def parse(content: bytes, where: str, held_out: bool) -> list[Sentence]:

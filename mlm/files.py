@@ -8,12 +8,13 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from mlm.errors import Damaged, DiskFull
+from mlm.errors import Damaged, DiskFull, InputError
 
+Row = TypeVar("Row")
 PARTIAL = ".partial"
 """Ends the name of a file that is not whole yet; one that a killed writer left is not read by anything."""
 
@@ -44,6 +45,34 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], header: Mapping[str, Any]) -> None:
+    """Rows as lines of JSON, behind a line that says the header and their SHA-256."""
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    told = {**header, "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+    write_atomically(path, json.dumps(told) + "\n" + lines)
+
+
+def read_rows(path: Path, make: Callable[..., Row], remedy: str) -> list[Row]:
+    """What `write_rows` wrote, each row made of its values by name.
+
+    Args:
+        remedy: what is to be done where there is no such file.
+
+    Raises:
+        InputError: there is none.
+        Damaged: it is not what was written.
+    """
+    try:
+        header, _, lines = path.read_bytes().partition(b"\n")
+        if json.loads(header)["sha256"] != hashlib.sha256(lines).hexdigest():
+            raise Damaged(f"{path}: truncated or altered; delete it and run again")
+        return [make(**json.loads(line)) for line in lines.splitlines()]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {remedy}") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Damaged(f"{path}: damaged ({error}); delete it and run again") from None
 
 
 def sealed(content: bytes) -> bytes:

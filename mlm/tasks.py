@@ -6,7 +6,6 @@ line more or less moves no other.
 """
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from pydantic import Field
 
 from mlm import archives, identity, sources, yaml_file
 from mlm.errors import Damaged, InputError
-from mlm.files import write_atomically
+from mlm.files import read_rows, write_rows
 from mlm.layout import EXPERIMENTS
 from mlm.yaml_file import Strict
 
@@ -102,33 +101,22 @@ def prepare(name: str, path: Path) -> None:
             f"{file}: {len(train)} sentences to learn from and {len(test)} held out; "
             "give more sentences, of at least two classes in the part that is learnt from"
         )
-    lines = "".join(json.dumps(e._asdict(), ensure_ascii=False) + "\n" for e in train + test)
     header = {
         "lines": len(found),
         "without_class": len(found) - len(signed),
         "repeated": len(signed) - len(unique),
         "conflicting": len(unique) - len(kept),
         "sentences": len(train) + len(test),
-        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
     }
-    write_atomically(path, json.dumps(header) + "\n" + lines)
+    write_rows(path, (one._asdict() for one in train + test), header)
 
 
 def read(path: Path) -> list[Example]:
     """Prepared sentences, verified by the checksum in the file's first line."""
-    remedy = "delete it and run again"
-    try:
-        header, _, lines = path.read_bytes().partition(b"\n")
-        if json.loads(header)["sha256"] != hashlib.sha256(lines).hexdigest():
-            raise Damaged(f"{path}: truncated or altered; {remedy}")
-        found = [Example(**json.loads(line)) for line in lines.splitlines()]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; prepare the task's sentences first") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Damaged(f"{path}: damaged ({error}); {remedy}") from None
+    found = read_rows(path, Example, "prepare the task's sentences first")
     for number, one in enumerate(found, start=2):
         if tuple(map(type, one)) != (str, str, bool):
-            raise Damaged(f"{path}, line {number}: damaged ({one}); {remedy}")
+            raise Damaged(f"{path}, line {number}: damaged ({one}); delete it and run again")
     return found
 
 
