@@ -128,7 +128,7 @@ class Synthetic:
         return self.results / self.scale / "tables" / EXPERIMENT / name
 
     def write(self) -> "Synthetic":
-        for name in ("paper", "experiments"):
+        for name in ("paper", "experiments", "analysis/captions"):
             shutil.copytree(REPOSITORY / name, self.root / name, dirs_exist_ok=True)
         self.inputs = self._data()
         for arm in self.effects:

@@ -286,7 +286,7 @@ def test_published_values_are_those_of_the_source() -> None:
 def test_all_experiments_as_they_are_stated_make_one_paper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: bytes
 ) -> None:
-    for folder in ("paper", "experiments"):
+    for folder in ("paper", "experiments", "analysis/captions"):
         shutil.copytree(Path(folder), tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     names = yaml_file.read(Path("experiments/scales/workstation.yaml"), "")["experiments"]
