@@ -136,16 +136,33 @@ def pairs(found: Sequence[Line]) -> Iterator[tuple[Line, Line]]:
             yield mine[0], mine[1]
 
 
+class Told(NamedTuple):
+    """The slope of a line, or what sets those of two lines of one learning rate apart."""
+
+    key: str
+    """Its id."""
+    learning_rate: float
+    words: str
+    arms: tuple[str, ...]
+    slope: survival.Slope | None
+
+
+def slopes(found: Sequence[Line], key: str) -> Iterator[Told]:
+    """Of each line, then of each two of one learning rate; `key` is the figure's id."""
+    for line in found:
+        yield Told(f"{key}.{line.key}.slope", line.learning_rate, line.words, line.arms, line.estimate())
+    for one, other in pairs(found):
+        words, arms = f"{one.words} − {other.words}", (*one.arms, *other.arms)
+        yield Told(apart_key(key, one, other), one.learning_rate, words, arms, apart(one, other))
+
+
 def rows(study: Study, name: str, collected: tidy.Collected) -> Iterator[tuple[object, ...]]:
     """Columns `COLUMNS`: slopes of an experiment's figures, and what sets two of a learning rate apart."""
     for asked in study.experiment(name).figures:
         if asked.kind == "leaving":
             found = lines(study, name, collected, asked)
-            told = [(line.learning_rate, line.words, line.estimate()) for line in found]
-            for one, other in pairs(found):
-                told.append((one.learning_rate, f"{one.words} − {other.words}", apart(one, other)))
-            for rate, words, slope in told:
-                yield asked.stem, rate, words, *(slope or (None, None, None, None))
+            for told in slopes(found, asked.stem):
+                yield asked.stem, told.learning_rate, told.words, *(told.slope or (None, None, None, None))
 
 
 def apart_key(key: str, one: Line, other: Line) -> str:

@@ -56,8 +56,5 @@ def of_leaving(
             return base
         return base | {"low": found.low, "high": found.high, "n": found.n}
 
-    for line in lines:
-        yield f"{key}.{line.key}.slope", told(line.estimate(), line.arms)
-    for one, other in leaving.pairs(lines):
-        found = leaving.apart(one, other)
-        yield leaving.apart_key(key, one, other), told(found, (*one.arms, *other.arms))
+    for one in leaving.slopes(lines, key):
+        yield one.key, told(one.slope, one.arms)

@@ -148,8 +148,7 @@ class Plan:
             nodes: the same, for jobs on a cluster.
         """
         names = self._asked(words)
-        here = cores and max(1, cores // self.study.numerics.processes)
-        reckoner = plan.Reckoner(self.study, nodes or here)
+        reckoner = plan.Reckoner(self.study, nodes, cores)
         cost = reckoner.cost(names)
         more = f"`python -m mlm plan --scale {self.study.scale_name}` tells more."
         told = f"plan: {', '.join(names)}: {cost.line()}\nplan: {reckoner.says(cost)} {more}"

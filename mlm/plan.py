@@ -58,14 +58,15 @@ class Reckoner:
     """A study, and the speed that its runs are reckoned by.
 
     Args:
-        at_once: runs that are trained at the same time; one a core or GPU of this machine and process of a
-            run, unless told.
+        at_once: runs that are trained at the same time; as many as have a core or GPU of this machine for each
+            of their processes, unless told.
+        cores: of this machine that jobs may take; all, or its GPUs, unless told.
     """
 
-    def __init__(self, study: Study, at_once: int | None = None) -> None:
+    def __init__(self, study: Study, at_once: int | None = None, cores: int | None = None) -> None:
         self.study, self.history = study, costs.History()
         cuda = study.numerics.device == "cuda"
-        here = max(1, devices.cuda_devices()) if cuda else len(os.sched_getaffinity(0))
+        here = cores or (max(1, devices.cuda_devices()) if cuda else len(os.sched_getaffinity(0)))
         self.at_once = at_once or max(1, here // study.numerics.processes)
         self._alike: dict[str, _Run] = {}
 

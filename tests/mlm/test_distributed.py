@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,28 @@ def found(place: Path, arm: str, scale: str) -> RunFolder:
     return next(run for run in folders if (scale, "trial", arm, 0) in run.labels)
 
 
+def untrained_copy(place: Path, whole: RunFolder, folder: Path) -> tuple[Path, Path]:
+    """A copy of a study in which a run is planned only, and the run's folder in it."""
+    copied = folder / "again"
+    subprocess.run(["cp", "-r", str(place), str(copied)], check=True)
+    run = copied / whole.path.relative_to(place)
+    for name in ("run.json", "trained", "weights.safetensors", "metrics.jsonl"):
+        (run / name).unlink()
+    return copied, run
+
+
+def under_way(
+    place: Path, run: Path, words: Sequence[str], lines: int
+) -> tuple["subprocess.Popen[bytes]", list[psutil.Process]]:
+    """A training that has said so many lines, and all of its processes, the one that was started last."""
+    command = [sys.executable, "-m", "mlm", *words]
+    started = subprocess.Popen(command, cwd=place, env=environment(), stdout=subprocess.DEVNULL)
+    log, end = run / "metrics.jsonl", time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end and (not log.exists() or log.read_text().count("\n") < lines):
+        time.sleep(0.005)
+    return started, [*psutil.Process(started.pid).children(recursive=True), psutil.Process(started.pid)]
+
+
 def curve(run: RunFolder, event: str) -> list[float]:
     lines = [line for line in metrics.read(run.path / "metrics.jsonl") if line["event"] == event]
     return [line["loss_nats"] if event == "train" else line["yardstick"]["loss_nats"] for line in lines]
@@ -88,54 +110,36 @@ def test_two_processes_have_the_loss_curve_of_one(two: Path, arm: str) -> None:
 @pytest.mark.long
 def test_processes_that_are_killed_resume_to_the_same_bits(two: Path, tmp_path: Path) -> None:
     whole = trained(two, "causal", "pair")
-    expected, curves = file_sha256(whole.path / "weights.safetensors"), records(whole.path)
-    copied = tmp_path / "again"
-    subprocess.run(["cp", "-r", str(two), str(copied)], check=True)
-    run = copied / whole.path.relative_to(two)
-    for name in ("run.json", "trained", "weights.safetensors", "metrics.jsonl"):
-        (run / name).unlink()
-    words = [sys.executable, "-m", "mlm", "train", str(run.relative_to(copied)), "--checkpoint-seconds", "1e-3"]
+    copied, run = untrained_copy(two, whole, tmp_path)
+    words = ("train", str(run.relative_to(copied)), "--checkpoint-seconds", "1e-3")
     for lines in (3, 8):
-        started = subprocess.Popen(words, cwd=copied, env=environment(), stdout=subprocess.DEVNULL)
-        log, end = run / "metrics.jsonl", time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < end and (not log.exists() or log.read_text().count("\n") < lines):
-            time.sleep(0.005)
-        family = [*psutil.Process(started.pid).children(recursive=True), psutil.Process(started.pid)]
+        started, family = under_way(copied, run, words, lines)
         assert len(family) == 3
         for process in family:
             process.kill()
         psutil.wait_procs(family, timeout=PATIENCE_SECONDS)
         started.wait()
         assert not (run / "run.json").exists(), "it was killed on the way"
-    done(mlm(copied, *words[3:]))
-    assert file_sha256(run / "weights.safetensors") == expected
-    assert records(run) == curves
+    done(mlm(copied, *words))
+    assert file_sha256(run / "weights.safetensors") == file_sha256(whole.path / "weights.safetensors")
+    assert records(run) == records(whole.path)
 
 
 @pytest.mark.long
 def test_processes_that_are_all_told_to_stop_save_and_go_on_to_the_same_bits(two: Path, tmp_path: Path) -> None:
     """Each is told by whoever stops the job, and again by torchrun."""
     whole = trained(two, "mlm", "pair")
-    expected, curves = file_sha256(whole.path / "weights.safetensors"), records(whole.path)
-    copied = tmp_path / "again"
-    subprocess.run(["cp", "-r", str(two), str(copied)], check=True)
-    run = copied / whole.path.relative_to(two)
-    for name in ("run.json", "trained", "weights.safetensors", "metrics.jsonl"):
-        (run / name).unlink()
-    words = [sys.executable, "-m", "mlm", "train", str(run.relative_to(copied)), "--checkpoint-seconds", "3600"]
-    started = subprocess.Popen(words, cwd=copied, env=environment(), stdout=subprocess.DEVNULL)
-    log, end = run / "metrics.jsonl", time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < end and (not log.exists() or log.read_text().count("\n") < 3):
-        time.sleep(0.005)
-    family = [*psutil.Process(started.pid).children(recursive=True), psutil.Process(started.pid)]
+    copied, run = untrained_copy(two, whole, tmp_path)
+    words = ("train", str(run.relative_to(copied)), "--checkpoint-seconds", "3600")
+    started, family = under_way(copied, run, words, lines=3)
     for process in family:
         process.terminate()
     assert started.wait(PATIENCE_SECONDS) != 0
     assert not (run / "run.json").exists(), "it was stopped on the way"
     assert [*(run / "checkpoints").iterdir()], "no checkpoint was due but that of the end"
-    done(mlm(copied, *words[3:]))
-    assert file_sha256(run / "weights.safetensors") == expected
-    assert records(run) == curves
+    done(mlm(copied, *words))
+    assert file_sha256(run / "weights.safetensors") == file_sha256(whole.path / "weights.safetensors")
+    assert records(run) == records(whole.path)
 
 
 @pytest.mark.parametrize(("alone", "ended"), [(True, 128 + signal.SIGTERM), (False, 7)])
