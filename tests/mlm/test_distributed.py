@@ -25,7 +25,7 @@ from mlm.files import file_sha256
 from mlm.runs import RunFolder
 from tests import PATIENCE_SECONDS
 from tests.mlm.places import EXPERIMENT, SCALE, done, environment, found_study, mlm, refused, write_yaml
-from tests.mlm.test_train import options, records, small, trainer
+from tests.mlm.training import options, records, small, trainer
 
 ARMS = {
     "mlm": {"masking": {"split": {"mask": 0.8, "same": 0.1, "random": 0.1}}},
