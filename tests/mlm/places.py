@@ -6,14 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
+import pytest
 import yaml
 
+from mlm import study
 from mlm.corpus import SPLITS
+from mlm.errors import InputError
 from mlm.files import file_sha256, write_json
 from tests import PATIENCE_SECONDS, forked
 
@@ -173,3 +176,27 @@ def seal_sentences(path: Path, lines: str) -> None:
     """Write sentences as `brown.prepare` does, under the checksum of their lines."""
     header = {"sha256": hashlib.sha256(lines.encode()).hexdigest()}
     path.write_text(json.dumps(header) + "\n" + lines, encoding="utf-8")
+
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def setting(path: str, value: Any) -> Change:
+    """A change that sets (or with None removes) one key."""
+
+    def change(content: dict[str, Any]) -> None:
+        *parents, last = path.split("/")
+        for parent in parents:
+            content = content.setdefault(parent, {})
+        if value is None:
+            del content[last]
+        else:
+            content[last] = value
+
+    return change
+
+
+def refusal(trial: Callable[..., study.Study], **changes: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        trial(**changes)
+    return str(caught.value)
