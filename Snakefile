@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from analysis import outputs, provenance, testable
-from mlm import layout, registration
+from mlm import layout, memory, registration
 from mlm.files import file_sha256
 from mlm.identity import code_hash
 from mlm.measured import together
@@ -35,7 +35,8 @@ if workflow.is_main_process:
         workflow.global_resources["gpu"] = at_once
 
 
-# A job that is killed cannot say why; its shell can.
+# A job that is killed cannot say why; its shell can. The prefix takes the place of Snakemake's own, which it begins with.
+shell.prefix("set -euo pipefail; " + memory.MARKING)
 shell.suffix("|| python -m mlm.ended $?")
 # The jobs of a cluster read this file too.
 asked = workflow.resource_settings

@@ -20,6 +20,7 @@ from mlm import bench_quality, bench_table, devices, files, flops, identity, pla
 from mlm.bench_peers import OURS, PEERS
 from mlm.bench_process import Child, Failed, core, result
 from mlm.bench_shapes import FOLDER, SHAPES, Shape, Study, chosen, plan
+from mlm.errors import InputError
 from mlm.runs import RunFolder
 
 QUALITY_SEEDS = 3
@@ -153,6 +154,16 @@ def machine(study: Study) -> dict[str, Any]:
     }
 
 
+def _known(path: Path) -> dict[str, Any]:
+    """What an earlier benchmark wrote; refused before anything is measured if it is something else."""
+    remedy = "delete it, or name another file"
+    content = files.read_json(path, remedy)
+    parts = [content.get(part) for part in ("ratios", "shapes")] if isinstance(content, dict) else [None]
+    if not all(isinstance(part, dict) for part in parts):
+        raise InputError(f"{path}: not what a benchmark writes; {remedy}")
+    return dict(content)
+
+
 def run(
     names: Sequence[str], effort: Effort, path: Path | None, quality: bool, study: Study | None = None
 ) -> None:
@@ -166,7 +177,7 @@ def run(
     shapes = {} if quality and not names else chosen(names)
     content: dict[str, Any] = {"ratios": {}, "shapes": {}}
     if path and path.exists():
-        content |= files.read_json(path, "delete it, or name another file")
+        content |= _known(path)
     here = machine(study)
     for name, shape in shapes.items():
         said = {"machine": here, **measure(name, shape, study, effort, console)}

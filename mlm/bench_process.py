@@ -7,7 +7,6 @@ does not reach another, and none pays its start in its figures. All are pinned t
 import importlib
 import json
 import os
-import resource
 import select
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from mlm import memory
 from mlm.identity import PACKAGE
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ class Pace:
             return
         spent = clock() - self.spent
         wall, busy = time.perf_counter() - self.begun, time.process_time() - self.busy
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        said = {"seconds": spent, "cpu_share": busy / wall, "memory_bytes": memory}
+        peak = memory.peak_bytes()
+        said = {"seconds": spent, "cpu_share": busy / wall, "memory_bytes": peak}
         self._wait({"tokens": self.steps * learner.tokens, **said})
 
     def _wait(self, said: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,9 +59,7 @@ def latest(folder: Path) -> tuple[State | None, list[str]]:
 def clear(folder: Path) -> None:
     """Remove the checkpoints of a finished run, and what a killed writer left."""
     if folder.is_dir():
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
 
 
 def _by_age(folder: Path) -> list[Path]:

@@ -14,14 +14,23 @@ if TYPE_CHECKING:
     import torch
 
 
-def cpu_flags() -> frozenset[str]:
-    """Instruction set flags of the first processor, empty where the system does not tell."""
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def processor() -> dict[str, str]:
+    """What the system says of the first processor, in its own words; empty where it does not tell."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        first = CPUINFO.read_text(encoding="utf-8").split("\n\n")[0]
     except OSError:
-        return frozenset()
-    line = next((row for row in text.splitlines() if row.startswith("flags")), ":")
-    return frozenset(line.split(":", 1)[1].split())
+        return {}
+    rows = (row.partition(":") for row in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in rows}
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction set flags of the first processor."""
+    told = processor()
+    return frozenset(told.get("flags", told.get("Features", "")).split())  # as of x86, as of ARM
 
 
 def cuda_build() -> bool:

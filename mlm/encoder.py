@@ -19,7 +19,7 @@ from mlm.block import Block, Dropout, Linear, Norm, rotary_table
 from mlm.randomness import Purpose, Uniform, generator
 from mlm.schedules import Pattern
 
-INITIAL_DEVIATION = 0.02  # of BERT's truncated normal
+INITIAL_DEVIATION = 0.02  # BERT's; its normal is cut off at two deviations, this one is not
 
 
 @functools.lru_cache(maxsize=16)

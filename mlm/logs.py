@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, cast
 
+from mlm import memory
 from mlm.layout import RESULTS
 
 VARIABLE = "MLM_LOG"
@@ -137,9 +138,9 @@ def end(status: object) -> None:
     word = WELL if number == 0 else STOPPED if number - 128 in ASKED_TO else FAILED
     if word != FAILED and os.environ.get("RANK", "0") != "0":
         return
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    peak = max(memory.peak_bytes(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
     seconds = time.monotonic() - _kept.begun
-    told = f"{now()}, after {seconds:.1f} s, with {peak / 1024:,.0f} MiB of memory at most"
+    told = f"{now()}, after {seconds:.1f} s, with {peak / 2**20:,.0f} MiB of memory at most"
     _kept.mark(word, told + (f", status {number}" if number else ""))
 
 

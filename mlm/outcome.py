@@ -1,9 +1,8 @@
 """run.json: what a run came to, and where it came from."""
 
-import resource
 from typing import Any
 
-from mlm import log_head, machine, sources
+from mlm import log_head, machine, memory, sources
 from mlm.files import file_sha256, read_json, write_json
 from mlm.layout import kept_weights
 from mlm.runs import RunFolder
@@ -25,7 +24,7 @@ def write(
         "digest": run.path.name,
         **trained,
         "wall_seconds": round(wall_seconds, 3),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": memory.peak_bytes(),
         "files": {name: file_sha256(run.path / name) for name in (*WRITTEN, *_kept(run, trained["steps"]))},
         "code": code,
         "git": log_head.git(),

@@ -20,7 +20,6 @@ from mlm import (
     layout,
     leases,
     log_head,
-    memory,
     orphans,
     plan,
     tracking,
@@ -71,7 +70,6 @@ class Plan:
             self._lock = _say_alive()
             os.environ[log_head.SCALE] = self.study.scale_name
             orphans.mark()
-            memory.mark()
             atexit.register(self._tell_room)
         runs = self.study.runs.values()
         data = [run.data for run in runs]

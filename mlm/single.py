@@ -30,7 +30,7 @@ from mlm import (
     yaml_file,
 )
 from mlm.errors import InputError
-from mlm.files import is_locked, locked, write_atomically, write_json
+from mlm.files import clear_partial, is_locked, locked, write_atomically, write_json
 from mlm.progress import Progress
 from mlm.runs import RunFolder
 from mlm.tracking import Tracker
@@ -131,8 +131,7 @@ def _lead(
         flag = run.path / "trained"
         if not flag.exists():
             checkpoint.clear(run.path / "checkpoints")
-            for left in run.path.glob(".*"):  # by a writer that was killed
-                left.unlink()
+            clear_partial(run.path)
             if problem := tracker.end():
                 print(f"warning: {run.name}: {problem}", file=sys.stderr)
             # The one file that Snakemake knows of: where it deletes it, nothing is trained again.

@@ -146,8 +146,9 @@ class Trainer:
                 summed, lacking = self._in_parts(number, batch, items, first, last), None
             except torch.OutOfMemoryError as error:
                 summed, lacking = {}, str(error).partition("\n")[0]
-            # All processes are asked before gradients are summed: one that fell out would stop the others.
-            if not self.group.any(lacking is not None, self.device):
+            # All processes are asked before gradients are summed: one that fell out would stop the others. It is
+            # asked by way of the CPU, so that no step waits for its GPU.
+            if not self.group.any(lacking is not None):
                 break
             at_once = (last - first) // self.parts
             if at_once <= 1:
@@ -181,8 +182,9 @@ class Trainer:
                     f"{', '.join(items)}; give both the same"
                 )
             objectives.mean_loss(sums, items).backward()  # type: ignore[no-untyped-call]
-            for term, loss in sums.items():
-                summed[term] = summed[term] + loss.detach() if term in summed else loss.detach()
+            for term in items:  # in the order of `counts`, in which all that is told is laid out
+                loss = sums[term].detach()
+                summed[term] = summed[term] + loss if term in summed else loss
         return summed
 
     def _dropout(self, number: int, rows: int, begin: int, end: int) -> Uniform | None:

@@ -57,6 +57,15 @@ def test_the_whole_benchmark_of_a_toy(
     assert [text.get_text() for text in axes.get_yticklabels()] == competed
 
 
+@pytest.mark.parametrize("written", ["[1]", "3", "{}", '{"ratios": {}, "shapes": null}'])
+def test_a_file_of_something_else_is_refused_before_anything_is_measured(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(written)
+    with pytest.raises(InputError, match=r"other\.json: not what a benchmark writes; delete it"):
+        bench.run(["tiny"], BRIEF, path, quality=False, study=STUDY)
+    assert path.read_text() == written
+
+
 def test_an_unknown_shape_is_refused() -> None:
     with pytest.raises(InputError, match="--shape: 'huge' is unknown; choose from tiny, mini, original"):
         bench_shapes.chosen(["tiny", "huge"])

@@ -79,7 +79,7 @@ def test_a_killed_worker_of_a_pool_is_told(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("status", "before", "told"),
     [
-        (137, 0, "killed (signal 9), and not for want of memory; the same command goes on"),
+        (137, 0, "killed (signal 9), and not by the kernel for want of memory, though a batch system"),
         (137, -1, "killed by the kernel: memory ran out; let fewer jobs run at once"),
         (137, None, "killed (signal 9); if nobody did it, memory ran out"),
         (2, -1, ""),
@@ -112,12 +112,8 @@ def small_memory() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_a_job_that_the_kernel_ends_is_told_as_such(
-    small_memory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(memory.MARK, raising=False)
-    memory.mark()
-    within = f'echo $$ > {small_memory}/cgroup.procs; $PYTHON -c "$GREEDY" || $PYTHON -m mlm.ended $?'
+def test_a_job_that_the_kernel_ends_is_told_as_such(small_memory: Path) -> None:
+    within = f'{memory.MARKING}echo $$ > {small_memory}/cgroup.procs; $PYTHON -c "$GREEDY" || $PYTHON -m mlm.ended $?'
     variables = environment(GREEDY=GREEDY, PYTHON=sys.executable)
     command = ["bash", "-c", within]
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)

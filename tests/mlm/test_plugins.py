@@ -11,13 +11,14 @@ import pytest
 import torch
 import yaml
 
-from mlm import config, identity, masking, model, objectives, plugins, schedules, shards
+from mlm import config, identity, masking, model, objectives, plugins, schedules, shards, train
 from mlm.encoder import Encoder
 from mlm.errors import InputError
 from mlm.randomness import Purpose, generator, uniform
 from mlm.train import Trainer
 from mlm.vocabulary import Tokenizer
 from tests import PATIENCE_SECONDS
+from tests.mlm import training
 from tests.mlm.places import ROOT
 
 BLOCKS = re.findall(
@@ -54,6 +55,10 @@ class Tokens:
 def norms(encoder, tokenizer, run):
     length = encoder.embedding.detach().norm()
     return {"embedding": length, "layers": run.encoder.layers, "pieces.all": tokenizer.size}
+
+class Turned(Tokens):
+    def sums(self, encoder, batch, uniform):
+        return dict(reversed(super().sums(encoder, batch, uniform).items()))
 
 class Halved(encoder.Encoder):
     def logits(self, x):
@@ -152,6 +157,33 @@ def test_an_objective_and_an_encoder_by_path_are_trained_with(
     plain = objectives.mean_loss(built_in.sums(theirs, batch, None), built_in.counts(batch))
     size = theirs(batch.inputs, at=batch.at).square().mean(-1)[batch.real].mean()
     torch.testing.assert_close(loss, plain + size)
+
+
+def test_terms_are_told_by_name_in_whatever_order_they_come(lab: Path, data: dict[str, shards.Shard]) -> None:
+    """Sums and counts are both mappings: neither the loss nor what is told of its terms depends on an order."""
+    found = []
+    for name in ("Tokens", "Turned"):
+        run = training.small(small(), objective=f"my_lab.others:{name}", batch_size=4, sequence_length=16,
+                             budget_tokens=64 * 4, curve={"sequences": 4})  # fmt: skip
+        made = training.trainer(run, data)
+        told = train._gather([made.step(0), made.step(1)], made.group)
+        found.append(train._training_record(run, 1, told))
+    assert found[0] == found[1]
+    assert found[0]["tokens_loss_nats"] != found[0]["size_loss_nats"]
+
+
+@pytest.mark.parametrize("kind", [4, -1, 0])
+def test_a_strategy_whose_kinds_are_none_is_refused(lab: Path, kind: int) -> None:
+    write(
+        lab / "my_lab" / "odd.py",
+        EXAMPLE.replace("selected.to(torch.int8)", f"selected.to(torch.int8) * {kind}"),
+    )
+    run = small(masking={"strategy": "my_lab.odd:Diagonal"})
+    tokens, draws = torch.full((4, 20), 7), uniform(generator(0, Purpose.MASKING))
+    given = {"n_tokens": 90, "begins_word": torch.ones(90, dtype=torch.bool), "step": 0}
+    said = refusal(lambda: masking.strategy(run.masking)(tokens, run.masking, draws, **given))
+    assert said.startswith("masking.strategy: my_lab.odd:Diagonal: gives kinds ")
+    assert "`kind` must be 0 where `selected` is False, and else 1 (shown [MASK]), 2" in said
 
 
 def test_a_run_of_nothing_but_plug_ins_trains_and_its_bits_do_not_depend_on_what_came_before(

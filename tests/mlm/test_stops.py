@@ -204,12 +204,14 @@ def test_a_kill_between_the_last_steps_leaves_nothing_undone(
         shutil.copy2(modern.path / name, folder)
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "000000000001.checkpoint").write_bytes(b"old")
-    (folder / ".weights.safetensors.x").write_bytes(b"left by a writer that was killed")
+    (folder / ".weights.safetensors.x.partial").write_bytes(b"left by a writer that was killed")
+    for looked_at in (folder, folder / "checkpoints"):  # as an editor leaves it where somebody has looked
+        (looked_at / ".ipynb_checkpoints").mkdir()
     before = (folder / "weights.safetensors").stat().st_mtime_ns
     done(mlm(mine, "train", str(folder.relative_to(mine)), WANDB_MODE="offline"))
     assert (folder / "weights.safetensors").stat().st_mtime_ns == before
     assert not (folder / "checkpoints").exists()
-    assert not list(folder.glob(".*"))
+    assert [path.name for path in folder.glob(".*")] == [".ipynb_checkpoints"]
     assert (folder / "trained").read_text().strip() == file_sha256(folder / "weights.safetensors")
     assert len(list((mine / "results" / "wandb").glob(f"offline-run-*-{folder.name}"))) == 1
 
