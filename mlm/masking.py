@@ -70,13 +70,11 @@ def strategy(masking: config.Masking) -> Strategy:
                     f"masking.strategy: {path}: gives {name} {told}; it must give an mlm.masking.Corrupted "
                     f"whose {name} is {dtype} {tuple(tokens.shape)}"
                 )
-        kind = result.kind
-        if not torch.equal(kind > 0, result.selected) or bool(
-            (kind < 0).any() or (kind > len(KIND_NUMBERS)).any()
-        ):
+        kinds, known = result.kind.unique().tolist(), {0, *KIND_NUMBERS.values()}
+        if not known.issuperset(kinds) or not torch.equal(result.kind > 0, result.selected):
             raise InputError(
-                f"masking.strategy: {path}: gives kinds {', '.join(map(str, kind.unique().tolist()))}; `kind` must "
-                "be 0 where `selected` is False, and else 1 (shown [MASK]), 2 (the same) or 3 (random)"
+                f"masking.strategy: {path}: gives kinds {', '.join(map(str, kinds))}; `kind` must be 0 where "
+                "`selected` is False, and else 1 (shown [MASK]), 2 (the same) or 3 (random)"
             )
         return result  # type: ignore[no-any-return]
 

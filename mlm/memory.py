@@ -37,8 +37,8 @@ def of_killed() -> str:
     if now > int(before):
         return f"killed by the kernel: memory ran out; {ADVICE}"
     return (
-        "killed (signal 9), and not by the kernel for want of memory, though a batch system or a daemon may have "
-        "done it for that; the same command goes on"
+        "killed (signal 9), and not by the kernel for want of memory, though a batch system or a daemon "
+        "may have done it for that; the same command goes on"
     )
 
 

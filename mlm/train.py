@@ -146,8 +146,8 @@ class Trainer:
                 summed, lacking = self._in_parts(number, batch, items, first, last), None
             except torch.OutOfMemoryError as error:
                 summed, lacking = {}, str(error).partition("\n")[0]
-            # All processes are asked before gradients are summed: one that fell out would stop the others. It is
-            # asked by way of the CPU, so that no step waits for its GPU.
+            # All processes are asked before gradients are summed: one that fell out would stop the others.
+            # They are asked by way of the CPU, so that no step waits for its GPU.
             if not self.group.any(lacking is not None):
                 break
             at_once = (last - first) // self.parts

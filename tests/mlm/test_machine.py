@@ -56,6 +56,7 @@ def test_processors_of_every_make_are_told_apart(tmp_path: Path, monkeypatch: py
 def test_a_process_is_not_charged_with_its_parents_memory() -> None:
     """Linux lets the high-water mark of `ru_maxrss` outlive exec."""
     child = "from mlm import memory; print(memory.peak_bytes())"
-    code = f"import subprocess, sys; x = bytes(range(256)) * 2**20; subprocess.run([sys.executable, '-c', {child!r}])"
+    large = "x = bytes(range(256)) * 2**20"
+    code = f"import subprocess, sys; {large}; subprocess.run([sys.executable, '-c', {child!r}])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert 2**22 < int(done.stdout) < 2**27

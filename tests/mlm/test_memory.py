@@ -113,7 +113,8 @@ def small_memory() -> Iterator[Path]:
 
 
 def test_a_job_that_the_kernel_ends_is_told_as_such(small_memory: Path) -> None:
-    within = f'{memory.MARKING}echo $$ > {small_memory}/cgroup.procs; $PYTHON -c "$GREEDY" || $PYTHON -m mlm.ended $?'
+    into = f"{memory.MARKING}echo $$ > {small_memory}/cgroup.procs"
+    within = f'{into}; $PYTHON -c "$GREEDY" || $PYTHON -m mlm.ended $?'
     variables = environment(GREEDY=GREEDY, PYTHON=sys.executable)
     command = ["bash", "-c", within]
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
