@@ -3,9 +3,9 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis import figure_notes, labels, printed, reached, setup, style, summary, tidy
+from analysis import figure_notes, labels, printed, reached, setup, style, summary, survival, tidy
 from analysis.study import Experiment, Study
 from mlm import figures
 
@@ -24,10 +24,10 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     width = style.WIDTH - left - RIGHT
     axes = figure.add_axes((left / style.WIDTH, BOTTOM / height, width / style.WIDTH, ROW * len(rows) / height))
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    base = summary.estimate(collected.array(experiment.baseline, measure))
+    base = _middle(collected, experiment.baseline, measure)[0]
     drawn = [arm for _, arm in rows if arm]
     if base is not None and experiment.baseline in drawn:
-        axes.axvline(base.mean, color=style.MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
+        axes.axvline(base, color=style.MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     for place, (heading, arm) in enumerate(rows):
         if arm is None:
             axes.text(
@@ -41,6 +41,8 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     axes.grid(axis="x")
     axes.margins(x=0.05)
     axes.xaxis.set_major_locator(MaxNLocator(6))
+    if measure.endswith(".tokens"):
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: f"{tokens / 1e6:g} M"))
     axes.set_xlabel(labels.measure(measure))
     heads = "mean ± half the interval"
     axes.text(
@@ -81,16 +83,46 @@ def _row(
         fontsize=7.8,
         fontweight=weight,
     )
-    found = summary.estimate(values)
-    if found is not None:
-        # Seeds lie side by side in their order, so that equal values are still told apart.
-        aside = place + 0.13 + 0.18 * np.linspace(0, 1, len(values))
-        axes.plot(
-            values, aside, "o", markersize=2.6, color=style.MUTED, alpha=0.75, markeredgewidth=0, zorder=2
-        )
-        if found.n > 1:
-            axes.plot([found.low, found.high], [place] * 2, color=style.INK, linewidth=1.8, zorder=3)
-        axes.plot([found.mean], [place], "o", markersize=5, color=style.INK, zorder=4)
-    told = reached.of(collected, arm, measure)
-    text = printed.plus_minus(found, labels.digits(measure)) + (f" ({told})" if told and told.censored else "")
+    late = reached.unreached(collected, arm, measure).to_numpy()
+    # Seeds lie side by side in their order, so that equal values are still told apart.
+    aside = place + 0.13 + 0.18 * np.linspace(0, 1, len(values))
+    axes.plot(values, aside, "o", markersize=2.6, color=style.MUTED, alpha=0.75, markeredgewidth=0, zorder=2)
+    aside = place + np.linspace(-0.28, 0.31, len(late))
+    axes.plot(
+        late,
+        aside,
+        ">",
+        markersize=3,
+        color=style.MUTED,
+        markerfacecolor="white",
+        markeredgewidth=0.6,
+        zorder=2,
+    )
+    middle, interval, text = _middle(collected, arm, measure)
+    if interval is not None:
+        axes.plot(interval, [place] * 2, color=style.INK, linewidth=1.8, zorder=3)
+    if middle is not None:
+        axes.plot([middle], [place], "o", markersize=5, color=style.INK, zorder=4)
     axes.text(1.02, place, text, transform=beside, va="center", fontsize=7.2)
+
+
+def _middle(
+    collected: tidy.Collected, arm: str, measure: str
+) -> tuple[float | None, tuple[float, float] | None, str]:
+    """Where an arm's large dot stands, the ends of its line, and both in words.
+
+    Of runs that do not all reach a loss a mean over those that do would be too low: theirs is the median.
+    """
+    values, late = collected.array(arm, measure), reached.unreached(collected, arm, measure).to_numpy()
+    told = reached.of(collected, arm, measure)
+    beside = f" ({told})" if told and told.censored else ""
+    if len(late):
+        times, censored = np.append(values, late), np.arange(len(values) + len(late)) >= len(values)
+        middle = survival.median(times, censored)
+        shown = "later" if middle is None else labels.number(middle, labels.digits(measure))
+        return middle, None, f"median {shown}{beside}"
+    found = summary.estimate(values)
+    text = printed.plus_minus(found, labels.digits(measure)) + beside
+    if found is None:
+        return None, None, text
+    return found.mean, (found.low, found.high) if found.n > 1 else None, text

@@ -99,6 +99,19 @@ def restricted(
     return Restricted(end, times) if any((one < end).any() for one in times) else None
 
 
+def unreached(collected: tidy.Collected, arm: str, measure: str) -> pd.Series:
+    """Tokens over which each finished run was looked at that did not reach the loss, indexed by seed.
+
+    Empty where all reach it, where one was past it when first evaluated, and of other costs than tokens.
+    """
+    told = of(collected, arm, measure)
+    if not measure.endswith(".tokens") or told is None or not told.censored or told.begun:
+        return pd.Series(dtype=float)
+    censored = _finished(collected, arm, str(censoring(measure)))
+    late = censored.index[censored != 0]
+    return _observed(collected, arm, str(censoring(measure)), list(late))
+
+
 def censoring(measure: str) -> str | None:
     """The measure that says whether a cost of reaching a loss is censored; None where it is no such cost.
 

@@ -13,6 +13,7 @@ from analysis import (
     collect,
     comparison_content,
     contrasts,
+    figure_arms,
     figure_contrasts,
     figures,
     numbers,
@@ -30,6 +31,7 @@ from analysis.printed import Panel
 from analysis.quote import Quoter
 from mlm import config, measures
 from mlm.errors import InputError
+from mlm.figures import Figure
 from mlm.files import read_json
 
 Make = Callable[..., Synthetic]
@@ -150,6 +152,25 @@ def test_means_of_reaching_stand_beside_how_many_do(analysed: Make) -> None:
     key = "split.100-0-0.reach.5.tokens.mean"
     assert entries[key]["n"] == 2 and len(entries[key]["runs"]) == 2
     assert Quoter(entries).num(key) == "600,001 (reached by 3 of 4, 1 from the start)"
+
+
+def test_a_figure_of_reaching_shows_every_run_and_no_mean_over_some(analysed: Make) -> None:
+    lost = {("80-0-20", 3): "never", **{("100-0-0", seed): "never" for seed in range(5)}}
+    made = analysed(effects={**TWO, "80-0-20": -0.01}, unreached=lost)
+    planned, collected = study.load(made.scale), tidy.load(made.scale, EXPERIMENT)
+    measure = "reach.5.tokens"
+    with style.applied():
+        asked = Figure(kind="arms", measure=measure, arms=["80-10-10", "80-0-20", "100-0-0"])
+        axes = figure_arms.draw(planned, EXPERIMENT, collected, asked).axes[0]
+    late = [line.get_xdata() for line in axes.lines if line.get_marker() == ">"]
+    assert [len(line) for line in late] == [0, 1, 5]
+    times = [collected.array(arm, measure) for arm in asked.arms]
+    assert all((late[place] > times[place].max()).all() for place in (1, 2))
+    large = [float(line.get_xdata()[0]) for line in axes.lines if line.get_markersize() == 5]
+    # Seven of eight: the fourth to come there is the median; three of eight: nobody knows it.
+    assert large == [pytest.approx(times[0].mean()), sorted(times[1])[3]]
+    said = [text.get_text() for text in axes.texts]
+    assert "median later (3 of 8)" in said and any(one.endswith(" (7 of 8)") for one in said)
 
 
 def test_of_no_run_that_reaches_there_is_no_mean_and_it_is_told(analysed: Make) -> None:
