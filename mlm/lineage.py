@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mlm.errors import Damaged
 from mlm.files import file_sha256, read_json
 from mlm.runs import RunFolder
 
@@ -30,16 +31,24 @@ class Step(NamedTuple):
 
 
 def of_data(run: RunFolder) -> list[Step]:
-    """The steps before a run's training, in their order; as far as their results are there."""
+    """The steps before a run's training, in their order; as far as their results are there.
+
+    Raises:
+        Damaged: one of their manifests is not what was written.
+    """
     corpus, shards = run.corpus / "corpus.json", run.shards / "shards.json"
     if not shards.exists():
         return []
     remedy = "delete its folder and run the pipeline again"
-    told, encoded = read_json(corpus, remedy), read_json(shards, remedy)
-    sha256 = {split: counts["sha256"] for split, counts in told["splits"].items()}
-    tokens = {split: counts["tokens_sha256"] for split, counts in encoded["splits"].items()}
-    text = {"title": told["title"], "licence": told["licence"], "sha256": sha256}
-    pieces = {"sha256": encoded["vocabulary_sha256"], "size": encoded["vocabulary_size"]}
+    told, encoded, read = read_json(corpus, remedy), read_json(shards, remedy), corpus
+    try:
+        sha256 = {split: counts["sha256"] for split, counts in told["splits"].items()}
+        text = {"title": told["title"], "licence": told["licence"], "sha256": sha256}
+        read = shards
+        tokens = {split: counts["tokens_sha256"] for split, counts in encoded["splits"].items()}
+        pieces = {"sha256": encoded["vocabulary_sha256"], "size": encoded["vocabulary_size"]}
+    except (KeyError, TypeError, AttributeError):
+        raise Damaged(f"{read}: damaged, not what preparing writes; {remedy}") from None
     made = [
         Artifact(run.corpus.name, "corpus", text, {"corpus.json": corpus}),
         Artifact(run.vocabulary.parent.name, "vocabulary", pieces, {"vocabulary.model": run.vocabulary}),

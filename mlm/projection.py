@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlm import colour, identity, lineage, metrics
+from mlm.errors import Damaged
 from mlm.files import file_sha256, read_json
 from mlm.layout import study_file
 from mlm.lineage import Artifact
@@ -114,14 +115,31 @@ def of_run(run: RunFolder, upload_weights: bool = False) -> Projection:
 
 
 def measures(run: RunFolder) -> list[Path]:
-    """The measures that exist of a run, as the studies that ask for it name them."""
+    """The measures that exist of a run, as the studies that ask for it name them.
+
+    Where two say differently, the first label's counts: it comes last.
+    """
     found: dict[Path, None] = {}
-    for scale, experiment, *_ in reversed(run.labels):  # where two differ, the first one's counts
+    for scale, experiment, *_ in run.labels:
         if study_file(scale).exists():
-            stated = read_json(study_file(scale), "run the pipeline again")["experiments"].get(experiment, {})
-            names = stated.get("measure_files", {}).values()
-            found |= dict.fromkeys(path for name in names if (path := run.path / name).exists())
-    return list(found)
+            for name in experiments(scale).get(experiment, {}).get("measure_files", {}).values():
+                if (path := run.path / name).exists():
+                    found.setdefault(path)
+    return [*reversed(found)]
+
+
+def experiments(scale: str) -> dict[str, dict[str, Any]]:
+    """What is stated of the experiments of a study that has begun, by name.
+
+    Raises:
+        Damaged: its study.json is not what planning writes.
+    """
+    remedy = "delete it and run the pipeline again"
+    try:
+        found = read_json(study_file(scale), remedy)["experiments"]
+        return {name: dict(stated) for name, stated in found.items()}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise Damaged(f"{study_file(scale)}: damaged, not the record of a study; {remedy}") from None
 
 
 def rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -137,7 +155,8 @@ def rows(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for record in of_step:
             row |= {key: record[key] for key in ("tokens", "flops", "train_seconds")}
             if (event := record["event"]) in LOGGED:
-                content = {key: record[key] for key in LOGGED[event]}
+                terms = [key for key in record if key.endswith("_loss_nats")]  # of MLM and NSP together
+                content = {key: record[key] for key in (*LOGGED[event], *terms)}
                 row |= {key.replace(".", "/"): value for key, value in flatten(CURVES[event], content)}
         yield row
 

@@ -34,8 +34,8 @@ def of_experiment(scale: str, experiment: str) -> Projection | None:
     tables, figures = layout.tables(scale, experiment), layout.figures(scale, experiment)
     if not (tables / "contrasts.csv").exists():
         return None
+    stated = projection.experiments(scale)[experiment]
     study = read_json(layout.study_file(scale), "run the pipeline again")
-    stated = study["experiments"][experiment]
     runs = dict(_runs(study["index"], experiment))
     files = {path.relative_to(RESULTS / scale).as_posix(): path for path in _files(tables, figures)}
     evidence = {"evidence": study["evidence"], "scale": scale, "experiment": experiment}

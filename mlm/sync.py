@@ -1,14 +1,15 @@
 """Everything that has ended -> Weights & Biases: what is not yet there, in the order of its lineage."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
-from mlm import identity, layout, lineage, projection, projection_study, runs, tracking
-from mlm.errors import InputError
+from mlm import identity, lineage, projection, projection_study, runs, tracking
+from mlm.errors import Damaged, InputError
 from mlm.files import locked, read_json, write_json
 from mlm.layout import RESULTS
 from mlm.progress import Progress
@@ -53,20 +54,25 @@ def items(
     chosen = [run for run in there if asked_for(run)]
     seen = set()
     for run in chosen:
-        for step in lineage.of_data(run):
-            if step.output.name not in seen:
-                seen.add(step.output.name)
-                yield Item(step.output.name, partial(projection_study.of_step, run, step))
+        with contextlib.suppress(Damaged):  # its own item tells so
+            for step in lineage.of_data(run):
+                if step.output.name not in seen:
+                    seen.add(step.output.name)
+                    yield Item(step.output.name, partial(projection_study.of_step, run, step))
     for run in chosen:
         yield Item(run.name, partial(projection.of_run, run, upload_weights))
     if scale is not None:
-        for name in _experiments(scale):
-            if experiment in (None, name):
+        try:
+            names = [name for name in projection.experiments(scale) if experiment in (None, name)]
+        except Damaged as error:
+            yield Item(scale, partial(_raise, error))
+        else:
+            for name in names:
                 yield Item(f"{scale}/{name}", partial(projection_study.of_experiment, scale, name))
 
 
-def _experiments(scale: str) -> list[str]:
-    return list(read_json(layout.study_file(scale), "run the pipeline again")["experiments"])
+def _raise(error: Damaged) -> NoReturn:
+    raise error
 
 
 def scales(scale: str | None, experiment: str | None) -> list[str | None]:
@@ -80,12 +86,12 @@ def scales(scale: str | None, experiment: str | None) -> list[str | None]:
         raise InputError(f"--scale: no study of {scale!r} has begun; there are: {', '.join(there) or 'none'}")
     chosen = [name for name in there if scale in (None, name)]
     if experiment is not None:
-        known = sorted({name for one in chosen for name in _experiments(one)})
+        known = sorted({name for one in chosen for name in projection.experiments(one)})
         if experiment not in known:
             raise InputError(
                 f"--experiment: no study has {experiment!r}; there are: {', '.join(known) or 'none'}"
             )
-        chosen = [one for one in chosen if experiment in _experiments(one)]
+        chosen = [one for one in chosen if experiment in projection.experiments(one)]
     by_hand: list[str | None] = [None] if scale is None and experiment is None else []
     return [*chosen, *by_hand]
 
@@ -105,6 +111,7 @@ def upload(scale: str | None, experiment: str | None) -> tuple[int, int]:
         tracking.enter(one, {**given, "WANDB_MODE": "online"})
         from mlm import wandb_writer
 
+        wandb_writer.read_environment()
         found = list(items(there, one, experiment, tracking.stated(one).upload_weights))
         progress = Progress(f"uploading {one or 'runs made by hand'}", len(found), "W&B runs")
         for item in found:
@@ -113,7 +120,7 @@ def upload(scale: str | None, experiment: str | None) -> tuple[int, int]:
                 done = None if content is None else _upload(item.name, content, wandb_writer)
             except Exception as error:  # W&B's own are many
                 problems.append(_problem(item, error))
-                if isinstance(error, wandb_writer.UNREACHABLE):
+                if isinstance(error, wandb_writer.Unreachable):
                     raise Failed(_told(problems, uploaded)) from None
                 done = None
             uploaded += done is True
@@ -158,7 +165,7 @@ def write_offline(scale: str, experiment: str) -> int:
         for item in items(ended(), scale, experiment, False):
             try:
                 content = item.make()
-                if content is not None and content.header.group != "data":
+                if content is not None and content.header.job_type in ("train", "analysis"):
                     changed += wandb_writer.offline(content)
             except Exception as error:
                 problems.append(_problem(item, error))

@@ -19,10 +19,17 @@ from mlm.projection import CURVES, Header, Projection, Table
 from mlm.runs import RunFolder
 
 POLL_SECONDS = 2.0
-UNREACHABLE = (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError)
-"""What the first of many uploads would fail with as well as the last."""
 LOCKS = RESULTS / "wandb" / "locks"
 """One client at a time on the server's run: that of a killed attempt may still be about to end."""
+
+
+class Unreachable(Exception):
+    """No W&B run can be opened: the first of many uploads would fail as the last."""
+
+
+def read_environment() -> None:
+    """Let W&B follow this process's variables as they are now; it reads them once."""
+    wandb.teardown()
 
 
 def offline(found: Projection) -> bool:
@@ -91,8 +98,32 @@ def _check(path: str, found: Projection, content: str) -> None:
 
 @contextlib.contextmanager
 def opened(header: Header, mode: str) -> Iterator[wandb.Run]:
-    """A W&B run under its digest; online, W&B's own resume goes on where the server stands."""
-    run = wandb.init(
+    """A W&B run under its digest; online, W&B's own resume goes on where the server stands.
+
+    Raises:
+        Unreachable: W&B opens none.
+    """
+    try:
+        run = _init(header, mode)
+    except (wandb.errors.CommError, wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
+        raise Unreachable(str(error).strip() or type(error).__name__) from error
+    try:
+        # The server keeps an earlier attempt's values unless told again.
+        run.name, run.tags = header.name, tuple(header.tags)
+        _configure(run, header)
+        run.define_metric("tokens")
+        for curve in CURVES.values():
+            run.define_metric(f"{curve}/*", step_metric="tokens", summary="min,last")
+        yield run
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first reason is the one to tell
+            run.finish(exit_code=1)
+        raise
+    run.finish()
+
+
+def _init(header: Header, mode: str) -> wandb.Run:
+    return wandb.init(
         project=os.environ["WANDB_PROJECT"],
         entity=os.environ.get("WANDB_ENTITY"),
         id=header.id,
@@ -118,19 +149,6 @@ def opened(header: Header, mode: str) -> Iterator[wandb.Run]:
             finish_timeout_raises=True,
         ),
     )
-    try:
-        # The server keeps an earlier attempt's values unless told again.
-        run.name, run.tags = header.name, tuple(header.tags)
-        _configure(run, header)
-        run.define_metric("tokens")
-        for curve in CURVES.values():
-            run.define_metric(f"{curve}/*", step_metric="tokens", summary="min,last")
-        yield run
-    except BaseException:
-        with contextlib.suppress(Exception):  # the first reason is the one to tell
-            run.finish(exit_code=1)
-        raise
-    run.finish()
 
 
 def _configure(run: wandb.Run, header: Header) -> None:
@@ -163,7 +181,10 @@ def _table(table: Table) -> wandb.Table:
 def _lineage(run: wandb.Run, found: Projection) -> None:
     """The edges of W&B's graph: what this run used, and what it made."""
     for name in found.inputs:
-        run.use_artifact(f"{name}:latest")
+        try:
+            run.use_artifact(f"{name}:latest")
+        except wandb.errors.CommError as error:
+            raise RuntimeError(f"{name}: its run was not uploaded ({error})") from error
     if found.output is not None:
         run.log_artifact(_artifact(found.output)).wait(timeout=int(os.environ["WANDB_FINISH_TIMEOUT"]))
 

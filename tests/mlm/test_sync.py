@@ -294,6 +294,7 @@ def test_lineage_is_real_edges(server: WandbServer, trained: Path) -> None:
     model = trained / "results" / "data" / "vocabularies" / pieces.id / "vocabulary.model"
     assert made(pieces.id).files["vocabulary.model"] == model.read_bytes()
     assert set(made(text.id).files) == {"corpus.json"}, "no text leaves the machine"
+    assert set(made(f"weights-{run.path.name}").files) == {"config.json", "run.json"}
 
 
 def with_results(folder: Path) -> dict[str, Any]:
@@ -349,6 +350,24 @@ def test_each_study_goes_where_its_scale_file_says(server: WandbServer, trained:
     done(mlm(trained, "sync", **wandb(server, trained), WANDB_PROJECT="another"))
     assert {run[:2] for run in server.runs} == {("lab", "masking"), ("lab", "another")}
     assert done(sync(server, trained)).startswith("0 W&B runs uploaded"), "one destination forgets no other"
+
+
+def test_several_studies_go_each_where_its_own_scale_file_says(server: WandbServer, trained: Path) -> None:
+    scales, results, run = trained / "experiments" / "scales", trained / "results", trained / run_of(trained)
+    stated = "wandb:\n  project: masking\n  entity: lab\n  upload_weights: true\n"
+    (scales / "another.yaml").write_text((scales / "test.yaml").read_text().replace("wandb:\n", stated))
+    shutil.copytree(results / "test", results / "another")
+    labels = json.loads((run / "labels.json").read_text())
+    (run / "labels.json").write_text(json.dumps([["another", *labels[0][1:]], *labels]))
+    done(sync(server, trained))
+    places = {found[:2] for found in server.runs if found[2] == run.name}
+    assert places == {("lab", "masking"), ("tester", "mlm")}
+    files = {}
+    for project in ("masking", "mlm"):
+        (weights,) = server.artifacts[project, f"weights-{run.name}"]
+        files[project] = set(weights.files)
+    assert files["mlm"] == {"config.json", "run.json"}
+    assert files["masking"] == files["mlm"] | {"weights.safetensors"}
 
 
 def test_two_at_once_offline_write_each_run_once(trained: Path) -> None:
@@ -416,6 +435,30 @@ def test_one_damaged_run_keeps_no_other_back(server: WandbServer, trained: Path)
     assert said.returncode == 1
     assert f"{digest}/metrics.jsonl" in said.stderr
     assert server.run(Path(run_of(trained)).name).state == "finished"
+
+
+def test_an_experiment_of_a_damaged_run_keeps_no_later_one_back(server: WandbServer, trained: Path) -> None:
+    with_results(trained)
+    path = trained / "results" / "test" / "study.json"
+    study = json.loads(path.read_text())
+    cells = {(c["arm"], c["seed"]): c for c in study["index"]}
+    cells["80-10-10", 0]["experiment"] = "zebra"
+    study["experiments"]["zebra"] = study["experiments"]["trial"]
+    path.write_text(json.dumps(study))
+    tables = trained / "results" / "test" / "tables"
+    shutil.copytree(tables / "trial", tables / "zebra")
+    good, bad = (trained / "results" / "runs" / cells["80-10-10", seed]["digest"] for seed in (0, 1))
+    kept = shutil.ignore_patterns("config.json", "labels.json")
+    shutil.copytree(good, bad, dirs_exist_ok=True, ignore=kept)
+    (good / "labels.json").write_text(json.dumps([["test", "zebra", "80-10-10", 0]]))
+    measured = bad / study["experiments"]["trial"]["measure_files"]["evaluation"]
+    measured.write_text('{"values": ')
+    said = sync(server, trained)
+    assert said.returncode == 1
+    assert f"test/trial: weights-{bad.name}: its run was not uploaded" in said.stderr
+    assert measured.name in said.stderr
+    ended = {run.name for run in server.runs.values() if run.state == "finished"}
+    assert {"zebra/80-10-10/seed-0", "test/zebra"} <= ended
 
 
 def test_the_key_is_nowhere(server: WandbServer, here: Path) -> None:

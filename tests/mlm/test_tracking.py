@@ -121,6 +121,13 @@ def test_name_group_and_configuration(records: list[Any], published: Path) -> No
     assert kept["seed"] == 0
 
 
+def test_nothing_is_told_of_the_machine_or_its_user(records: list[Any], published: Path) -> None:
+    runs = [r.run for r in records if r.WhichOneof("record_type") == "run"]
+    assert {(run.host, run.git.remote_url) for run in runs} == {("local", "")}
+    (folder,) = (published.parents[1] / "wandb").glob("offline-run-*/files")
+    assert not {"wandb-metadata.json", "requirements.txt"} & {path.name for path in folder.iterdir()}
+
+
 def test_lineage_is_told_by_digests(published: Path, place: Path) -> None:
     run = RunFolder.open(published)
     with pytest.MonkeyPatch.context() as patch:
