@@ -1,6 +1,7 @@
 """GPUs are shared out by leases: real processes, GPUs that are only named."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -175,6 +176,51 @@ def test_a_list_ends_where_cuda_ends_it(names: list[str]) -> None:
 def test_without_a_list_the_driver_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert len(leases.visible()) == devices.cuda_devices()
+
+
+DRIVER = """
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+static int owner, count;
+int cuInit(unsigned flags) {
+    if (owner) return owner == getpid() ? 0 : 3;
+    const char *told = getenv("CUDA_VISIBLE_DEVICES");
+    owner = getpid();
+    for (count = told ? 1 : 8; told && *told; told++) count += *told == ',';
+    return 0;
+}
+int cuDeviceGetCount(int *found) { *found = count; return owner == getpid() ? 0 : 3; }
+"""
+BY_HAND = """
+import os
+from mlm import config, devices, experiment, leases, planner
+print(planner._numerics(experiment.Scale.model_construct(numerics=None, compile=False), "none").device)
+print(leases.limit(None, {}, here=True))
+leases.take(config.Numerics(device="cuda", dtype="bfloat16"))
+print(os.environ["CUDA_VISIBLE_DEVICES"], devices.cuda_devices())
+"""
+
+
+def test_a_process_that_plans_before_it_takes_a_gpu_sees_that_one(tmp_path: Path) -> None:
+    """As CUDA's driver: the first call fixes what a process sees, and what is forked from it sees nothing."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler, to make a driver")
+    source = tmp_path / "driver.c"
+    source.write_text(DRIVER)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source], check=True)
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    (tmp_path / "torch" / "version.py").write_text("cuda = '12.8'\n")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "SLURM_", "MLM_RUNS"))}
+    places = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}", "TMPDIR": str(tmp_path)}
+    said = subprocess.run(
+        [sys.executable, "-c", BY_HAND],
+        cwd=tmp_path, env={**kept, **places, "LD_LIBRARY_PATH": str(tmp_path)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert said.stdout.splitlines() == ["cuda", "8", "0 1"], said.stderr
 
 
 @pytest.mark.parametrize(
