@@ -9,6 +9,17 @@ app = typer.Typer()
 PANEL = "Data"
 
 
+def _anew(folder: Path, manifest: str) -> None:
+    """Have a folder made anew, which is asked for by name; to be called when nothing is left to refuse.
+
+    Whoever writes there holds the lock.
+    """
+    from mlm.files import locked
+
+    with locked(folder.with_name(f"{folder.name}.lock")):
+        (folder / manifest).unlink(missing_ok=True)
+
+
 @app.command(rich_help_panel=PANEL)
 def corpus(
     name: Annotated[str, typer.Argument(help="A file under experiments/corpora, without .yaml.")],
@@ -18,8 +29,10 @@ def corpus(
     from mlm import corpus
     from mlm.layout import EXPERIMENTS
 
-    (folder / "corpus.json").unlink(missing_ok=True)  # asked for by name: made anew
-    corpus.prepare(EXPERIMENTS / "corpora" / f"{name}.yaml", folder)
+    stated = EXPERIMENTS / "corpora" / f"{name}.yaml"
+    corpus.load(stated)
+    _anew(folder, "corpus.json")
+    corpus.prepare(stated, folder)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -50,9 +63,12 @@ def shards(
     cores: Annotated[int, typer.Option(min=1, help="Processes; the bytes do not depend on it.")] = 1,
 ) -> None:
     """Encode a corpus into memory-mapped token files."""
-    from mlm import shards
+    from mlm import corpus, shards
+    from mlm.vocabulary import Tokenizer
 
-    (folder / "shards.json").unlink(missing_ok=True)
+    corpus.verify(prepared)
+    Tokenizer.read(model)
+    _anew(folder, "shards.json")
     shards.write(prepared, model, folder, cores)
 
 

@@ -18,7 +18,7 @@ def _finished(name: str) -> RunFolder:
     """The named run, or the first finished one of a baseline, or the first finished one."""
     if name:
         return run_folders.find(name)
-    found = [run for run in run_folders.everything() if (run.path / "run.json").exists()]
+    found = [run for run in run_folders.everything() if _ended(run) == "finished"]
     if not found:
         raise InputError("no run has finished yet; `snakemake --cores all` trains them, `train` trains one")
     return next((run for run in found if _is_baseline(run)), found[0])
@@ -28,9 +28,14 @@ def _is_baseline(run: RunFolder) -> bool:
     for scale, experiment, arm, _ in run.labels:
         path = layout.study_file(scale)
         if path.exists():
-            stated = read_json(path, "run the pipeline again")["experiments"].get(experiment, {})
-            return bool(stated.get("baseline") == arm)
+            return bool(projection.experiments(scale).get(experiment, {}).get("baseline") == arm)
     return False
+
+
+def _ended(run: RunFolder) -> str | None:
+    """How a run has ended: finished or diverged; None of one that has not."""
+    path = run.path / "run.json"
+    return str(run_folders.read_outcome(path)["status"]) if path.exists() else None
 
 
 def fill(text: str, name: str, candidates: int) -> None:
@@ -38,6 +43,9 @@ def fill(text: str, name: str, candidates: int) -> None:
     if "[MASK]" not in text:
         raise InputError(f"text: {text!r} has no [MASK]; write one where the model is to fill in")
     run = _finished(name)
+    if _ended(run) == "diverged":
+        step = run.outcome()["diverged"]["step"]
+        raise InputError(f"{run.name}: diverged at step {step}, so it answers nothing; name another with --run")
     tokenizer = run.tokenizer()
     from mlm import fill
 

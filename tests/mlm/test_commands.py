@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -289,6 +290,28 @@ def test_a_run_that_diverges_ends_well_and_says_so(place: Path, tmp_path: Path, 
         "status": "diverged", "values": {},
     }  # fmt: skip
     assert "diverged" in done(typed(mine, "runs"))
+    named = refused(typed(mine, "fill", "The [MASK].", "--run", folder.name))
+    assert re.search(r"diverged at step \d+, so it answers nothing", named)
+    assert "no run has finished yet" in refused(typed(mine, "fill", "The [MASK]."))
+
+
+def test_a_mistyped_word_costs_no_prepared_data(
+    place: Path, modern: RunFolder, tmp_path: Path, typed: Typed
+) -> None:
+    known = modern.record["data"]
+    data = Path(shutil.copytree(place / "results" / "data", tmp_path / "data"))
+    corpus, shards = data / "corpora" / known["corpus"], data / "shards" / known["shards"]
+    vocabulary = str(data / "vocabularies" / known["vocabulary"] / "vocabulary.model")
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    refused(typed(place, "corpus", "refrence", str(corpus)))
+    refused(typed(place, "shards", str(corpus), "no/such.model", str(shards)))
+    refused(typed(place, "shards", str(tmp_path), vocabulary, str(shards)))
+    assert {path: path.read_bytes() for path in before} == before
+    (corpus / "corpus.json").write_text("{}")
+    done(typed(place, "corpus", "reference", str(corpus)))
+    (shards / "shards.json").write_text("{}")
+    done(typed(place, "shards", str(corpus), vocabulary, str(shards)))
+    assert {path: path.read_bytes() for path in before} == before, "asked for by name, both are made anew"
 
 
 @pytest.mark.parametrize("command", ["mlm --help", "mlm plan --help", "analysis --help", "mlm doctor"])
