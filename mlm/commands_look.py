@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from mlm.errors import InputError
+
 app = typer.Typer()
 PANEL = "Look"
+MAX_WATCH_SECONDS = 86400
 
 
 @app.command(rich_help_panel=PANEL)
@@ -63,6 +66,8 @@ def status(
 
     from mlm import status
 
+    if not watch <= MAX_WATCH_SECONDS:  # nan neither
+        raise InputError(f"--watch: is {watch:g}; give {MAX_WATCH_SECONDS:g} seconds or fewer")
     look = status.Look(scale)
     if not watch:
         Console(highlight=False).print(look.show(), soft_wrap=True)  # a path stays in one piece

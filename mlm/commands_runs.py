@@ -46,6 +46,8 @@ def train(
     from mlm import distributed, logs, measuring, runs, single
     from mlm.planner import available
 
+    if not checkpoint_seconds > 0:  # nor is nan
+        raise InputError(f"--checkpoint-seconds: is {checkpoint_seconds:g}; give a number above 0")
     if name in available():
         folder = single.plan(name, arm, seed or 0, scale or "laptop", set_ or [])
     elif arm or set_ or scale is not None or seed is not None:

@@ -26,7 +26,8 @@ def examine() -> tuple[Table, bool]:
     rows.append(
         (bool(shutil.which("git")) or None, "git", shutil.which("git") or "missing; commits go unrecorded")
     )
-    rows.append((True, "processors", f"{os.cpu_count()}; a run uses one, so as many runs train at once"))
+    here = len(os.sched_getaffinity(0))
+    rows.append((True, "processors", f"{here}; a run uses one, so as many runs train at once"))
     flags = devices.cpu_flags()
     amx = "amx_bf16" in flags
     better = (
