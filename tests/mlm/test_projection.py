@@ -77,3 +77,20 @@ def test_rows_wait_for_the_older_of_two_checkpoints(run: RunFolder) -> None:
         checkpoint.write_bytes(b"torn")
     rows: list[dict[str, Any]] = [*wandb_writer.settled(run, trainer=-1)]
     assert [row["step"] for row in rows] == [0, 4, 8]
+
+
+def test_an_experiment_called_data_has_an_offline_analysis(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = json.loads(Path("results/test/study.json").read_text())
+    study["experiments"] = {"data": study["experiments"]["trial"]}
+    study["index"] = [{**cell, "experiment": "data"} for cell in study["index"]]
+    Path("results/test/study.json").write_text(json.dumps(study))
+    (run.path / "labels.json").write_text(json.dumps([["test", "data", "80-10-10", 0]]))
+    table = Path("results/test/tables/data/contrasts.csv")
+    table.parent.mkdir(parents=True)
+    table.write_text("arm,n\nbert,8\n")
+    written: list[str] = []
+    monkeypatch.setattr(wandb_writer, "offline", lambda found: written.append(found.header.name) is None)
+    assert sync.write_offline("test", "data") == 2
+    assert written == ["data/80-10-10/seed-0", "test/data"]
