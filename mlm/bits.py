@@ -5,11 +5,14 @@ not. A causal encoder has it: the sum over all tokens of -log2 P(token | those b
 beginning of the test split, in whole lines and as it was written, not as a vocabulary sees it. So what the
 tokens do not tell of it is paid for as well, each part by a code that needs no model:
 
-- A word that does not come back from its tokens (it has an [UNK], or was normalised) is spelled: 8 bits for
-  each of its bytes, beside what its tokens cost.
+- A word whose characters do not come back from its tokens (it has an [UNK], or was normalised) is spelled: 8
+  bits for each of its bytes, beside what its tokens cost.
 - Where line ends are no tokens, blanks and line ends between two words are one blank to the tokens. What they
-  were is told by n · H bits, H the entropy of the n stretches of them in this text. It is the same for all such
-  vocabularies; a model of characters may pay less, since it may guess a line end from the words.
+  were is told by n · H bits, H the entropy of the n stretches of them in this text. It is the same for all
+  vocabularies that are trained here; a model of characters may pay less, since it may guess a line end from the
+  words. A WordPiece begins a token at punctuation whether a blank stands before it or not: to it, nothing
+  within a word is one more kind of stretch, and it pays more. Tokens for runs of blanks, as some vocabularies
+  of Hugging Face's have them, are paid for beside the stretches.
 
 Other ways to cut the text into pieces would add to its likelihood and are left out, as is usual (Cao & Rimell
 2021, arXiv 2109.02550): what is told is an upper bound for every vocabulary but characters.
@@ -25,6 +28,7 @@ tokens: larger pieces see more text, which is part of what a vocabulary is.
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,22 +85,29 @@ def encode(tokenizer: Tokenizer, parts: Parts) -> list[int]:
     return tokens
 
 
+def joins(tokenizer: Tokenizer, text: str) -> Iterator[tuple[str, int, int | None]]:
+    """Each word, how often it is there, and before how many tokens within it a blank might stand.
+
+    None if it does not come back from its tokens, whatever blanks a decoder sets between them.
+    """
+    words = Counter(text.split())
+    for (word, count), ids in zip(words.items(), tokenizer.encode_words(list(words)), strict=True):
+        comes_back = "".join(tokenizer.decode(ids).split()) == word
+        yield word, count, sum(tokenizer.begins_word[i] for i in ids) - 1 if comes_back else None
+
+
 def spelled(tokenizer: Tokenizer, text: str) -> int:
     """Bytes of the words that do not come back from their tokens."""
-    words = Counter(text.split())
-    encoded = tokenizer.encode_words(list(words))
-    return sum(
-        count * len(word.encode())
-        for (word, count), ids in zip(words.items(), encoded, strict=True)
-        if tokenizer.decode(ids).strip() != word
-    )
+    return sum(count * len(word.encode()) for word, count, inner in joins(tokenizer, text) if inner is None)
 
 
 def layout(tokenizer: Tokenizer, text: str) -> float:
-    """Bits that tell what stands between the words, where the tokens do not."""
+    """Bits that tell what stands between the words, and where nothing does, where the tokens do not."""
     if tokenizer.keeps_line_ends:
         return 0.0
     runs = Counter(re.findall(r"\s+", text))
+    if empty := sum(count * inner for _, count, inner in joins(tokenizer, text) if inner):
+        runs[""] = empty
     return sum(count * math.log2(runs.total() / count) for count in runs.values())
 
 

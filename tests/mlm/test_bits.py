@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -20,12 +21,23 @@ from mlm.errors import Damaged, InputError
 from mlm.experiment import BitsPerByte, Experiment, Measures
 from mlm.runs import RunFolder
 from mlm.vocabulary import Tokenizer
-from tests.mlm.places import EXPERIMENT, copy_of, done, seal
+from tests.mlm.places import EXPERIMENT, TEXT, copy_of, done, seal
+from tests.mlm.test_hugging_face import prepare, wordpiece
 
 FILE = Path("experiments/trial.yaml")
 ASKED = Measures(bits_per_byte=BitsPerByte())
-KINDS = ("unigram", "bpe", "char")
+SENTENCEPIECES = ("unigram", "bpe", "char")
+KINDS = (*SENTENCEPIECES, "wordpiece")
 WHOLE = BitsPerByte(bytes=10**9)
+
+
+@pytest.fixture(scope="module")
+def vocabularies(
+    vocabularies: dict[str, Tokenizer], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Tokenizer]:
+    """Those that are trained here, and a WordPiece, which tells no blank beside punctuation from none."""
+    folder = wordpiece(tmp_path_factory.mktemp("wordpiece"), TEXT.split("\n"), do_lower_case=False)
+    return {**vocabularies, "wordpiece": prepare(folder, folder / "vocabulary.model")}
 
 
 def run(**stated: Any) -> config.Run:
@@ -149,6 +161,35 @@ def test_tokens_and_layout_together_tell_the_text(
     assert vocabularies["char"].decode(vocabularies["char"].encode(text)) == text
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(["to", "be;", "(or)", "it's", "not"]), BLANKS), min_size=1, max_size=20)
+)
+def test_that_nothing_stands_beside_punctuation_is_told_where_a_blank_might(
+    vocabularies: dict[str, Tokenizer], parts: list[tuple[str, str]]
+) -> None:
+    text = "".join(word + blank for word, blank in parts)
+    tokenizer = vocabularies["wordpiece"]
+    assert bits.spelled(tokenizer, text) == 0
+    stretches = re.findall(r"(?:\w+|[^\w\s])(\s*)", text)
+    shares = [stretches.count(one) / len(stretches) for one in stretches]
+    assert bits.layout(tokenizer, text) == pytest.approx(-sum(map(math.log2, shares)))
+
+
+@given(
+    st.sampled_from(SENTENCEPIECES),
+    st.text(st.characters(codec="utf-8") | st.sampled_from(" \n;'¨▁ﬁ"), max_size=40),
+)
+def test_to_a_sentencepiece_a_word_is_one_whatever_is_in_it(
+    vocabularies: dict[str, Tokenizer], kind: str, text: str
+) -> None:
+    """To the last bit: what stands between words is all that is told, and an inner blank is a word lost."""
+    tokenizer, told = vocabularies[kind], Counter(re.findall(r"\s+", text))
+    lost = [word for word in text.split() if tokenizer.decode(*tokenizer.encode_words([word])).strip() != word]
+    assert bits.spelled(tokenizer, text) == len("".join(lost).encode())
+    entropy = sum(count * math.log2(told.total() / count) for count in told.values())
+    assert bits.layout(tokenizer, text) == (0 if kind == "char" else entropy)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_word_that_does_not_come_back_is_spelled(
     prepared: Path, vocabularies: dict[str, Tokenizer], kind: str
@@ -166,7 +207,7 @@ def test_a_word_that_does_not_come_back_is_spelled(
 
 
 def test_what_a_vocabulary_normalises_is_spelled_too(vocabularies: dict[str, Tokenizer]) -> None:
-    for text in ("the class", "a string, or\ta [MASK]"):
+    for text in ("the class", "a string, or\ta [MASK]", "it's (a) class; not so"):
         assert all(bits.spelled(tokenizer, text) == 0 for tokenizer in vocabularies.values())
     assert bits.spelled(vocabularies["unigram"], "the ﬁeld") == len("ﬁeld".encode())
 

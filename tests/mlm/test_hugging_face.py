@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,14 @@ SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 words = st.text(st.sampled_from(sorted(set(TEXT))) | st.characters(codec="utf-8"), max_size=30)
 
 
-def wordpiece(folder: Path, **settings: Any) -> Path:
+def wordpiece(folder: Path, lines: Sequence[str] = LINES, **settings: Any) -> Path:
     """A WordPiece vocabulary of a few lines, saved as transformers saves one."""
     made = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.normalizer = normalizers.BertNormalizer(lowercase=settings.get("do_lower_case", True))
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     made.decoder = decoders.WordPiece()
     made.train_from_iterator(
-        LINES, trainers.WordPieceTrainer(vocab_size=500, special_tokens=FIRST, show_progress=False)
+        lines, trainers.WordPieceTrainer(vocab_size=500, special_tokens=FIRST, show_progress=False)
     )
     transformers.BertTokenizer(vocab=made.get_vocab(), **settings).save_pretrained(folder)
     return folder
