@@ -23,7 +23,10 @@ class Fill(NamedTuple):
 def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
     """Token ids of a text in which "[MASK]" stands for the mask token."""
     ids: list[int] = []
-    for number, segment in enumerate(text.split("[MASK]")):
+    *before, last = text.split("[MASK]")
+    if not tokenizer.keeps_line_ends:  # the blank before a word is a part of its token, and so of a mask
+        before = [segment.rstrip() for segment in before]
+    for number, segment in enumerate([*before, last]):
         if number:
             ids.append(config.MASK)
         if segment:

@@ -341,8 +341,10 @@ def test_other_tokenizers_tell_words_in_their_own_way(
         assert whole == [i for ids in tokenizer.encode_words(chosen) for i in ids]
         assert sum(tokenizer.begins_word[i] for i in whole) == len(chosen)
         assert tokenizer.decode(tokenizer.encode("Two lines")).strip() == "Two lines"
-        ids = encode_prompt(tokenizer, "the [MASK], and")
-        assert tokenizer.pieces[ids[ids.index(config.MASK) + 1]] == ","
+        ids = encode_prompt(tokenizer, "the [MASK], and [MASK] [MASK]")
+        at = ids.index(config.MASK)
+        assert ids[:at] == tokenizer.encode("the") and tokenizer.pieces[ids[at + 1]] == ","
+        assert ids[at + 2 :] == [*tokenizer.encode("and"), config.MASK, config.MASK]
 
 
 def test_a_damaged_vocabulary_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
