@@ -19,6 +19,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "bert": {  # Devlin et al. 2018 (arXiv 1810.04805)
         "positions": "learned",
         "query_key_norm": False,
+        "embedding_norm": True,
         "norm": "layer",
         "norm_place": "post",
         "activation": "gelu",

@@ -435,6 +435,10 @@ def test_a_tokenizer_by_itself_stands_in_the_place_of_a_vocabulary(folder: Path)
         ({"encoder": {"preset": "modern"}}, r"trial\.yaml: encoder\.preset: is 'modern'; .* has 'bert'"),
         ({"encoder": {"size": "mini"}}, r"trial\.yaml: encoder\.layers: is 4; .* has 2"),
         ({"encoder": {"positions": "rotary"}}, r"encoder\.positions: is 'rotary'"),
+        (
+            {"encoder": {"embedding_norm": False}},
+            r"encoder\.embedding_norm: is False; .* has True; leave it out",
+        ),
         ({"encoder": {"architecture": "my.own:Encoder"}}, r"encoder\.architecture: is 'my\.own:Encoder'"),
         ({"tokenizer": "nowhere"}, r"tokenizer: nowhere: has none of tokenizer"),
     ],
