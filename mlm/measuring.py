@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
-from mlm import measured, metrics, shards, study
+from mlm import measured, metrics, shards, study, yaml_file
 from mlm.errors import Damaged, InputError
+from mlm.experiment import BitsPerByte, Corruptions, Evaluation, Finetuning, Radius, Reach
 from mlm.files import file_sha256, read_json, write_json
 from mlm.layout import RESULTS
 from mlm.runs import RunFolder
@@ -35,7 +36,7 @@ def evaluation(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, 
     from mlm import heldout
 
     data, begins_word = shards.read(run.shards, run.vocabulary), run.tokenizer().begins_word
-    return {"values": heldout.measure(encoder, run.config, data, begins_word, int(wanted.setting))}
+    return {"values": heldout.measure(encoder, run.config, data, begins_word, _told(wanted).sequences)}
 
 
 def probe(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def probe(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
     from mlm import brown
     from mlm import probe as measure
 
-    return measure.probe(encoder, run.tokenizer(), brown.read(Path(wanted.setting)))
+    return measure.probe(encoder, run.tokenizer(), brown.read(_told(wanted)))
 
 
 def pairs(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def pairs(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
     from mlm import grammar
     from mlm import pairs as measure
 
-    found = grammar.read(Path(wanted.setting))
+    found = grammar.read(_told(wanted))
     tokens = shards.read(run.shards, run.vocabulary)["train"].tokens
     return measure.measure(encoder, run.tokenizer(), found, tokens)
 
@@ -60,28 +61,24 @@ def task(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
     """A sentence task from frozen features, on the sentences of a file."""
     from mlm import sentence_probe, tasks
 
-    examples = tasks.read(Path(wanted.setting))
+    examples = tasks.read(_told(wanted))
     return sentence_probe.measure(encoder, run.tokenizer(), examples, wanted.name.partition(".")[2])
 
 
 def finetune(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
     """A sentence task by fine-tuning; told the sentences' file as `data`, and how."""
-    from mlm import finetune, tasks, yaml_file
-    from mlm.experiment import Finetuning
+    from mlm import finetune, tasks
 
-    told = {"data": wanted.setting} if isinstance(wanted.setting, str) else dict(wanted.setting)
-    examples = tasks.read(Path(told.pop("data")))
-    settings = yaml_file.validated(Finetuning, told, f"--with {wanted.name}")
-    return finetune.measure(encoder, run.tokenizer(), examples, wanted.name.partition(".")[2], settings)
+    file, settings = _told(wanted)
+    name = wanted.name.partition(".")[2]
+    return finetune.measure(encoder, run.tokenizer(), tasks.read(file), name, settings)
 
 
 def reach(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
     """What it took to reach the held-out losses that it is told; a list of them is on the yardstick."""
-    from mlm import reach, yaml_file
-    from mlm.experiment import Reach
+    from mlm import reach
 
-    told = {"loss_nats": wanted.setting} if isinstance(wanted.setting, list) else wanted.setting
-    asked = yaml_file.validated(Reach, told, f"--with {wanted.name}")
+    asked = _told(wanted)
     entropy = 0.0
     if asked.below_unigram_nats:
         training = shards.read(run.shards, run.vocabulary)["train"].tokens
@@ -93,30 +90,27 @@ def reach(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
 
 def corruptions(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
     """The test split under the corruptions that it is told, by the names of their arms."""
-    from mlm import corruptions, yaml_file
-    from mlm.experiment import Corruptions
+    from mlm import corruptions
 
-    asked = yaml_file.validated(Corruptions, wanted.setting, f"--with {wanted.name}")
+    asked = _told(wanted)
     data, begins_word = shards.read(run.shards, run.vocabulary)["test"], run.tokenizer().begins_word
     return {"values": corruptions.measure(encoder, run.config, data, begins_word, asked)}
 
 
 def radius(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
     """The test split with the text beyond the distances that it is told resampled."""
-    from mlm import radius, yaml_file
-    from mlm.experiment import Radius
+    from mlm import radius
 
-    asked = yaml_file.validated(Radius, wanted.setting, f"--with {wanted.name}")
+    asked = _told(wanted)
     data = shards.read(run.shards, run.vocabulary)["test"]
     return {"values": radius.measure(encoder, run.config, data, asked)}
 
 
 def bits_per_byte(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
     """The likelihood of the beginning of the test split; told its bytes."""
-    from mlm import bits, yaml_file
-    from mlm.experiment import BitsPerByte
+    from mlm import bits
 
-    asked = yaml_file.validated(BitsPerByte, wanted.setting, f"--with {wanted.name}")
+    asked = _told(wanted)
     return bits.measure(encoder, run.config, run.tokenizer(), run.corpus, asked)
 
 
@@ -124,7 +118,7 @@ def plugin(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]
     """A probe of the user's own, told its Python path."""
     from mlm import plugins
 
-    found = plugins.take_probe(wanted.setting, encoder, run.tokenizer(), run.config, wanted.name)
+    found = plugins.take_probe(_told(wanted), encoder, run.tokenizer(), run.config, wanted.name)
     return {"values": {f"{wanted.name.partition('.')[2]}.{key}": value for key, value in found.items()}}
 
 
@@ -141,12 +135,51 @@ TAKEN_BY: "dict[str, Callable[[RunFolder, Encoder, Wanted], dict[str, Any]]]" = 
     "plugins": plugin,
 }
 """Measures by their keys in the scale file."""
+SECTIONS: dict[str, type[yaml_file.Strict]] = {
+    "evaluation": Evaluation,
+    "finetune": Finetuning,
+    "reach": Reach,
+    "corruptions": Corruptions,
+    "radius": Radius,
+    "bits_per_byte": BitsPerByte,
+}
+"""Those that are told more than a file, which other kinds are told alone; plug-ins a path of Python's."""
+
+
+def _told(wanted: Wanted) -> Any:
+    """What a measure is told, checked: a file, a section of the scale file, or (file, section).
+
+    Raises:
+        InputError: it is told something else.
+    """
+    of, told, where = measured.kind(wanted.name), wanted.setting, f"--with {wanted.name}"
+    if of == "plugins":
+        return _text(told, where, "the Python path of a probe, `module.of.yours:name`")
+    if of not in SECTIONS:
+        return Path(_text(told, where, "the path of a file"))
+    if of == "finetune":
+        settings = dict(told) if isinstance(told, dict) else {"data": told}
+        file = _text(settings.pop("data", None), f"{where}: data", "the path of a file")
+        return Path(file), yaml_file.validated(Finetuning, settings, where)
+    if of == "evaluation":
+        told = {"sequences": told}
+    elif of == "reach" and isinstance(told, list):
+        told = {"loss_nats": told}
+    return yaml_file.validated(SECTIONS[of], told, where)
+
+
+def _text(told: Any, where: str, remedy: str) -> str:
+    if not (isinstance(told, str) and told):
+        raise InputError(f"{where}: is {told!r}; give {remedy}")
+    return told
 
 
 def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str]) -> list[Wanted]:
-    """From `--take NAME=FILE`, `--with NAME=YAML` and `--over-training NAME`."""
-    from mlm import yaml_file
+    """From `--take NAME=FILE`, `--with NAME=YAML` and `--over-training NAME`.
 
+    Raises:
+        InputError: one lacks the others, or is told what it cannot read.
+    """
     outputs: dict[str, str] = {}
     for name, file in (_named("--take", one) for one in take):
         if name in outputs:
@@ -167,7 +200,10 @@ def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str
             raise InputError(
                 f"{option} {stray[0]}: goes with --take {stray[0]}=FILE; give it, or leave both out"
             )
-    return [Wanted(name, settings[name], Path(file), name in over_training) for name, file in outputs.items()]
+    asked = [Wanted(name, settings[name], Path(file), name in over_training) for name, file in outputs.items()]
+    for one in asked:
+        _told(one)
+    return asked
 
 
 def _named(option: str, given: str) -> tuple[str, str]:

@@ -315,6 +315,33 @@ def test_what_cannot_be_taken_is_refused(kept: Path, typed: Typed, words: list[s
     assert said in refused(typed(kept, "measure", run_of(kept), *words))
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        ("evaluation", "-5", "sequences: is -5; should be greater than or equal to 1"),
+        ("evaluation", "0", "sequences: is 0; should be greater than or equal to 1"),
+        ("evaluation", "1.9", "sequences: is 1.9 (a number (float)); should be a valid integer"),
+        ("evaluation", "abc", "sequences: is 'abc' (text); should be a valid integer"),
+        ("evaluation", "{a: 1}", "sequences: is {'a': 1} (a mapping); should be a valid integer"),
+        ("evaluation", "[1]", "sequences: is [1] (a list); should be a valid integer"),
+        ("probe", "5", "is 5; give the path of a file"),
+        ("probe", "[a]", "is ['a']; give the path of a file"),
+        ("probe", "{data: x}", "is {'data': 'x'}; give the path of a file"),
+        ("pairs", "5", "is 5; give the path of a file"),
+        ("tasks.trec", "5", "is 5; give the path of a file"),
+        ("finetune.trec", "{restarts: 2}", "data: is None; give the path of a file"),
+        ("finetune.trec", "3", "data: is 3; give the path of a file"),
+        ("finetune.trec", "[1, 2]", "data: is [1, 2]; give the path of a file"),
+        ("plugins.x", "5", "is 5; give the Python path of a probe, `module.of.yours:name`"),
+    ],
+)
+def test_what_a_measure_cannot_be_told_is_refused_by_its_name(
+    kept: Path, typed: Typed, name: str, setting: str, said: str
+) -> None:
+    words = ("--take", f"{name}=x.json", "--with", f"{name}={setting}")
+    assert refused(typed(kept, "measure", run_of(kept), *words)) == f"error: --with {name}: {said}\n"
+
+
 def test_pairs_are_refused_before_training_if_the_vocabulary_cannot_spell_them(
     kept: Path, typed: Typed
 ) -> None:
