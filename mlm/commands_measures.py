@@ -36,7 +36,7 @@ def probe(
     at: At = None,
 ) -> None:
     """Part of speech from frozen features, with lookup baselines beside it."""
-    _measure(name, "probe", sentences, output, at, untrained)
+    _measure(name, "probe", str(sentences), output, at, untrained)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -48,7 +48,7 @@ def pairs(
     at: At = None,
 ) -> None:
     """Minimal pairs: how often the good sentence has the higher pseudo-log-likelihood (word-l2r)."""
-    _measure(name, "pairs", file, output, at, untrained)
+    _measure(name, "pairs", str(file), output, at, untrained)
 
 
 def _measure(

@@ -14,7 +14,7 @@ import yaml
 
 from mlm import grammar, identity, measured, runs
 from mlm.experiment import Measures
-from mlm.files import write_json
+from mlm.files import file_sha256, write_json
 from mlm.grammar import Pair
 from mlm.runs import RunFolder
 from mlm.study import untrained_digest
@@ -130,9 +130,10 @@ def test_over_training_the_kept_weights_are_measured_too(kept: Path, typed: Type
     assert set(earlier["values"]) == set(far["values"]) and earlier["values"] != far["values"]
     by_hand = ("pairs", run_of(kept), "pairs.jsonl", "--output", "hand.json", "--at", "10")
     done(typed(kept, *by_hand))
-    assert json.loads((kept / "hand.json").read_text())["step"] == 10
-    (other,) = content(kept, "pairs", "over")["over_training"]
-    assert json.loads((kept / "hand.json").read_text())["values"] == other["values"]
+    hand, whole = json.loads((kept / "hand.json").read_text()), content(kept, "pairs", "over")
+    (other,) = whole["over_training"]
+    assert (hand["step"], hand["values"]) == (10, other["values"])
+    assert hand["data"] == whole["data"] == {"pairs.jsonl": file_sha256(kept / "pairs.jsonl")}
 
 
 def test_experiments_that_share_a_run_may_measure_it_differently(kept: Path, typed: Typed) -> None:
