@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mlm import config, evaluate, grammar, measured, measures, shards
+from mlm import config, evaluate, grammar, heldout, measured, measures, shards
 from mlm.encoder import Encoder
+from mlm.errors import InputError
 from mlm.experiment import Evaluation, Measures
 from mlm.objectives import Batch
 from mlm.randomness import Purpose, generator
@@ -49,6 +50,16 @@ def test_masks_of_more_windows_begin_with_other_windows_but_rates_stay() -> None
         targets = sum(int((batch.kind > 0).sum()) for batch in batches)
         assert targets / 4000 == pytest.approx(rate, abs=0.01)
         assert all(bool((batch.kind <= 1).all()) for batch in batches)
+
+
+def test_windows_so_few_that_the_yardstick_has_no_target_are_refused() -> None:
+    data = dict.fromkeys(measures.SPLITS, shards.Shard(TOKENS, np.array([0, 4000]), np.array([0])))
+    run = config.Run(sequence_length=2)
+    with pytest.raises(
+        InputError, match=r"evaluation\.sequences: 2 windows of 2 tokens .* no target; ask for more"
+    ):
+        heldout.measure(encoder(), run, data, WORDS.tolist(), 2)
+    assert heldout.measure(encoder(), run, data, WORDS.tolist(), 100)["test.yardstick.loss_nats"] > 0
 
 
 def test_measured_is_what_a_plain_computation_gives() -> None:
