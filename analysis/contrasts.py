@@ -130,8 +130,12 @@ class Found(NamedTuple):
 
 def of(study: Study, name: str, collected: tidy.Collected) -> Found:
     """All contrasts of an experiment, each with when it was stated."""
-    results = evaluate(name, study.experiment(name), collected, len(study.seeds(name)))
-    evidence, rows = beforehand.Evidence(study.scale, name), [Row.of(asdict(one)) for one in results]
+    return marked(study.scale, name, evaluate(name, study.experiment(name), collected, len(study.seeds(name))))
+
+
+def marked(scale: str, name: str, results: Sequence[Result]) -> Found:
+    """Contrasts of an experiment, each with when it was stated as is known by now."""
+    evidence, rows = beforehand.Evidence(outputs.whole(scale), name), [Row.of(asdict(one)) for one in results]
     marks = [evidence.mark(row, one.seeds, one.runs) for row, one in zip(rows, results, strict=True)]
     return Found(
         [replace(one, **mark._asdict()) for one, mark in zip(results, marks, strict=True)],

@@ -64,7 +64,16 @@ def paper(scale: str) -> Path:
 
 def partial(scale: str) -> str:
     """Name of the place, beside what the pipeline makes, of what there is while runs go on."""
-    return f"{scale.removesuffix('/partial')}/partial"
+    return f"{whole(scale)}/partial"
+
+
+def whole(scale: str) -> str:
+    """Name of the scale that a place is of.
+
+    >>> whole(partial("laptop")), whole("laptop")
+    ('laptop', 'laptop')
+    """
+    return scale.removesuffix("/partial")
 
 
 def arxiv(scale: str) -> Path:

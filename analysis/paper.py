@@ -33,7 +33,7 @@ def write(study: Study, experiments: Sequence[str] | None = None) -> None:
 
     Raises:
         InputError: the source quotes a number that does not exist, or states one itself, or does not compile;
-            or a table or figure was changed by hand; names file and line.
+            or a table or figure was changed by hand, or made from others; names file and line.
     """
     for name in outputs.PAPER_SOURCES:
         if not (outputs.PAPER / name).exists():
@@ -45,7 +45,7 @@ def write(study: Study, experiments: Sequence[str] | None = None) -> None:
     told = list(experiments or known)
     for name in told:
         for step in ("table", "figures"):
-            provenance.check(step, study.scale, name)
+            provenance.check(step, study.scale, name, study=study.stated(name))
     markdown = render(study, told, Quoter(entries))
     provenance.forget("paper", study.scale)
     write_atomically(place / "paper.md", markdown)

@@ -1,9 +1,11 @@
 """results/<scale>/provenance/: what each step of the analysis read and wrote, by SHA-256.
 
-A step leaves one manifest, `<experiment>/<step>.json` or `<step>.json` where it is of the whole scale. So each
-file between corpus and paper has somebody who vouches for it; `trace` looks whether it still is that file, and
-a step that reads what another wrote refuses what was changed since. Runs have seconds in their files, so
-manifests differ between machines, and no table, figure or number is made from their hashes of runs.
+A step on the way to the paper leaves one manifest, `<experiment>/<step>.json` or `<step>.json` where it is of
+the whole scale; `tune`, `report` and `comparison`, which lie beside that way, leave none. So each file between
+corpus and paper has somebody who vouches for it; `trace` looks whether it still is that file, and a step that
+reads what another wrote refuses what was changed since, or was made from tables that are others by now. Runs
+have seconds in their files, so manifests differ between machines, and no table, figure or number is made from
+their hashes of runs.
 """
 
 import hashlib
@@ -16,7 +18,7 @@ from typing import Any
 
 from mlm.errors import Damaged
 from mlm.files import file_sha256, write_atomically
-from mlm.layout import RESULTS
+from mlm.layout import RESULTS, study_file, tables
 
 TEXT = {".csv", ".json", ".md", ".tex", ".typ"}
 """Files of which each line has a check of its own, so that a changed one can be named."""
@@ -118,8 +120,14 @@ def check_scale(scale: str) -> None:
         raise Damaged(*found)
 
 
-def check(step: str, scale: str, experiment: str = "") -> None:
-    """Refuse files of a step that were changed since it wrote them. Without a manifest there is nothing to say.
+def check(step: str, scale: str, experiment: str = "", *, study: str = "") -> None:
+    """Refuse files of a step that were changed since it wrote them, or made from tables that are others by now.
+
+    Without a manifest there is nothing to say.
+
+    Args:
+        study: digest of what the study says of the experiment now, to refuse also what was made when it said
+            something else.
 
     Raises:
         Damaged: names each file, and the first line of it that is another.
@@ -130,14 +138,39 @@ def check(step: str, scale: str, experiment: str = "") -> None:
     manifest = load(path)
     if found := _problems(scale, manifest, manifest.wrote):
         raise Damaged(*found)
+    if found := outdated(scale, manifest, tables(scale, ""), study):
+        check_scale(scale)  # a table that was changed by hand is told as that
+        raise Damaged(*found)
+
+
+def outdated(scale: str, manifest: Manifest, below: Path, study: str = "") -> list[str]:
+    """Why a step would make other files now: what it read and was told, where that has changed since.
+
+    Args:
+        below: folder of the files to look at; those that are gone say nothing.
+        study: as `check` has it.
+    """
+    read = [one for one in manifest.read if Path(one).is_relative_to(below) and Path(one).exists()]
+    changed = [one for one in read if not matches(Path(one), manifest.read[one])]
+    step, found = f"`{manifest.step}`", []
+    if study and study != manifest.study:
+        found.append(f"{study_file(scale)}: says something else of {manifest.experiment} than {step} was told")
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        found.append(f"{changed[0]}{more}: not as {step} read {'them' if more else 'it'}")
+    return [f"{one}; {_again(scale, manifest)}" for one in found]
 
 
 def _problems(scale: str, manifest: Manifest, paths: Iterable[str]) -> list[str]:
     """What is wrong with files of a step, and how they are had back."""
-    words = ("python -m analysis", manifest.step, scale, manifest.experiment)
-    remedy = f"run `{' '.join(filter(None, words))}` again"
     changed = [one for one in paths if not matches(Path(one), manifest.wrote[one])]
-    return [f"{_changed(Path(one), manifest.step, manifest.lines.get(one))}; {remedy}" for one in changed]
+    told = (_changed(Path(one), manifest.step, manifest.lines.get(one)) for one in changed)
+    return [f"{one}; {_again(scale, manifest)}" for one in told]
+
+
+def _again(scale: str, manifest: Manifest) -> str:
+    words = ("python -m analysis", manifest.step, scale, manifest.experiment)
+    return f"run `{' '.join(filter(None, words))}` again"
 
 
 def matches(path: Path, sha256: str) -> bool:

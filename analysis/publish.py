@@ -7,7 +7,6 @@ The page is made of what lies there (`analysis.publish_page`), so experiments ma
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from analysis import (
@@ -16,13 +15,13 @@ from analysis import (
     labels,
     leaving,
     outputs,
+    provenance,
     publish_page,
     published_runs,
     report_content,
     report_tables,
     runs,
     setup,
-    table,
     tidy,
     tune,
 )
@@ -31,10 +30,12 @@ from analysis.publish_page import CHANGED, FACTS, RUN_COLUMNS, RUNS, Facts, Pict
 from analysis.report_content import Emphasis, Sentence
 from analysis.study import Study
 from mlm import layout
-from mlm.errors import InputError
+from mlm.errors import Damaged, InputError
 from mlm.experiment import PILOT, TUNE
 from mlm.files import json_text, write_atomically, write_json
 
+STEPS = ("collect", "contrasts", "table", "figures")
+"""Those that make what is published."""
 SLOPES = "slopes.csv"
 MOST_BYTES = 200_000
 """Of a figure. An SVG grows with the points in it: of one that passes this the PNG is taken."""
@@ -77,43 +78,30 @@ def write(study: Study, names: Sequence[str], to: Path | None = None) -> tuple[l
 
 def _missing(study: Study, name: str) -> Iterator[str]:
     """What stands between an experiment and its publication."""
-    experiment = study.experiment(name)
-    if experiment.tried:
+    if study.experiment(name).tried:
         yield f"{name}: tries learning rates; they are published with {name.removesuffix(TUNE)}"
         return
     if name.endswith(PILOT):
         yield f"{name}: is a pilot, and tests nothing"
         return
     again = f"`snakemake --cores all --config scale={study.scale} {name}`"
-    wanted = [
-        path
-        for command in ("collect", "contrasts", "table")
-        for path in outputs.files(command, study.scale, name)
-    ]
+    wanted = [path for step in STEPS[:-1] for path in outputs.files(step, study.scale, name)]
     wanted += [path.as_posix() for figure in _shown(study, name) for path in _drawn(study, name, figure)]
     if gone := [path for path in wanted if not Path(path).exists()]:
         yield f"{name}: missing are {_few(gone)}; {again} makes them"
         return
-    collected = tidy.load(study.scale, name)
+    if old := list(_outdated(study, name)):
+        yield from dict.fromkeys(f"{name}: {one}" for one in old)
+        return
+    collected, told = tidy.load(study.scale, name), contrasts.load_all(study.scale, name)
     r = collected.results
     if collected.partial:
         lost = r[r["status"] == "unfinished"].drop_duplicates("run")
         places = [layout.run_name(arm, seed) for arm, seed in zip(lost["arm"], lost["seed"], strict=True)]
         yield f"{name}: not finished or not measured are {_few(places)}; {again} goes on with them"
-    elif {*r[~r["measure"].str.startswith("untrained.")]["run"]} != {cell.digest for cell in study.cells(name)}:
-        planned = layout.study_file(study.scale)
-        yield f"{name}: its tables are not of the runs that {planned} plans; {again} makes them anew"
-    elif _unmarked((told := contrasts.load_all(study.scale, name)).results) != _unmarked(
-        (now := contrasts.of(study, name, collected)).results
-    ):
-        yield f"{name}: its contrasts are not those of its results; {again} makes them anew"
-    elif told != now:
-        first = f"`python -m analysis contrasts {study.scale} {name}`"
-        yield f"{name}: when its contrasts were stated is told otherwise by now; run {first}, then {again}"
-    elif not _is(
-        Path(outputs.files("table", study.scale, name)[0]), table.rows(experiment, collected), table.COLUMNS
-    ):
-        yield f"{name}: its table is not that of its results; {again} makes it anew"
+    elif told != contrasts.marked(study.scale, name, told.results):
+        anew = f"`snakemake --cores all --config scale={study.scale} --forcerun contrasts -- {name}`"
+        yield f"{name}: when its contrasts were stated is told otherwise by now; {anew} makes them anew"
     tried, rates = name + TUNE, Path(outputs.files("tune", study.scale, name + TUNE)[0])
     if tried in study.experiments and rates.exists():
         trials, n = tidy.load(study.scale, tried), len(study.seeds(tried))
@@ -121,8 +109,15 @@ def _missing(study: Study, name: str) -> Iterator[str]:
             yield f"{name}: {rates} is not of all its trials; `snakemake --cores all {tried}` goes on with them"
 
 
-def _unmarked(results: Sequence[contrasts.Result]) -> list[contrasts.Result]:
-    return [replace(one, stated="not known", stated_note="", seeds_added=()) for one in results]
+def _outdated(study: Study, name: str) -> Iterator[str]:
+    """What is not as its step left it, or would be made otherwise by now."""
+    for step in STEPS:
+        try:
+            manifest = provenance.load(provenance.file(step, study.scale, name))
+            provenance.check(step, study.scale, name)
+            yield from provenance.outdated(study.scale, manifest, layout.RESULTS, study.stated(name))
+        except Damaged as error:
+            yield from error.problems
 
 
 def _is(path: Path, rows: Iterable[tuple[object, ...]], columns: Sequence[str]) -> bool:
@@ -221,7 +216,11 @@ def _markdown(sentence: Sentence) -> str:
 
 
 def _put(place: Path, facts: Facts, contents: dict[str, bytes]) -> Iterator[Path]:
-    """Write an experiment's folder, its facts last."""
+    """Write an experiment's folder, its facts last: until then the page does not know it.
+
+    Earlier facts go first, so that a publication that is killed leaves none beside the files of another study.
+    """
+    (place / FACTS).unlink(missing_ok=True)
     for name, content in contents.items():
         write_atomically(place / name, content)
         yield place / name

@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from analysis import figure_captions, outputs, report_content, report_svg, verdicts
+from analysis import figure_captions, outputs, provenance, report_content, report_svg, verdicts
 from analysis.report_content import Content
 from analysis.study import Study
 from mlm import layout
@@ -18,7 +18,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write(study: Study, name: str) -> None:
-    """Write the page of an experiment, from the tables of `collect` and `contrasts` and the figures."""
+    """Write the page of an experiment, from the tables of `collect` and `contrasts` and the figures.
+
+    Raises:
+        InputError: one of them is missing, was changed, or was made from other tables or for another study.
+    """
+    provenance.check("figures", study.scale, name, study=study.stated(name))
     page = outputs.report(study.scale, name)
     captions = figure_captions.of(study.experiment(name))
     figures = {figure: layout.figures(study.scale, name) / f"{figure}.svg" for figure in captions}

@@ -6,10 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import synthetic_experiments as more
-from synthetic_results import EXPERIMENT, Synthetic
+from synthetic_results import EXPERIMENT, Synthetic, write_json
 from test_analysis_commands import call
 
 from analysis import contrasts, outputs, partial, study
+from mlm import registration
 from mlm.errors import InputError
 
 Make = Callable[..., Synthetic]
@@ -44,6 +45,23 @@ def test_it_is_marked_has_no_p_and_no_verdict_and_leaves_the_rest_alone(make: Ma
     assert MARK in page and MARK in (place / "tables" / EXPERIMENT / "table.md").read_text()
     assert not any(f'class="chip {one}"' in page for one in ("supported", "contradicted", "inconclusive"))
     assert 'href="../comparison.html"' in page and "paper.pdf" not in page
+
+
+def test_what_was_added_or_withdrawn_since_the_runs_began_is_told_there_too(make: Make) -> None:
+    """The registration is the scale's: results/SCALE/partial has none of its own."""
+    made = make(effects=TWO, missing=(("100-0-0", 7),))
+    rows = [{"family": "primary", "arm": "100-0-0", "against": "80-10-10", "measure": "probe.accuracy",
+             "expect": "higher", "margin": None}]  # fmt: skip
+    write_json(
+        registration.path_of(made.scale, EXPERIMENT),
+        {"contrasts": rows, "seeds": [*range(8)], "first_run": "run"},
+    )
+    partial.write(study.load(made.scale), [EXPERIMENT])
+    found = contrasts.load_all(outputs.partial(made.scale), EXPERIMENT)
+    assert [one.stated for one in found.results] == ["post hoc"]
+    assert [row.expect for row in found.withdrawn] == ["higher"]
+    page = Path(outputs.report(outputs.partial(made.scale), EXPERIMENT)).read_text()
+    assert "Post hoc: added or changed when there were results already." in page
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -1,5 +1,6 @@
 """docs/results: what is published is what was found, experiments join up, and nothing unfinished passes."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -11,9 +12,23 @@ import synthetic_experiments as more
 from synthetic_results import EXPERIMENT, WHY, Synthetic, accept, write_json
 from test_analysis_commands import call
 
-from analysis import collect, contrasts, labels, numbers, outputs, publish, publish_page, study, table, tidy
+from analysis import (
+    codes,
+    collect,
+    contrasts,
+    labels,
+    numbers,
+    outputs,
+    provenance,
+    publish,
+    publish_page,
+    report_page,
+    study,
+    table,
+    tidy,
+)
 from mlm.errors import InputError
-from mlm.files import read_json
+from mlm.files import read_json, write_atomically
 
 Make = Callable[..., Synthetic]
 TWO = {"80-10-10": 0.0, "100-0-0": -0.03}
@@ -27,12 +42,19 @@ def ready(made: Synthetic, *names: str) -> study.Study:
         collect.collect(planned, name)
         contrasts.write(planned, name)
         table.write(planned, name)
-        own = [one.stem for one in planned.experiment(name).figures]
-        for figure in outputs.files("figures", made.scale, name, own):
-            path = made.root / figure
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(SVG)
+        draw(planned, name)
     return planned
+
+
+def draw(planned: study.Study, name: str, content: str = SVG) -> None:
+    """What `figures` leaves, but for the figures."""
+    own = [one.stem for one in planned.experiment(name).figures]
+    paths = outputs.files("figures", planned.scale, name, own)
+    for path in map(Path, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    told, read = planned.stated(name), outputs.results(planned.scale, name)
+    provenance.write("figures", planned.scale, name, study=told, read=read, wrote=paths)
 
 
 def bits(place: Path) -> dict[str, bytes]:
@@ -168,9 +190,8 @@ def test_slopes_come_with_their_intervals_as_numbers_json_has_them(make: Make) -
 def test_a_large_figure_is_taken_as_png(make: Make) -> None:
     made = make(seeds=2, effects=TWO)
     planned = ready(made, EXPERIMENT)
-    figure = made.results / f"laptop/figures/{EXPERIMENT}/contrasts.svg"
     publish.write(planned, [EXPERIMENT])
-    figure.write_text(SVG + " " * publish.MOST_BYTES)
+    draw(planned, EXPERIMENT, SVG + " " * publish.MOST_BYTES)
     publish.write(planned, [EXPERIMENT])
     there = {path.name for path in Path(f"docs/results/laptop/{EXPERIMENT}").iterdir()}
     assert "contrasts.png" in there and "contrasts.svg" not in there
@@ -204,16 +225,69 @@ def test_tables_of_other_runs_or_results_are_refused(make: Make) -> None:
     with pytest.raises(InputError, match=r'contrasts\.json, line \d+: truncated or altered .*"difference": '):
         publish.write(planned, [EXPERIMENT])
     contrasts.write(planned, EXPERIMENT)
-    path = path.with_name("table.csv")
-    path.write_text(path.read_text().replace("100-0-0", "100-0-1", 1))
-    with pytest.raises(InputError, match="its table is not that of its results"):
-        publish.write(planned, [EXPERIMENT])
-    table.write(planned, EXPERIMENT)
+    for file in ("tables/split/table.csv", "figures/split/contrasts.svg"):
+        path = made.results / "laptop" / file
+        before = path.read_text()
+        path.write_text(before.replace("9", "8", 1))
+        with pytest.raises(InputError, match=rf"{path.name}.*: truncated or altered since"):
+            publish.write(planned, [EXPERIMENT])
+        path.write_text(before)
     index = tuple(cell for cell in planned.index if cell.seed)
-    with pytest.raises(
-        InputError, match=r"its tables are not of the runs that results/laptop/study\.json plans"
-    ):
-        publish.write(planned.model_copy(update={"index": index}), [EXPERIMENT])
+    assert [*refused(planned.model_copy(update={"index": index}))] == [
+        f"{EXPERIMENT}: results/laptop/study.json: says something else of {EXPERIMENT} than `{step}` was told; "
+        f"run `python -m analysis {step} laptop {EXPERIMENT}` again"
+        for step in publish.STEPS
+    ]
+
+
+def refused(planned: study.Study) -> tuple[str, ...]:
+    with pytest.raises(InputError) as found:
+        publish.write(planned, [EXPERIMENT])
+    return found.value.problems
+
+
+def test_figures_that_were_drawn_for_another_file_get_no_caption_of_this_one(make: Make) -> None:
+    """An experiment's `figures:` is edited, and another experiment is made: its own figures are not."""
+    made = make(seeds=2, effects=TWO)
+    more.rate(made, seeds=2)
+    ready(made, EXPERIMENT, "rate")
+    path = made.results / "laptop" / "study.json"
+    content = read_json(path, "")
+    content["experiments"][EXPERIMENT]["primary_measure"] = tidy.YARDSTICK
+    write_json(path, content)
+    planned = study.load("laptop")
+    written, left_out = publish.write(planned, [])
+    assert {path.parent.name for path in written} == {"rate", "laptop"}
+    assert len(left_out) == len(publish.STEPS) and "than `figures` was told; run" in left_out[-1]
+    with pytest.raises(InputError, match="than `figures` was told; run `python -m analysis figures laptop"):
+        report_page.write(planned, EXPERIMENT)
+
+
+def test_results_that_were_made_anew_are_not_mixed_with_what_was_made_from_the_old(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    planned = ready(made, EXPERIMENT)
+    numbers.write(planned, [EXPERIMENT])
+    path = next(made.folder("100-0-0", 0).glob("probe-*.json"))
+    content = read_json(path, "")
+    content["values"]["probe.layer_1.accuracy"] += 0.001
+    write_json(path, content)
+    assert refused(planned) == (
+        f"{EXPERIMENT}: {path.relative_to(made.root)}: not as `collect` read it; "
+        f"run `python -m analysis collect laptop {EXPERIMENT}` again",
+    )
+    collect.collect(planned, EXPERIMENT)
+    steps = [problem.split("`")[1] for problem in refused(planned)]
+    assert steps == ["contrasts", "table", "figures"]
+    with pytest.raises(InputError, match="not as `contrasts` read them; run `python -m analysis contrasts lap"):
+        numbers.write(planned, [EXPERIMENT])
+    contrasts.write(planned, EXPERIMENT)
+    with pytest.raises(InputError, match="not as `numbers` read them; run `python -m analysis numbers laptop`"):
+        numbers.load("laptop")
+    table.write(planned, EXPERIMENT)
+    provenance.forget("figures", "laptop", EXPERIMENT)
+    assert "provenance/split/figures.json: missing" in refused(planned)[0]
+    draw(planned, EXPERIMENT)
+    publish.write(planned, [EXPERIMENT])
 
 
 def test_smoke_is_refused_without_a_folder_and_marked_with_one(make: Make) -> None:
@@ -237,6 +311,30 @@ def test_mixed_commits_and_changes_are_told(make: Make) -> None:
     assert "**Some runs were made from a work tree with changes that are in no commit.**" in page
 
 
+def test_the_page_says_whose_code_is_mixed_and_whose_contrasts_came_later_each_once(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    more.rate(made, seeds=2)
+    more.corruptions(made, seeds=2)
+    publish.write(ready(made, EXPERIMENT, "rate", "corruptions"), [])
+    place = Path("docs/results/laptop")
+    plain = "Post hoc: added or changed when there were results already."
+    same_bits = "experiment were trained by code of the same bits"
+    runs = place / "rate" / "runs.csv"
+    runs.write_text(runs.read_text().replace(hashlib.sha1(b"synthetic").hexdigest(), "ab" * 20))
+    for name, longer in ((EXPERIMENT, ""), ("rate", " Stated at first: a."), ("corruptions", "")):
+        path = place / name / "facts.json"
+        write_json(path, read_json(path, "") | {"stated": plain + longer})
+    page = publish_page.write(place).read_text()
+    assert page.count(plain) == 2 and same_bits in page
+    assert f"\n`corruptions` and `{EXPERIMENT}`: {plain}\n" in page
+    assert f"\n`rate`: {plain} Stated at first: a.\n" in page
+    path = place / "rate" / "facts.json"
+    write_json(path, read_json(path, "") | {"marks": [*codes.mark({"a": ["1"], "b": ["2"]})]})
+    page = publish_page.write(place).read_text()
+    assert "**`rate`: mixed code: 1 run of a, 1 run of b**" in page and "commits.**" in page
+    assert same_bits not in page
+
+
 def test_a_damaged_folder_is_named_before_anything_is_written(make: Make) -> None:
     made = make(seeds=2, effects=TWO)
     more.rate(made, seeds=2)
@@ -251,6 +349,24 @@ def test_a_damaged_folder_is_named_before_anything_is_written(make: Make) -> Non
         ):
             publish.write(planned, [named])
     assert bits(Path("docs/results")) == before
+
+
+def test_a_publication_that_is_killed_leaves_no_page_of_two_studies(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(seeds=2, effects=TWO)
+    planned = ready(made, EXPERIMENT)
+    publish.write(planned, [EXPERIMENT])
+
+    def killed(path: Path, content: bytes) -> None:
+        if path.name == publish_page.RUNS:
+            raise KeyboardInterrupt
+        write_atomically(path, content)
+
+    monkeypatch.setattr(publish, "write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        publish.write(planned, [EXPERIMENT])
+    assert not publish_page.read(Path("docs/results/laptop"))
 
 
 def test_the_longest_run_has_all_its_training_also_where_it_was_interrupted() -> None:
