@@ -5,9 +5,22 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from analysis import contrasts, figure_curves, labels, marks, reached, style, summary, tidy, verdicts
+from analysis import (
+    contrasts,
+    figure_curves,
+    figure_over,
+    labels,
+    marks,
+    reached,
+    setup,
+    style,
+    summary,
+    tidy,
+    verdicts,
+)
 from analysis.signflip import SignFlip
 from analysis.study import Experiment, Study
 from mlm import measures
@@ -37,7 +50,9 @@ def content(study: Study, names: list[str]) -> dict[str, Any]:
 def _experiment(study: Study, name: str) -> dict[str, Any]:
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
     seconds = _seconds_per_token(study.scale, name, collected)
-    arms = [_arm(study, name, arm, collected, seconds) for arm in experiment.arms]
+    planned = setup.planned(study, name)
+    spent = {arm: figure_over.operations(run, collected, arm) for arm, run in planned.items()}
+    arms = [_arm(study, name, arm, collected, seconds, spent[arm]) for arm in experiment.arms]
     c, r = collected.curves, collected.results
     last = c[c["value"].notna()].sort_values("tokens", kind="stable")
     last = last.drop_duplicates(["measure", "arm", "seed"], keep="last")
@@ -74,8 +89,9 @@ def _experiment(study: Study, name: str) -> dict[str, Any]:
 
 
 def _arm(
-    study: Study, name: str, arm: str, collected: tidy.Collected, seconds: Mapping[tuple[str, int], float]
-) -> dict[str, Any]:
+    study: Study, name: str, arm: str, collected: tidy.Collected,
+    seconds: Mapping[tuple[str, int], float], spent: figure_curves.Grown,
+) -> dict[str, Any]:  # fmt: skip
     colour, dash, _ = style.line(study.experiment(name).arms.index(arm))
     gone = collected.diverged(arm)
     c, r = collected.curves, collected.results
@@ -92,7 +108,6 @@ def _arm(
         if cell.arm == arm
     ]
     drawn = [seconds[arm, s] for s in sorted({int(s) for s in rows["seed"]}) if (arm, s) in seconds]
-    tokens, flops = (collected.array(arm, f"training.{what}") for what in ("tokens", "flops"))
     return {
         "name": arm,
         "label": labels.arm(arm),
@@ -100,18 +115,20 @@ def _arm(
         "dark": _on_dark(colour),
         "dash": _dashes(dash),
         "runs": runs,
-        "flops_per_token": float((flops / tokens).mean()) if len(tokens) else None,
         "seconds_per_token": sum(drawn) / len(drawn) if drawn else None,
-        "curves": {str(m): _curve(of) for m, of in rows.groupby("measure", sort=False)},
+        "curves": {str(m): _curve(of, spent) for m, of in rows.groupby("measure", sort=False)},
     }
 
 
-def _curve(rows: pd.DataFrame) -> dict[str, Any]:
-    """Mean, 95 % interval and n at every moment, and the seeds behind them."""
+def _curve(rows: pd.DataFrame, spent: figure_curves.Grown) -> dict[str, Any]:
+    """Mean, 95 % interval and n at every moment, by tokens and operations, and the seeds behind them."""
     table = rows.pivot(index="tokens", columns="seed", values="value").sort_index()
     found = [summary.estimate(values[~pd.isna(values)]) for values in table.to_numpy(dtype=float)]
+    tokens, done = map(np.asarray, spent)
+    operations = np.interp(table.index.to_numpy(dtype=np.float64), tokens, done)
     return {
         "tokens": [int(at) for at in table.index],
+        "flops": [round(float(at)) for at in operations],
         "mean": [e and e.mean for e in found],
         "low": [e and _finite(e.low) for e in found],
         "high": [e and _finite(e.high) for e in found],
@@ -168,7 +185,8 @@ def _difference(arm: Values, base: Values) -> dict[str, Any] | None:
 
 
 def _verdict(result: contrasts.Result, baseline: str) -> dict[str, str]:
-    claim = f"within ±{result.margin:g}" if result.margin is not None else f"expected {result.expect}"
+    margin = result.margin
+    claim = f"within ±{labels.number(margin, None)}" if margin is not None else f"expected {result.expect}"
     if result.against != baseline or result.up_to_tokens is not None:
         digits = labels.digits(result.measure)
         claim = f"{labels.number(result.difference, digits)} against {labels.arm(result.against)}, {claim}"

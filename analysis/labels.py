@@ -151,11 +151,15 @@ def number(value: float | None, decimals: int | None, *, signed: bool = False) -
 
     >>> number(-0.0312, 3), number(2621440, 0), number(0.003, None), number(None, 2)
     ('−0.031', '2,621,440', '0.003', '—')
+    >>> number(1_228_800.0, None), number(0.02, None)
+    ('1,228,800', '0.02')
     """
     if value is None or math.isnan(value):
         return "—"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
+    if decimals is None and abs(value) >= 1000 and value == int(value):
+        decimals = 0  # six digits would not be all of it
     sign = "+" if signed else ""
     text = f"{value:{sign},.{decimals}f}" if decimals is not None else f"{value:{sign}g}"
     if decimals is not None and float(text.replace(",", "")) == 0:

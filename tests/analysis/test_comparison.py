@@ -9,9 +9,10 @@ from collections import defaultdict
 
 import pytest
 from pages import HOSTILE, LOSS, SMALL, Make, Reader, build, hostile, t_interval, table
-from synthetic_results import EFFECTS
+from synthetic_results import BUDGET, EFFECTS, EXPERIMENT
 
-from analysis import comparison, labels, study
+from analysis import comparison, labels, setup, study
+from mlm import flops
 from mlm.errors import InputError
 
 
@@ -42,7 +43,7 @@ def test_runs_flops_and_seconds_are_those_of_the_tables(analysed: Make) -> None:
     spent = {(r["arm"], r["seed"]): float(r["value"]) for r in table(made, "seconds.csv")
              if r["measure"] == "training_seconds"}  # fmt: skip
     for arm in shown["arms"]:
-        tokens, flops = (
+        tokens, operations = (
             {r["seed"]: float(r["value"]) for r in results
              if (r["arm"], r["measure"]) == (arm["name"], f"training.{what}")}
             for what in ("tokens", "flops")
@@ -55,8 +56,23 @@ def test_runs_flops_and_seconds_are_those_of_the_tables(analysed: Make) -> None:
             assert run["seconds_per_token"] == pytest.approx(spent[arm["name"], seed] / tokens[seed])
         drawn = [run["seconds_per_token"] for run in runs.values() if run["status"] == "finished"]
         assert arm["seconds_per_token"] == pytest.approx(statistics.fmean(drawn))
-        assert arm["flops_per_token"] == pytest.approx(flops["0"] / tokens["0"])
+        for curve in arm["curves"].values():
+            at = [operations["0"] * done / tokens["0"] for done in curve["tokens"]]
+            assert curve["flops"] == pytest.approx(at, abs=1)
     assert [run["status"] for run in shown["arms"][1]["runs"]] == ["finished", "finished", "diverged"]
+
+
+def test_operations_are_not_in_proportion_to_tokens_where_lengths_grow(analysed: Make) -> None:
+    """The first half of the tokens is read in short sequences, which cost less."""
+    growing = {"lengths": {"shape": "staged", "values": [16, 64]}}
+    made = analysed(seeds=2, effects=SMALL, changes={"100-0-0": growing})
+    run = setup.planned(study.load(made.scale), EXPERIMENT)["100-0-0"]
+    short, long = (flops.of_token(run.encoder, run.vocabulary.size, length) for length in (16, 64))
+    for arm in Reader(build(made).read_text(encoding="utf-8")).shown["experiments"][0]["arms"]:
+        curve = arm["curves"][LOSS]
+        half, end = (curve["flops"][curve["tokens"].index(at)] for at in (BUDGET // 2, BUDGET))
+        share = short / (short + long) if arm["name"] == "100-0-0" else 0.5
+        assert half / end == pytest.approx(share)
 
 
 def test_ends_differences_and_verdicts_are_those_of_the_tables(analysed: Make) -> None:

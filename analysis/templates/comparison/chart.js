@@ -13,30 +13,29 @@ const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replac
 
 // The traces of an arm: band, single seeds, and the mean, which alone answers to pointing.
 function tracesOf(experiment, arm) {
-  const { per } = AXES[state.x];
+  const { of } = AXES[state.x];
   const curve = arm.curves[state.measure];
-  const factor = per(arm, arm);
-  if (!curve || factor === null) return [];
+  const across = curve ? of(curve, arm) : null;
+  if (across === null) return [];
   const { digits } = measures.get(state.measure);
   const colour = colourOf(arm);
   const moments = curve.tokens.map((_, i) => i).filter((i) => !(state.log && curve.tokens[i] === 0));
-  const xs = (indices, times) => indices.map((i) => curve.tokens[i] * times);
   const pick = (values, indices) => indices.map((i) => values[i]);
   const quiet = { type: "scatter", mode: "lines", hoverinfo: "skip", meta: keyOf(experiment, arm) };
   const made = [];
   const bounded = moments.filter((i) => curve.low[i] !== null);
   if (state.band && bounded.length) {
     const back = [...bounded].reverse();
-    const x = [...xs(bounded, factor), ...xs(back, factor)];
+    const x = [...pick(across, bounded), ...pick(across, back)];
     const y = [...pick(curve.high, bounded), ...pick(curve.low, back)];
     const fillcolor = `${colour}${night() ? "33" : "24"}`;
     made.push({ ...quiet, x, y, fill: "toself", fillcolor, line: { width: 0 } });
   }
   for (const run of state.seeds ? arm.runs : []) {
-    const times = per(run, arm);
-    if (!curve.seeds[run.seed] || times === null) continue;
+    const own = of(curve, run);
+    if (!curve.seeds[run.seed] || own === null) continue;
     const y = pick(curve.seeds[run.seed], moments);
-    made.push({ ...quiet, x: xs(moments, times), y, opacity: FAINT, line: { color: colour, width: 1 } });
+    made.push({ ...quiet, x: pick(own, moments), y, opacity: FAINT, line: { color: colour, width: 1 } });
   }
   const label = plain(crowded() ? `${experiment.name} ${arm.label}` : arm.label);
   const text = moments.map((i) => {
@@ -48,9 +47,9 @@ function tracesOf(experiment, arm) {
     type: "scatter",
     mode: moments.length > FEW ? "lines" : "lines+markers",
     meta: quiet.meta,
-    x: xs(moments, factor),
+    x: pick(across, moments),
     y: pick(curve.mean, moments),
-    customdata: xs(moments, 1),
+    customdata: pick(curve.tokens, moments),
     text,
     hovertemplate: "%{text}<extra></extra>",
     line: { color: colour, width, dash: dashOf(arm, experiment) || "solid" },

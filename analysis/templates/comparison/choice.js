@@ -6,14 +6,19 @@ const at = (id) => document.getElementById(id);
 const put = (set, item, on) => (on ? set.add(item) : set.delete(item));
 const named = (list) => new Map(list.map((item) => [item.name, item]));
 const AXES = {
-  tokens: { title: "training tokens", per: () => 1, read: "%{x:,.0f} tokens" },
-  flops: { title: "training FLOPs", per: (of, arm) => arm.flops_per_token, read: "%{x:.4s} FLOPs" },
-  seconds: { title: "training seconds", per: (of) => of.seconds_per_token, read: "%{x:,.1f} seconds" },
+  tokens: { title: "training tokens", of: (curve) => curve.tokens, read: "%{x:,.0f} tokens" },
+  flops: { title: "training FLOPs", of: (curve) => curve.flops, read: "%{x:.4s} FLOPs" },
+  seconds: { title: "training seconds", of: inSeconds, read: "%{x:,.1f} seconds" },
 };
 const measures = named(shown.measures);
 const after = named(shown.after);
 const experiments = named(shown.experiments);
 let state = fromAddress();
+
+// A run's own seconds, or the mean of an arm; null where they were not recorded.
+function inSeconds(curve, { seconds_per_token: each }) {
+  return each === null ? null : curve.tokens.map((tokens) => tokens * each);
+}
 
 // What the address asks for, and the usual for what it does not say or the page does not have.
 function fromAddress() {
