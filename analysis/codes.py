@@ -8,6 +8,8 @@ from mlm.errors import InputError
 
 Codes = Mapping[str, Sequence[str]]
 """Code -> digests of the runs that it trained."""
+MIXED = "mixed code"
+"""What a mark of such outputs begins with."""
 SHOWN = 8
 """Hexadecimal digits of a code in a mark."""
 
@@ -61,7 +63,7 @@ def mark(codes: Codes) -> list[str]:
     if len(codes) < 2:
         return []
     counts = (f"{len(runs)} run{'s' * (len(runs) > 1)} of {code[:SHOWN]}" for code, runs in codes.items())
-    return [f"mixed code: {', '.join(counts)}"]
+    return [f"{MIXED}: {', '.join(counts)}"]
 
 
 def listed(collected: Collected, several: bool = False) -> Iterator[tuple[str, str]]:

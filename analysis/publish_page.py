@@ -1,7 +1,7 @@
 """docs/results/SCALE/README.md: what was found and what it cost, from the folders beside it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import jinja2
 import pandas as pd
 from pydantic import ValidationError
 
-from analysis import labels, verdicts
+from analysis import codes, labels, marks, verdicts
 from analysis.manuscript_markdown import escaped, listed
 from analysis.report_tables import TWO_LEVEL
 from analysis.study import problems
@@ -159,6 +159,7 @@ def render(published: Sequence[Published], place: Path) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"escaped": escaped, "cell": _cell, "number": labels.number, "short": _short}
+    stated = _whose((one.facts.stated, one) for one in published if one.facts.stated)
     experiments = Path(os.path.relpath(layout.EXPERIMENTS.resolve(), place.resolve())).as_posix()
     return environment.get_template("results.md.j2").render(
         scale=place.name,
@@ -167,9 +168,10 @@ def render(published: Sequence[Published], place: Path) -> str:
         reading=published[0].facts.figures[0].caption,
         commits=sorted({commit for one in published for commit in one.commits}),
         changed=any(CHANGED in commit for one in published for commit in one.commits),
-        known=list(dict.fromkeys(word for one in published for word in _known(one.facts))),
+        known=[*dict.fromkeys(one.facts.restricted for one in published if one.facts.restricted), *stated],
         two_level=TWO_LEVEL if any(TWO_LEVEL in row for one in published for row in one.facts.findings) else "",
-        marks=list(dict.fromkeys(mark for one in published for mark in one.facts.marks)),
+        marks=list(_whose((mark, one) for one in published for mark in one.facts.marks)),
+        mixed=any(mark.startswith(codes.MIXED) for one in published for mark in one.facts.marks),
         cost=Cost.of(pd.concat([one.runs for one in published])),
         units=listed(sorted({one.facts.unit for one in published}), "or"),
         others=lambda one: listed([f"`{name}`" for name in _sharing(one, published)], "and"),
@@ -180,8 +182,13 @@ def render(published: Sequence[Published], place: Path) -> str:
     )
 
 
-def _known(facts: Facts) -> list[str]:
-    return [words for words in (facts.restricted, facts.stated) if words]
+def _whose(told: Iterable[tuple[str, Published]]) -> Iterator[str]:
+    """What is to be known of experiments, each line once, after the names of those that it is of."""
+    found: dict[str, list[str]] = {}
+    for words, one in told:
+        found.setdefault(words, []).append(f"`{one.facts.experiment}`")
+    for words, names in found.items():
+        yield words if words == marks.SMOKE else f"{listed(names, 'and')}: {words}"
 
 
 def _shared(one: Published, published: Sequence[Published]) -> set[str]:
