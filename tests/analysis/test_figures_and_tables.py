@@ -8,10 +8,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_results import EFFECTS, EXPERIMENT, Synthetic
 
-from analysis import figures, labels, outputs, panels, study, style, table, tidy
+from analysis import contrasts, figure_contrasts, figures, labels, outputs, panels, study, style, table, tidy
 from mlm import grammar
 
 Make = Callable[..., Synthetic]
+
+
+def test_the_forest_draws_the_results(analysed: Make) -> None:
+    """Intervals, seeds and margins where they are; a point is filled exactly where there is a verdict."""
+    effects = EFFECTS | {"100-0-0": -0.05, "80-0-20": 0.06, "80-20-0": 0.0, "81-9-10": 0.0}
+    made = analysed(effects=effects, spread=0.003)
+    results = contrasts.load(made.scale, EXPERIMENT)
+    assert {one.verdict for one in results} >= {"supported", "contradicted", "inconclusive", "equivalent"}
+    with style.applied():
+        (axes,) = figure_contrasts.draw(results).axes
+    rows = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    for result in results:
+        y = rows[labels.arm(result.arm)]
+        near = [line for line in axes.lines[1:] if abs(float(line.get_ydata()[0]) - y) < 0.5]
+        interval, point = (next(line for line in near if line.get_marker() == m) for m in ("None", "o"))
+        (ticks,) = [line for line in near if line.get_marker() == "|"]
+        assert list(interval.get_xdata()) == [result.low, result.high]
+        assert list(ticks.get_xdata()) == list(result.differences)
+        assert list(point.get_xdata()) == [result.difference]
+        decided = result.verdict in ("supported", "contradicted", "equivalent")
+        assert (point.get_markerfacecolor() == "white") != decided
+        boxes = [box for box in axes.patches if abs(box.get_y() + box.get_height() / 2 - y) < 0.5]
+        ends = [(box.get_x(), box.get_x() + box.get_width()) for box in boxes]
+        assert ends == ([(-result.margin, result.margin)] if result.margin else [])
 
 
 def test_a_kind_that_an_arm_lacks_is_a_dash(analysed: Make) -> None:
