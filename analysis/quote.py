@@ -1,4 +1,7 @@
-"""The only way a number enters the paper: by its id, with each use remembered for the ledger."""
+"""How the paper's sentences quote a number: by its id, with each use remembered for the ledger.
+
+Cells of tables are written by `labels.number`, from the tables that the entries were made from.
+"""
 
 import math
 from collections.abc import Mapping
