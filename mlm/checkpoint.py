@@ -1,8 +1,8 @@
 """The complete state of a run: written atomically, read strictly, the last two kept."""
 
+import contextlib
 import itertools
 import json
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,9 +57,12 @@ def latest(folder: Path) -> tuple[State | None, list[str]]:
 
 
 def clear(folder: Path) -> None:
-    """Remove the checkpoints of a finished run, and what a killed writer left."""
-    if folder.is_dir():
-        shutil.rmtree(folder)
+    """Remove the checkpoints of a finished run, what a killed writer left, and their folder if it is empty then."""
+    for path in folder.glob("*.checkpoint"):
+        path.unlink()
+    clear_partial(folder)
+    with contextlib.suppress(OSError):  # not there, or somebody has looked into it with an editor
+        folder.rmdir()
 
 
 def _by_age(folder: Path) -> list[Path]:
