@@ -38,6 +38,10 @@ class Interval(NamedTuple):
         return f"{value}{ends}"
 
 
+NOTHING = Interval(math.nan, math.nan, math.nan)
+"""Between what is not compared."""
+
+
 class Row(NamedTuple):
     """Something that both studies found."""
 
@@ -53,7 +57,9 @@ class Row(NamedTuple):
     verdicts: tuple[str, str]
     """Empty for an arm's mean."""
     apart: Interval
-    """b - a."""
+    """b - a; without an interval where they are of different things."""
+    same_claim: bool = True
+    """Whether both state the same direction and margin: other claims have other verdicts."""
 
     @property
     def agree(self) -> bool | None:
@@ -66,7 +72,7 @@ class Difference(NamedTuple):
 
     experiment: str
     where: str
-    """The arms, or `all runs`."""
+    """The arms, the contrast, or `all runs`."""
     key: str
     a: str
     b: str
@@ -117,26 +123,51 @@ def shared(a: Side, b: Side, wanted: Sequence[str] = ()) -> list[str]:
 def contrasts(a: Side, b: Side, names: Iterable[str]) -> Iterator[Row]:
     """The contrasts that both state."""
     for name in names:
-        mine, theirs = (side.experiments[name].contrasts for side in (a, b))
-        both = mine.merge(theirs, on=STATED, suffixes=("_a", "_b"))
-        for row in both.to_dict("records"):
+        for row in _matched(a, b, name):
             one, other = (
                 Interval(*(float(row[f"{key}_{side}"]) for key in ("difference", "low", "high")))
                 for side in "ab"
             )
-            what = f"{labels.arm(row['arm'])} − {labels.arm(row['against'])}"
+            what = _what(row)
             verdicts = row["verdict_a"], row["verdict_b"]
-            up_to = {row[f"up_to_tokens_{side}"] for side in "ab"}
-            alike = len(up_to) == 1 or all(math.isnan(float(one)) for one in up_to)
+            up_to = [float(row[f"up_to_tokens_{side}"]) for side in "ab"]
+            everywhere = all(map(math.isnan, up_to))
+            alike = everywhere or up_to[0] == up_to[1]
+            within = "" if everywhere else f", {labels.within(up_to[0]) if alike else 'up to different tokens'}"
             yield Row(
-                name, what if alike else f"{what}, up to different tokens", row["family"], row["measure"],
-                one, other, (int(row["n_a"]), int(row["n_b"])), verdicts,
-                apart(one, other) if alike else Interval(math.nan, math.nan, math.nan),
+                name, what + within, row["family"], row["measure"], one, other,
+                (int(row["n_a"]), int(row["n_b"])), verdicts, apart(one, other) if alike else NOTHING,
+                not _claims(row),
             )  # fmt: skip
 
 
+def _matched(a: Side, b: Side, name: str) -> list[dict[str, Any]]:
+    """The contrasts of an experiment that both state: column and side -> value."""
+    mine, theirs = (side.experiments[name].contrasts for side in (a, b))
+    return [
+        {str(key): value for key, value in row.items()}
+        for row in mine.merge(theirs, on=STATED, suffixes=("_a", "_b")).to_dict("records")
+    ]
+
+
+def _what(row: dict[str, Any]) -> str:
+    return f"{labels.arm(row['arm'])} − {labels.arm(row['against'])}"
+
+
+def _claims(row: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What they state of a contrast otherwise: direction or margin, and either's."""
+    one, other = (
+        {"expect": row[f"expect_{side}"] or "—", "margin": labels.number(row[f"margin_{side}"], None)}
+        for side in "ab"
+    )
+    return list(_unlike(one, other))
+
+
 def means(a: Side, b: Side, names: Iterable[str]) -> Iterator[Row]:
-    """The means of the arms and measures that both have; what was asked for and counted is left out."""
+    """The means of the arms and measures that both have; what was asked for and counted is left out.
+
+    Means of the runs alone that reach a loss are not compared, as nowhere in the project.
+    """
     for name in names:
         frames = (side.experiments[name].table for side in (a, b))
         mine, theirs = (t[(t["kind"] == "arm") & (t["n"] > 0)] for t in frames)
@@ -148,8 +179,12 @@ def means(a: Side, b: Side, names: Iterable[str]) -> Iterator[Row]:
             one, other = (
                 Interval(*(float(row[f"{key}_{side}"]) for key in ("mean", "low", "high"))) for side in "ab"
             )
-            yield Row(name, labels.arm(row["row"]), "", row["measure"], one, other,
-                      (int(row["n_a"]), int(row["n_b"])), ("", ""), apart(one, other))  # fmt: skip
+            n = int(row["n_a"]), int(row["n_b"])
+            reached = row["reached_a"], row["reached_b"]
+            whole = all(told in ("", f"{runs} of {runs}") for told, runs in zip(reached, n, strict=True))
+            what = labels.arm(row["row"]) + ("" if whole else f" (reached by {' and '.join(reached)})")
+            between = apart(one, other) if whole else NOTHING
+            yield Row(name, what, "", row["measure"], one, other, n, ("", ""), between)
 
 
 def printed(rows: Iterable[Row], a: Side, b: Side) -> list[Row]:
@@ -200,8 +235,11 @@ def _arms(part: Part) -> list[str]:
 
 
 def differences(a: Side, b: Side, names: Iterable[str]) -> Iterator[Difference]:
-    """What sets the studies apart beside what they found: code, machine, numerics, inputs, configuration."""
+    """What sets the studies apart beside what they found: claims, code, machine, numerics, inputs, settings."""
     for name in names:
+        for stated in _matched(a, b, name):
+            where = f"{_what(stated)} in {stated['measure']}"
+            yield from (Difference(name, where, *claim) for claim in _claims(stated))
         one, other = a.experiments[name], b.experiments[name]
         for key in one.told:
             if one.told[key] != other.told[key]:

@@ -47,16 +47,18 @@ def show(first: str, second: str, experiments: Sequence[str], json: Path | None,
         "independent. They agree where it holds 0.", style="dim", soft_wrap=True,
     )  # fmt: skip
     told = [row for row in contrasts if row.agree is not None]
-    alike = sum(row.verdicts[0] == row.verdicts[1] for row in contrasts)
+    claimed = [row for row in contrasts if row.same_claim]
+    alike, others = sum(row.verdicts[0] == row.verdicts[1] for row in claimed), len(contrasts) - len(claimed)
+    more = f" {others} more were stated with another direction or margin." if others else ""
     console.print(
         f"{sum(row.agree is True for row in told)} of {len(told)} contrasts agree; "
-        f"{alike} of {len(contrasts)} have the same verdict.", soft_wrap=True,
+        f"{alike} of {len(claimed)} have the same verdict.{more}", soft_wrap=True,
     )  # fmt: skip
     table = Table("", "in", "A", "B", title="Where they differ", title_justify="left", box=box.SIMPLE_HEAD)
     for one in differences:
         table.add_row(f"{one.experiment}: {one.key}", one.where, one.a, one.b)
     console.print(
-        table if differences else "No difference in code, machine, versions, inputs or configuration."
+        table if differences else "No difference in claims, code, machine, versions, inputs or configuration."
     )
     for line in alone:
         console.print(line, soft_wrap=True)

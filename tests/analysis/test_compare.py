@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,18 @@ import pandas as pd
 import pytest
 from synthetic_results import EFFECTS, EXPERIMENT, Synthetic
 
-from analysis import collect, compare, contrasts, publish_page, published_runs, sides, study, table, tidy
+from analysis import (
+    collect,
+    compare,
+    compare_text,
+    contrasts,
+    publish_page,
+    published_runs,
+    sides,
+    study,
+    table,
+    tidy,
+)
 from analysis.compare import Interval
 from mlm.__main__ import main
 from mlm.errors import InputError
@@ -94,6 +106,41 @@ def test_what_differs_is_told_with_its_size(elsewhere: Place) -> None:
     assert any("arms of" in line and line.endswith("alone: 0/0/100") for line in lines)
     changed = [one for one in compare.differences(a, b, [EXPERIMENT]) if one.key == "optimizer.learning_rate"]
     assert [(one.where, one.b) for one in changed] == [("all runs", "0.001")]
+
+
+def test_what_is_of_some_runs_alone_or_claimed_otherwise_is_not_judged(
+    elsewhere: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = elsewhere("one", unreached={("100-0-0", 1): "never"}), elsewhere("other")
+    a, b = (sides.load(str(made.results / made.scale)) for made in (one, other))
+    cost = {row.what: row for row in compare.means(a, b, [EXPERIMENT]) if row.measure == "reach.5.tokens"}
+    told = cost["100/0/0 (reached by 7 of 8 and 8 of 8)"]
+    assert told.agree is None and told.a.bounded and told.b.bounded and not math.isfinite(told.apart.value)
+    assert cost["80/10/10"].agree is True
+
+    mine, theirs = (side.experiments[EXPERIMENT].contrasts for side in (a, b))
+    mine.loc[mine["family"] == "primary", "expect"] = "higher"
+    for side in (mine, theirs):
+        side.loc[side["family"] == "equivalence", "up_to_tokens"] = 983_040.0
+    rows = {row.family: row for row in compare.contrasts(a, b, [EXPERIMENT])}
+    assert (rows["primary"].same_claim, rows["equivalence"].same_claim) == (False, True)
+    assert rows["equivalence"].what == "81/9/10 − 80/10/10, within the first 983,040 tokens"
+    claims = [one for one in compare.differences(a, b, [EXPERIMENT]) if one.key in ("expect", "margin")]
+    assert [one[1:] for one in claims] == [
+        ("100/0/0 − 80/10/10 in probe.accuracy", "expect", "higher", "lower")
+    ]
+    theirs["margin"] *= 2
+    assert not any(row.same_claim for row in compare.contrasts(a, b, [EXPERIMENT]))
+
+    monkeypatch.setattr(sides, "load", lambda name: {"a": a, "b": b}[name])
+    compare_text.show("a", "b", (), None, None)
+    assert "0 of 0 have the same verdict. 2 more were stated with another" in capsys.readouterr().out
+
+
+def test_the_interval_of_a_difference_by_hand() -> None:
+    # Below: the second's lower .6 and the first's upper .4; above: .1 and .1.
+    found = compare.apart(Interval(1.0, 0.9, 1.4), Interval(1.5, 0.9, 1.6))
+    assert found == pytest.approx((0.5, 0.5 - 0.52**0.5, 0.5 + 0.02**0.5))
 
 
 def test_the_interval_of_a_difference_of_normal_means_covers(tmp_path: Path) -> None:
