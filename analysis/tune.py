@@ -7,6 +7,7 @@ from typing import NamedTuple
 from analysis import outputs, tidy
 from analysis.study import Experiment, Study
 from mlm import measures
+from mlm.errors import InputError
 
 
 class Row(NamedTuple):
@@ -50,8 +51,14 @@ def write(study: Study, name: str) -> list[str]:
 
     Returns:
         What a person should know: the best rate of each arm, and where it lies at the edge.
+
+    Raises:
+        InputError: trials are not finished, so that the best rate may be one of theirs.
     """
     experiment, collected = study.experiment(name), tidy.load(study.scale, name)
+    if collected.partial:
+        again = f"`snakemake --cores all --config scale={study.scale} {name}`"
+        raise InputError(f"{name}: not all of its trials are finished and measured; run {again}")
     found = list(rows(experiment, collected, len(study.seeds(name))))
     tidy.write_csv(Path(outputs.files("tune", study.scale, name)[0]), found, Row._fields)
     said = []

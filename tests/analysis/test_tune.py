@@ -1,6 +1,7 @@
 """The rate that suits an arm is the best of those at which nothing diverged; an edge is flagged."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 from analysis import tidy, tune
 from analysis.study import Experiment
+from mlm.errors import InputError
 from mlm.measures import better
 
 RATES = (0.001, 0.002, 0.004)
@@ -77,3 +79,9 @@ def test_the_table_and_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     table = pd.read_csv("results/test/tables/trial-tune/rates.csv")
     assert list(table.columns) == ["arm", "learning_rate", "n", "mean", "sd", "best", "edge"]
     assert table["best"].sum() == 1
+
+    found = replace(found, partial=True)
+    Path("results/test/tables/trial-tune/rates.csv").unlink()
+    with pytest.raises(InputError, match=r"not all of its trials are finished.*scale=test trial-tune`"):
+        tune.write(Planned(), "trial-tune")  # type: ignore[arg-type]
+    assert not Path("results/test/tables/trial-tune/rates.csv").exists()
