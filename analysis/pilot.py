@@ -53,6 +53,10 @@ class Row(NamedTuple):
     """Pairs that the experiment asks for."""
     spread: tuple[float, float, float] | None
     """As of `spread`; None where the pilot has too few pairs, or those do not differ at all."""
+    primary: bool
+    """Whether it is about the primary measure, whose unit a difference that is asked about has."""
+    note: str
+    """Which runs of the pilot are missing from its pairs, or count only up to somewhere."""
 
 
 def rows(scale: str, name: str) -> list[Row]:
@@ -69,11 +73,15 @@ def rows(scale: str, name: str) -> list[Row]:
     assert experiment.pilot is not None
     found = []
     for contrast in stated:
-        differences = paired.of(contrast, collected).tested
+        compared = paired.of(contrast, collected)
+        differences = compared.tested
         pairs = len(differences)
         told = spread(differences) if pairs >= LEAST_PILOT_SEEDS and np.ptp(differences) > 0 else None
         family = sum(other.family == contrast.family for other in stated)
-        found.append(Row(contrast, family, pairs, n, told))
+        note = paired.note(contrast, collected, compared)
+        found.append(
+            Row(contrast, family, pairs, n, told, contrast.measure == experiment.primary_measure, note)
+        )
     return found
 
 
@@ -103,7 +111,8 @@ def table(found: list[Row], name: str, difference: float | None) -> Table:
     """The rows as a person sees them.
 
     Args:
-        difference: in the unit of the measures; its power and the seeds it needs are told. Above 0.
+        difference: in the unit of the primary measure, and of contrasts in that alone: its power and the seeds
+            it needs are told. Above 0.
     """
     planned = found[0].planned
     shown = Table(title=f"{name}: {planned} pairs are planned", title_justify="left", box=box.SIMPLE_HEAD)
@@ -125,11 +134,14 @@ EXPLAINED = (
 
 def _cells(row: Row, difference: float | None) -> Iterator[str]:
     contrast, equivalence = row.contrast, row.contrast.margin is not None
-    family = f"{contrast.family}, {row.family} in the family" if row.family > 1 else contrast.family
-    yield (
-        f"{labels.arm(contrast.arm)} − {labels.arm(contrast.against)}\n"
-        f"[dim]{labels.measure(contrast.measure)}; {family}[/]"
-    )
+    other = difference is not None and not equivalence and not row.primary
+    told = [
+        labels.measure(contrast.measure),
+        f"{contrast.family}, {row.family} in the family" if row.family > 1 else contrast.family,
+        *(["--difference is of the primary measure"] if other else []),
+        *([row.note] if row.note else []),
+    ]
+    yield f"{labels.arm(contrast.arm)} − {labels.arm(contrast.against)}\n[dim]{'; '.join(told)}[/]"
     yield str(row.pilot)
     if row.spread is None:
         yield from (DASH,) * 5
@@ -142,7 +154,7 @@ def _cells(row: Row, difference: float | None) -> Iterator[str]:
         if smallest < math.inf
         else "nothing"
     )
-    effect = contrast.margin or difference
+    effect = contrast.margin or (None if other else difference)
     if effect is None:
         yield from (DASH,) * 3
         return

@@ -46,7 +46,8 @@ def power(
     experiment: Annotated[str, typer.Argument(help="An experiment with `pilot:`, whose pilot has run.")],
     scale: Scale = "laptop",
     difference: Annotated[
-        float | None, typer.Option(help="In the unit of the measures: its power, and the seeds it needs.")
+        float | None,
+        typer.Option(help="In the unit of the primary measure: its power and seeds needed."),
     ] = None,
 ) -> None:
     """What an experiment's contrasts could show, by the spread of its pilot.
@@ -58,7 +59,9 @@ def power(
     from analysis import pilot
 
     if difference is not None and not difference > 0:
-        raise InputError(f"--difference: is {difference:g}; give a number above 0, in the unit of the measures")
+        raise InputError(
+            f"--difference: is {difference:g}; give a number above 0, in the unit of the primary measure"
+        )
     console = Console(highlight=False)
     console.print(pilot.table(pilot.rows(scale, experiment), experiment, difference))
     console.print(pilot.EXPLAINED)
