@@ -80,9 +80,9 @@ def _experiment(study: Study, name: str) -> dict[str, Any]:
         "primary": experiment.primary_measure,
         "mark": " · ".join(marks.of_results(collected)) or None,
         "arms": arms,
-        "ends": {m: _rows(experiment, values, []) for m, values in ends.items()},
+        "ends": {m: _rows(experiment, values, [], collected.partial) for m, values in ends.items()},
         "after": {
-            m: _rows(experiment, values, [s for s in stated if s.measure == m], known[m])
+            m: _rows(experiment, values, [s for s in stated if s.measure == m], collected.partial, known[m])
             for m, values in after.items()
         },
     }
@@ -141,11 +141,13 @@ def _rows(
     experiment: Experiment,
     values: Mapping[str, Values],
     stated: Iterable[contrasts.Result],
+    partial: bool,
     known: Mapping[str, reached.Reached | None] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Arm -> mean, interval and n; the paired difference from the baseline; what contrasts say of it.
 
     Args:
+        partial: runs are missing, so that differences have no interval.
         known: of costs of reaching a loss, how many runs do; where some do not, these means are not compared.
     """
     stated = list(stated)
@@ -157,7 +159,7 @@ def _rows(
         arm: _estimate(list(values.get(arm, {}).values()))
         | {
             "reached": str(told[arm]) if arm in told else None,
-            "difference": _difference(values.get(arm, {}), base) if arm not in alone else None,
+            "difference": _difference(values.get(arm, {}), base, partial) if arm not in alone else None,
             "verdicts": [_verdict(result, experiment.baseline) for result in stated if result.arm == arm],
         }
         for arm in experiment.arms
@@ -175,12 +177,12 @@ def _estimate(values: list[float]) -> dict[str, Any]:
     return {"mean": found.mean, "low": _finite(found.low), "high": _finite(found.high), "n": found.n}
 
 
-def _difference(arm: Values, base: Values) -> dict[str, Any] | None:
+def _difference(arm: Values, base: Values, partial: bool) -> dict[str, Any] | None:
     pairs = [arm[seed] - base[seed] for seed in sorted(arm) if seed in base]
     if not pairs:
         return None
     test = SignFlip(pairs)
-    low, high = test.interval()
+    low, high = (math.inf, math.inf) if partial else test.interval()
     return {"mean": test.mean, "low": _finite(low), "high": _finite(high), "n": test.n}
 
 

@@ -47,7 +47,8 @@ class Result:
     against_sd: float | None
     difference: float | None
     low: float | None
-    """Lower end of the 95 % interval, unadjusted; infinite where n cannot give one, null in JSON."""
+    """Lower end of the 95 % interval, unadjusted; infinite where n cannot give one, null in JSON; None, as p,
+    where runs are missing: the two say the same."""
     high: float | None
     two_level_low: float | None
     """Lower end of the 95 % interval over seeds and evaluation examples; None where the measure has no examples
@@ -181,13 +182,13 @@ def _family(
             verdict = verdicts.of_equivalence(adjusted[i], beyond[i])
         else:
             verdict = verdicts.of_difference(float(d.mean()), adjusted[i], contrast.expect or "differ")
-        # p of an unfinished study would invite stopping when it pleases.
+        # p of an unfinished study would invite stopping when it pleases, and so would the interval.
         shown = len(tested[i]) > 0 and not collected.partial
         sd = float(d.std(ddof=1)) if len(d) > 1 else math.nan
-        low, high = SignFlip(d).interval() if len(tested[i]) else (None, None)
+        low, high = SignFlip(d).interval() if shown else (None, None)
         key = identifier(name, contrast, experiment.baseline)
         added = resampling.examples(contrast.measure, experiment.measure_files, compared.runs)
-        both = added and resampling.interval(added, key)
+        both = resampling.interval(added, key) if added and not collected.partial else None
         results.append(
             Result(
                 id=key,
@@ -269,9 +270,9 @@ def write(study: Study, experiment: str) -> None:
         "runs": collected.runs,
         "level": verdicts.LEVEL,
         "interval": "95 %, inverting the exact two-sided sign-flip test, unadjusted; "
-        "null: n is too small, or the contrast is untested",
+        "null: n is too small, the contrast is untested, or runs are missing",
         "two_level": f"95 % multi-bootstrap over seeds and examples, {resampling.DRAWS} draws, unadjusted; the "
-        "verdict goes by the other; null: no examples that the runs share, or n is too small",
+        "verdict goes by the other; null: no examples that the runs share, n is too small, or runs are missing",
         "stated": "before the runs or not, as git tells; seeds_added: not asked for when there were results",
         "up_to_tokens": "given where some run does not reach the loss: of all runs the tokens to reach it "
         "count up to here (restricted mean times), in means and differences alike",
@@ -324,6 +325,6 @@ def _jsonable(result: Result) -> dict[str, Any]:
 def _from_json(row: dict[str, Any]) -> Result:
     lists = {name: tuple(row[name]) for name in ("seeds", "differences", "runs", "seeds_added")}
     result = Result(**{**row, **lists})
-    if result.n and result.low is None and not result.untested:
+    if result.n and result.low is None and not result.untested and result.verdict != "partial":
         return Result(**{**row, **lists, "low": -math.inf, "high": math.inf})
     return result

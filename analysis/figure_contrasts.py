@@ -145,7 +145,7 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float, versus: st
         )
         if result.low is not None and result.high is not None and result.bounded:
             axes.plot([result.low, result.high], [y, y], color=style.INK, linewidth=1.8, zorder=3)
-        elif not result.untested:
+        elif result.low is not None:
             for end in (low, high):
                 axes.annotate("", xy=(end, y), xytext=(result.difference, y), arrowprops=UNBOUNDED)
         face = style.INK if result.verdict in FILLED else "white"

@@ -2,8 +2,8 @@
 
 results/SCALE/partial is laid out as results/SCALE is, and has a study.json of its own, so that every command of
 the analysis works there (`python -m analysis figures laptop/partial split`) and none touches what the pipeline
-makes. It holds what was asked for last. Nothing in it has p values or verdicts: an experiment whose runs are
-all measured is left to the pipeline.
+makes. It holds what was asked for last. Nothing in it has p values, intervals of differences or verdicts: an
+experiment whose runs are all measured is left to the pipeline.
 """
 
 import shutil

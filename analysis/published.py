@@ -161,7 +161,7 @@ def pairs(
         if {arm, against} <= there:
             asked = Contrast(family="secondary", arm=arm, against=against, measure=measure)
             d = paired.of(asked, collected).tested
-        low, high = SignFlip(d).interval() if len(d) else (None, None)
+        low, high = SignFlip(d).interval() if len(d) and not collected.partial else (None, None)
         mean = float(d.mean()) if len(d) else None
         verdict = stated[0].verdict if stated else None
         post_hoc = any(r.stated == "post hoc" for r in stated)

@@ -59,7 +59,7 @@ def _size(result: Result, quote: Quoter) -> str:
 
 
 def _interval(result: Result, quote: Quoter) -> str:
-    if result.untested:
+    if result.low is None:
         return ""
     found = quote.ci(f"{result.id}.difference")
     if result.examples:
@@ -151,7 +151,7 @@ def headline(result: Result, quote: Quoter) -> str:
     moved = "raises" if (result.difference or 0) > 0 else "lowers"
     key = f"{result.id}.difference"
     change = f"Training with {arm} instead of {against} {moved} mean {labels.measure(result.measure)}"
-    interval = "" if result.untested else f", {quote.ci(key)}"
+    interval = "" if result.low is None else f", {quote.ci(key)}"
     change += f" (paired difference {quote.num(key, signed=True)}{interval}"
     p, n = quote.p(f"{result.id}.p"), quote.num(f"{result.id}.n")
     few = f"pairs of runs whose cost is known ({result.note})" if result.untested else "so few seeds"

@@ -101,6 +101,13 @@ def test_ends_differences_and_verdicts_are_those_of_the_tables(analysed: Make) -
         assert f"Holm p {labels.p_value(contrast['p_holm'])}" in row["verdicts"][0]["detail"]
 
 
+def test_runs_that_are_missing_leave_differences_without_an_interval(analysed: Make) -> None:
+    made = analysed(seeds=8, effects=SMALL, missing=(("80-10-10", 7),))
+    shown = Reader(build(made).read_text(encoding="utf-8")).shown["experiments"][0]
+    found = shown["ends"][LOSS]["100-0-0"]["difference"]
+    assert (found["low"], found["high"], found["n"]) == (None, None, 7)
+
+
 def test_twice_the_same_bytes(analysed: Make) -> None:
     made = analysed(seeds=2, effects=SMALL)
     assert build(made).read_bytes() == build(made).read_bytes()
