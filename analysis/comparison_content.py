@@ -192,7 +192,8 @@ def _verdict(result: contrasts.Result, baseline: str) -> dict[str, str]:
     if result.against != baseline or result.up_to_tokens is not None:
         digits = labels.digits(result.measure)
         claim = f"{labels.number(result.difference, digits)} against {labels.arm(result.against)}, {claim}"
-    p = "" if result.p_holm is None else f"; Holm p {labels.p_value(result.p_holm)}"
+    _, p_holm = result.tested
+    p = "" if p_holm is None else f"; Holm p {labels.p_value(p_holm)}"
     note = f"; {result.note}" if result.note else ""
     note += f"; post hoc: {result.stated_note}" if result.stated == "post hoc" else ""
     return {"verdict": result.verdict, "detail": f"{result.family}: {claim}{p}{note}"}

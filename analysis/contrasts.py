@@ -64,8 +64,13 @@ class Result:
     seeds_needed: int | None
     """Pairs of this spread that show the difference seen (of an equivalence, the margin) as often."""
     p: float | None
-    """Two-sided sign-flip test; for equivalences the two one-sided tests against the margin."""
+    """Two-sided sign-flip test; for equivalences the two one-sided tests against the margin, which do not
+    contradict one: `p_beyond` does."""
     p_holm: float | None
+    p_beyond: float | None
+    """Of equivalences alone: the test that the difference is beyond the margin, both sides paid for."""
+    p_beyond_holm: float | None
+    """Corrected by itself, over the same family."""
     verdict: verdicts.Verdict
     note: str
     stated: When
@@ -86,6 +91,16 @@ class Result:
     def bounded(self) -> bool:
         """Whether n is large enough for a 95 % interval."""
         return self.low is not None and math.isfinite(self.low)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the verdict says that the difference is beyond the margin, and so goes by `p_beyond`."""
+        return self.margin is not None and self.verdict == "contradicted"
+
+    @property
+    def tested(self) -> tuple[float | None, float | None]:
+        """The p, and it after Holm's correction, of the test that the verdict goes by."""
+        return (self.p_beyond, self.p_beyond_holm) if self.beyond else (self.p, self.p_holm)
 
     @property
     def spreads(self) -> bool:
@@ -165,9 +180,10 @@ def _family(
     tested = [one.tested for one in pairs]
     raw = [_p(contrast, d) for contrast, d in zip(stated, tested, strict=True)]
     adjusted = holm(raw)
-    beyond = holm(
-        [p_beyond(d, c.margin) if len(d) and c.margin else 1.0 for c, d in zip(stated, tested, strict=True)]
-    )
+    outside = [
+        p_beyond(d, c.margin) if len(d) and c.margin else 1.0 for c, d in zip(stated, tested, strict=True)
+    ]
+    beyond = holm(outside)
     sides = 1 if stated and stated[0].margin else 2
     hopeless = verdicts.out_of_reach([len(d) for d in tested], sides)
     results = []
@@ -215,6 +231,8 @@ def _family(
                 **_can_show(contrast, tested[i] if shown else d[:0], len(stated)),
                 p=raw[i] if shown else None,
                 p_holm=adjusted[i] if shown else None,
+                p_beyond=outside[i] if shown and contrast.margin else None,
+                p_beyond_holm=beyond[i] if shown and contrast.margin else None,
                 verdict=verdict,
                 note=paired.note(contrast, collected, compared),
                 stated="not known",
@@ -273,6 +291,8 @@ def write(study: Study, experiment: str) -> None:
         "null: n is too small, the contrast is untested, or runs are missing",
         "two_level": f"95 % multi-bootstrap over seeds and examples, {resampling.DRAWS} draws, unadjusted; the "
         "verdict goes by the other; null: no examples that the runs share, n is too small, or runs are missing",
+        "p": "two-sided sign-flip test; of equivalences the two one-sided tests against the margin, and "
+        "p_beyond, corrected by itself, that the difference is beyond it, which contradicts them",
         "stated": "before the runs or not, as git tells; seeds_added: not asked for when there were results",
         "up_to_tokens": "given where some run does not reach the loss: of all runs the tokens to reach it "
         "count up to here (restricted mean times), in means and differences alike",

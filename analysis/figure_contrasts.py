@@ -159,7 +159,7 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float, versus: st
             zorder=4,
         )
         _aside(axes, DIFFERENCE, y, _difference(result), ha="right", size=layout.differences)
-    _aside(axes, HOLM, y, labels.number(result.p_holm, 4), ha="right", size=7.2)
+    _aside(axes, HOLM, y, labels.number(result.tested[1], 4), ha="right", size=7.2)
     pairs = str(result.n) if result.n == result.planned else f"{result.n}/{result.planned}"
     _aside(axes, PAIRS, y, pairs, ha="right", size=7.2)
     strong = "bold" if result.verdict in FILLED else "normal"

@@ -161,6 +161,8 @@ def _of_contrast(result: Result) -> Iterator[tuple[str, Entry]]:
     yield f"{result.id}.planned", base | {"value": result.planned, "digits": 0, "unit": "pairs"}
     if result.margin is not None:
         yield f"{result.id}.margin", base | {"value": result.margin, "digits": None}
+        for key, p in (("p_beyond", result.p_beyond), ("p_beyond_holm", result.p_beyond_holm)):
+            yield f"{result.id}.{key}", base | {"value": p, "digits": 4, "unit": "p"}
 
 
 def _references(name: str, collected: tidy.Collected, ended: Sequence[str]) -> Iterator[tuple[str, Entry]]:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from analysis import codes, labels, marks, verdicts
 from analysis.manuscript_markdown import escaped, listed
+from analysis.printed import DASH
 from analysis.report_tables import TWO_LEVEL
 from analysis.study import problems
 from mlm import layout
@@ -177,6 +178,7 @@ def render(published: Sequence[Published], place: Path) -> str:
         others=lambda one: listed([f"`{name}`" for name in _sharing(one, published)], "and"),
         own=lambda one: one.cost.runs - len(_shared(one, published)),
         seeds=_seeds,
+        held=_held,
         meanings=verdicts.VERDICTS,
         verdicts={finding["verdict"] for one in published for finding in one.facts.findings},
     )
@@ -189,6 +191,17 @@ def _whose(told: Iterable[tuple[str, Published]]) -> Iterator[str]:
         found.setdefault(words, []).append(f"`{one.facts.experiment}`")
     for words, names in found.items():
         yield words if words == marks.SMOKE else f"{listed(names, 'and')}: {words}"
+
+
+def _held(finding: dict[str, str]) -> str:
+    """The Holm p that a verdict goes by; a dash where an older version kept only that of the other test.
+
+    >>> _held({"family": "equivalence", "verdict": "contradicted", "Holm p": "0.992"})
+    '—'
+    """
+    p = finding["Holm p"]
+    beyond = (finding["family"], finding["verdict"]) == ("equivalence", "contradicted")
+    return DASH if beyond and float(p.removeprefix("< ")) >= verdicts.LEVEL else p
 
 
 def _shared(one: Published, published: Sequence[Published]) -> set[str]:

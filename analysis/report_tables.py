@@ -37,7 +37,8 @@ def contrasts(
         "contrasts",
         f"Differences between arms{of}, paired by seed: mean, 95 % interval (exact sign-flip test, "
         "unadjusted), number of pairs, p, and p after Holm's correction within the family. Equivalences "
-        f"have two one-sided tests against their margin.{_two_level(shown)}"
+        "have two one-sided tests against their margin; a contradicted one has the p of a difference beyond "
+        f"it.{_two_level(shown)}"
         f"{restricted(results)}{stated(results, withdrawn)}{POWER if power else ''}",
         (
             "contrast",
@@ -108,7 +109,7 @@ def _row(result: Result, several: bool, two: bool, power: bool) -> tuple[str, ..
         f"{ends[0]} to {ends[1]}" if result.bounded else DASH,
         *((f"{both[0]} to {both[1]}" if result.examples else DASH,) if two else ()),
         result.pairs,
-        *(DASH if p is None else labels.p_value(p).removeprefix("= ") for p in (result.p, result.p_holm)),
+        *(DASH if p is None else labels.p_value(p).removeprefix("= ") for p in result.tested),
         *((labels.number(result.detectable, digits), _seeds(result)) if power else ()),
         result.verdict,
     )

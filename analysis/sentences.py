@@ -76,9 +76,11 @@ def _added(result: Result) -> str:
 def _tested(result: Result, quote: Quoter) -> str:
     if result.p is None:
         return ""
-    test = "two one-sided tests, " if result.margin else ""
-    adjusted = quote.p(f"{result.id}.p_holm").removeprefix("= ")
-    return f", {test}p {quote.p(f'{result.id}.p')}, Holm-adjusted {adjusted}"
+    test, p = ("two one-sided tests, " if result.margin else ""), f"{result.id}.p"
+    if result.beyond:
+        test, p = "tested to be beyond the margin, ", f"{result.id}.p_beyond"
+    adjusted = quote.p(f"{p}_holm").removeprefix("= ")
+    return f", {test}p {quote.p(p)}, Holm-adjusted {adjusted}"
 
 
 def _meaning(result: Result, quote: Quoter, family_size: int) -> str:

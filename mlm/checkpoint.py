@@ -57,7 +57,7 @@ def latest(folder: Path) -> tuple[State | None, list[str]]:
 
 
 def clear(folder: Path) -> None:
-    """Remove the checkpoints of a finished run, what a killed writer left, and their folder if it is empty then."""
+    """Remove the checkpoints of a finished run, what a killed writer left, and the folder if it is empty."""
     for path in folder.glob("*.checkpoint"):
         path.unlink()
     clear_partial(folder)

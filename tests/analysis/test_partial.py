@@ -40,6 +40,8 @@ def test_it_is_marked_has_no_p_and_no_verdict_and_leaves_the_rest_alone(make: Ma
     assert bits(made.results) == after
     found = pd.read_csv(place / "tables" / EXPERIMENT / "contrasts.csv")
     assert {*found["verdict"]} == {"partial"} and found["p"].isna().all() and found["p_holm"].isna().all()
+    told = ["p_beyond", "low", "high", "two_level_low", "two_level_high"]
+    assert found[told].isna().to_numpy().all()
     assert found["n"].iloc[0] == 7 and found["difference"].notna().iloc[0]
     page = (made.root / outputs.report(scale, EXPERIMENT)).read_text()
     assert MARK in page and MARK in (place / "tables" / EXPERIMENT / "table.md").read_text()

@@ -87,6 +87,10 @@ def test_a_contrast_says_what_its_pairs_could_have_shown(analysed: Callable[...,
     assert primary.verdict == "inconclusive"
     assert primary.detectable == pytest.approx(sd * power.detectable(8, family=1))
     assert primary.seeds_needed == power.seeds_needed(abs(primary.difference or 0) / sd, family=1)
+    second = found["80-20-0"]
+    assert second.effect_size is not None
+    assert second.seeds_needed == power.seeds_needed(abs(second.effect_size), family=4)
+    assert second.seeds_needed != power.seeds_needed(abs(second.effect_size), family=1)
     assert equal.margin and equal.verdict == "inconclusive"
     sd = float(np.std(equal.differences, ddof=1))
     assert equal.seeds_needed == power.seeds_needed(equal.margin / sd, family=1, equivalence=True)

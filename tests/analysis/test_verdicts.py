@@ -4,12 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from synthetic_results import EFFECTS, EXPERIMENT, Synthetic
 
-from analysis import contrasts, labels, sentences, study, verdicts
+from analysis import contrasts, labels, report_tables, sentences, study, tidy, verdicts
 from analysis.multiplicity import holm
 from analysis.quote import Quoter
+from analysis.study import Contrast, Experiment
 from analysis.summary import estimate
 
 
@@ -66,10 +68,47 @@ def test_every_verdict_is_reached_and_worded(analysed: Callable[..., Synthetic])
 def test_a_large_difference_contradicts_equivalence_and_a_vague_one_does_not(
     analysed: Callable[..., Synthetic],
 ) -> None:
-    assert results_of(EFFECTS | {"81-9-10": 0.08}, analysed)["81-9-10"].verdict == "contradicted"
+    far = results_of(EFFECTS | {"81-9-10": 0.08}, analysed)["81-9-10"]
+    assert far.verdict == "contradicted" and far.p is not None and far.p > 0.9
+    assert (far.p_beyond, far.p_beyond_holm) == far.tested == (2 / 2**8, 2 / 2**8)
+    assert "tested to be beyond the margin, p = 0.0078, Holm-adjusted 0.0078" in said(far)
+    assert report_tables.contrasts([far], power=False).rows[0][-3:-1] == ("0.0078", "0.0078")
     vague = results_of(EFFECTS | {"81-9-10": 0.0}, analysed, spread=0.08)["81-9-10"]
-    assert vague.verdict == "inconclusive"
+    assert vague.verdict == "inconclusive" and vague.tested == (vague.p, vague.p_holm)
     assert "neither a difference within 0.02 nor one beyond it" in said(vague)
+
+
+def equivalences(pairs: dict[str, list[float]], margin: float) -> list[contrasts.Result]:
+    """Claims that arms differ from `base`, which is 0 at every seed, by less than a margin."""
+    told = {"base": [0.0] * len(next(iter(pairs.values()))), **pairs}
+    rows = [
+        ("made", arm, seed, "probe.accuracy", value, "finished", f"{arm}-{seed}")
+        for arm, values in told.items()
+        for seed, value in enumerate(values)
+    ]
+    experiment = Experiment(
+        title="", question="", claim="", reference="", baseline="base", primary_measure="probe.accuracy",
+        arms=tuple(told), measures={}, measure_files={}, untrained_files={}, contrasts=tuple(
+            Contrast(family="equivalence", arm=arm, against="base", measure="probe.accuracy", margin=margin)
+            for arm in pairs
+        ),
+    )  # fmt: skip
+    results = pd.DataFrame(rows, columns=list(tidy.RESULTS))
+    found = tidy.Collected("made", results, pd.DataFrame(columns=list(tidy.CURVES)), False, {})
+    return contrasts.evaluate("made", experiment, found, len(told["base"]))
+
+
+def test_what_contradicts_equivalences_is_corrected_too() -> None:
+    far, near = [3.0, 4.0, 5.0, 6.0, 7.0, 8.0], [-0.1, 0.2, -0.3, 0.4, -0.5, 0.6]
+    alone, (one, other) = equivalences({"far": far}, 2.0), equivalences({"far": far, "near": near}, 2.0)
+    assert alone[0].verdict == "contradicted" and alone[0].p_beyond == 2 / 64
+    assert one.verdict == "inconclusive" and (one.p_beyond, one.p_beyond_holm) == (2 / 64, 4 / 64)
+    assert other.verdict == "equivalent"
+
+
+def test_equivalences_are_tested_on_one_side_and_so_need_a_pair_less() -> None:
+    (found,) = equivalences({"near": [-0.1, 0.2, -0.3, 0.4, -0.5]}, 2.0)
+    assert (found.verdict, found.p) == ("equivalent", 1 / 32)
 
 
 def test_few_seeds_only_describe(analysed: Callable[..., Synthetic]) -> None:
@@ -82,9 +121,11 @@ def test_few_seeds_only_describe(analysed: Callable[..., Synthetic]) -> None:
 def test_missing_runs_give_no_verdict_and_no_p(analysed: Callable[..., Synthetic]) -> None:
     found = results_of(EFFECTS, analysed, missing=(("80-20-0", 1),))
     assert {result.verdict for result in found.values()} == {"partial"}
-    assert {result.p for result in found.values()} == {None}
+    told = {(r.p, r.p_beyond, r.low, r.high, r.two_level_low, r.examples) for r in found.values()}
+    assert told == {(None,) * 6}  # an interval without 0 would say that p is below the level
     assert found["80-20-0"].n == 7
-    assert "no verdict is given" in said(found["100-0-0"])
+    assert "no verdict is given" in said(found["100-0-0"]) and "interval" not in said(found["100-0-0"])
+    assert "interval" not in sentences.headline(found["100-0-0"], quoter(found["100-0-0"]))
 
 
 def test_a_diverged_run_leaves_its_pair_and_is_told(analysed: Callable[..., Synthetic]) -> None:
@@ -120,12 +161,15 @@ def test_contrast_stated_twice_is_refused(make: Callable[..., Synthetic]) -> Non
         study.load(made.scale)
 
 
+P = ("p", "p_holm", "p_beyond", "p_beyond_holm")
+
+
 def quoter(result: contrasts.Result) -> Quoter:
     digits = labels.digits(result.measure)
     base = {"low": None, "high": None, "n": result.n, "digits": digits, "unit": "", "runs": []}
     values = {
         name: base | {"value": getattr(result, name)}
-        for name in ("difference", "effect_size", "detectable", "seeds_needed", "p", "p_holm", "n")
+        for name in ("difference", "effect_size", "detectable", "seeds_needed", "n", *P)
     }
     values["difference"] |= {"low": result.low, "high": result.high} if result.bounded else {}
     values["margin"] = base | {"value": result.margin, "digits": None}
