@@ -1,12 +1,13 @@
 """A run's folder: opening what training wrote."""
 
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from mlm import accepted, devices, golden, identity, plugins
+from mlm import accepted, devices, golden, identity, plugins, yaml_file
 from mlm.config import Numerics, Run
 from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, read_json
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from mlm.encoder import Encoder
     from mlm.vocabulary import Tokenizer
 
+_THEIRS = "another version of this package planned the run; read it with that one"
 REMEDY = "delete the run's folder and run the pipeline again"
+
+
+class OtherVersion(InputError):
+    """A run that another version of this package planned, and this one cannot read: it is that one's."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +43,21 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """Read config.json, which must be the one whose digest names the folder."""
+        """Read config.json, which must be the one whose digest names the folder.
+
+        Raises:
+            OtherVersion: it says what a run cannot be here.
+        """
         if not path.is_dir():
             raise InputError(f"{path}: no such run; `python -m mlm runs` lists them")
-        record = read_json(path / "config.json", REMEDY)
-        if identity.digest(record) != path.name:
-            raise Damaged(f"{path}/config.json: altered, its digest is not {path.name}; {REMEDY}")
+        record, file = _record(path), f"{path}/config.json"
         try:
-            training = Run.model_validate(record["training"])
-            numerics = Numerics.model_validate(record["numerics"])
-        except (ValidationError, KeyError) as error:
-            raise Damaged(f"{path}/config.json: written by another version ({error}); {REMEDY}") from None
+            training = yaml_file.validated(Run, record["training"], file, "training")
+            numerics = yaml_file.validated(Numerics, record["numerics"], file, "numerics")
+        except KeyError as error:
+            raise OtherVersion(f"{file}: {error}: missing; {_THEIRS}") from None
+        except InputError as error:
+            raise OtherVersion(f"{error.problems[0]}; {_THEIRS}") from None
         return cls(path, training, numerics, record)
 
     @property
@@ -170,8 +180,9 @@ def read_outcome(path: Path) -> dict[str, Any]:
 
 def of_untrained(digest: str) -> RunFolder:
     """A planned run whose encoder before the first step has this digest, and whose data are there."""
-    for run in everything():
-        if untrained_digest(run.record) == digest and (run.shards / "shards.json").exists():
+    alike = (folder for folder in _folders() if untrained_digest(_record(folder)) == digest)
+    for run in _in_order(alike):
+        if (run.shards / "shards.json").exists():
             return run
     raise InputError(
         f"{digest}: no planned run whose data are prepared begins with this encoder; `snakemake` plans and "
@@ -183,11 +194,12 @@ def find(name: str) -> RunFolder:
     """A run by folder, digest, beginning of a digest, or label such as split/80-10-10/seed-0."""
     if Path(name).is_dir() and (Path(name) / "config.json").exists():
         return RunFolder.open(Path(name))
-    folders = everything()
-    found = [run for run in folders if run.path.name.startswith(name)]
-    found = found or [run for run in folders if any(name in _spellings(label) for label in run.labels)]
+    found = [folder for folder in _folders() if folder.name.startswith(name)]
+    found = found or [
+        run.path for run in everything() if any(name in _spellings(label) for label in run.labels)
+    ]
     if len(found) == 1:
-        return found[0]
+        return RunFolder.open(found[0])
     if found:
         raise InputError(f"{name}: fits {len(found)} runs; say more of the digest, or put the scale in front")
     raise InputError(f"{name}: no run has this folder, digest or label; `python -m mlm runs` lists them")
@@ -198,6 +210,38 @@ def _spellings(label: tuple[str, str, str, int]) -> tuple[str, str]:
 
 
 def everything() -> list[RunFolder]:
-    """All runs, ordered by label, at the end those that no study asks for any more."""
-    folders = [RunFolder.open(path.parent) for path in sorted((RESULTS / "runs").glob("*/config.json"))]
-    return sorted(folders, key=lambda run: (not run.labels, run.labels[:1], run.path.name))
+    """All runs, ordered by label, at the end those that no study asks for any more.
+
+    Those of another version are passed over, and told of.
+    """
+    return _in_order(_folders())
+
+
+def _in_order(folders: Iterable[Path]) -> list[RunFolder]:
+    found: list[RunFolder] = []
+    others: list[str] = []
+    for folder in folders:
+        try:
+            found.append(RunFolder.open(folder))
+        except OtherVersion as error:
+            others.append(str(error))
+    if others:
+        _say_once(f"note: {len(others)} runs of another version are passed over, such as {others[0]}")
+    return sorted(found, key=lambda run: (not run.labels, run.labels[:1], run.path.name))
+
+
+@cache
+def _say_once(told: str) -> None:
+    print(told, file=sys.stderr)
+
+
+def _folders() -> list[Path]:
+    return [path.parent for path in sorted((RESULTS / "runs").glob("*/config.json"))]
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """The content of a run's config.json."""
+    record: dict[str, Any] = read_json(path / "config.json", REMEDY)
+    if identity.digest(record) != path.name:
+        raise Damaged(f"{path}/config.json: altered, its digest is not {path.name}; {REMEDY}")
+    return record

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from mlm import brown, files, status
+from mlm import brown, files, identity, runs, status
 from mlm.errors import InputError
-from mlm.files import file_sha256
+from mlm.files import file_sha256, write_json
 from mlm.layout import RESULTS
 from mlm.runs import RunFolder, find
 from mlm.study import untrained_digest
@@ -268,6 +268,29 @@ def test_a_run_is_found_by_folder_digest_and_label(here: Path, modern: RunFolder
     assert {find(name).path.name for name in names} == {modern.path.name}
     with pytest.raises(InputError, match=r"fits 6 runs"):
         find("")
+
+
+def test_a_run_of_another_version_stops_nobody(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(copy_of(place, tmp_path / "place"))
+    before = [run.path.name for run in runs.everything()]
+    record = find(before[0]).record
+    theirs = {**record, "training": {**record["training"], "noise": 0.1}}
+    folder = Path("results/runs") / identity.digest(theirs)
+    write_json(folder / "config.json", theirs)
+    assert (
+        [run.path.name for run in runs.everything()] == [run.path.name for run in runs.everything()] == before
+    )
+    assert find("trial/100-0-0/seed-0").path.name in before
+    (note,) = capsys.readouterr().err.splitlines()
+    assert note.startswith(f"note: 1 runs of another version are passed over, such as {folder}/config.json: ")
+    for name in (str(folder), folder.name[:9]):
+        with pytest.raises(runs.OtherVersion) as caught:
+            find(name)
+        told = str(caught.value)
+        assert told.startswith(f"{folder}/config.json: training.noise: unknown key; ")
+        assert "\n" not in told and "delete" not in told
 
 
 def test_a_run_that_diverges_ends_well_and_says_so(place: Path, tmp_path: Path, typed: Typed) -> None:
