@@ -1,4 +1,4 @@
-# make          set up and run the study of the default scale, to tables, figures and the paper
+# make          set up and run the study of SCALE=laptop, to tables, figures and the paper
 # make smoke    the same at smoke scale: minutes, not evidence
 # make report   after either: figures, tables, pages and paper of SCALE=laptop in one archive with captions
 # make partial  while either goes on: what there is of SCALE=laptop, without verdicts, in results/laptop/partial
@@ -27,7 +27,7 @@ SLURM := slurmctld slurmd slurm-client munge
 .DEFAULT_GOAL := study
 
 study: setup
-	@$(call run,)
+	@$(call run,--config scale="$$SCALE")
 
 smoke: setup
 	@$(call run,--config scale=smoke)
