@@ -63,6 +63,8 @@ ANALYSIS_RULES = (
 )
 RESERVED = frozenset(("all", *DATA_RULES, *RUN_RULES, *ANALYSIS_RULES))
 """Names of the Snakefile's rules, which an experiment cannot have."""
+PLACES = frozenset(("runs", "data", "untrained", "logs", "golden", "wandb", "verify", "bench"))
+"""Folders under results/ that are no scale's."""
 GENERATED = ("measure", "figures")
 """Beginnings of the names of rules that are made in a loop."""
 NAMES = "use letters, digits and `._+-`, beginning with a letter or digit"
@@ -88,6 +90,9 @@ def load_study(
     scales = ", ".join(sorted(path.stem for path in scale_file.parent.glob("*.yaml"))) or "none"
     if not re.fullmatch(NAME_PATTERN, scale_name):
         raise InputError(f"scale {scale_name!r}: {NAMES}; there are: {scales}")
+    if scale_name in PLACES:
+        raise InputError(f"{scale_file}: name: results/{scale_name} is there for something else; none of "
+                         f"{', '.join(sorted(PLACES))} can be a scale's; rename the file")  # fmt: skip
     given = yaml_file.read(scale_file, f"`scale` is one of: {scales}")
     scale = yaml_file.validated(Scale, given, str(scale_file))
     found: list[str] = []
@@ -195,11 +200,18 @@ def _numerics(scale: Scale, scale_name: str) -> Numerics:
         return scale.numerics or leases.apart(devices.detect, scale.compile)  # a run may yet take a GPU here
     remedy = f"it fixes the numerics of this study; restore it, or delete {path.parent} to begin anew"
     fixed = yaml_file.validated(Numerics, read_json(path, remedy), str(path))
+    file = f"{EXPERIMENTS}/scales/{scale_name}.yaml"
+    otherwise = "or copy the scale file to a new name, which is another study"
     if scale.numerics is not None and scale.numerics != fixed:
         raise InputError(
-            f"{EXPERIMENTS}/scales/{scale_name}.yaml: numerics: {scale.numerics.model_dump()} differ from "
-            f"{fixed.model_dump()}, which this study began with ({path}); take them back, or copy the scale "
-            "file to a new name, which is another study"
+            f"{file}: numerics: {scale.numerics.model_dump()} differ from "
+            f"{fixed.model_dump()}, which this study began with ({path}); take them back, {otherwise}"
+        )
+    # The reverse is no contradiction: it asks for compiled steps where the machine that began could make them.
+    if scale.numerics is None and not scale.compile and fixed.path == "compiled":
+        raise InputError(
+            f"{file}: compile: is false, and this study began with compiled steps ({path}); take it back, "
+            f"{otherwise}"
         )
     return fixed
 

@@ -71,7 +71,9 @@ def _is_there(path: Path, history: History, name: str) -> bool:
     if not path.exists():
         return False
     content = read_json(path, _remedy(path))
-    return bool(content["git_commit"] == history.head and content["file_sha256"] == _hashes(history, name))
+    return bool(
+        content.get("git_commit") == history.head and content.get("file_sha256") == _hashes(history, name)
+    )
 
 
 def _hashes(history: History, name: str) -> dict[str, str]:

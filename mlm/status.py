@@ -88,9 +88,12 @@ def _index(scale: str) -> tuple[list[str], list[_Cell]]:
 def of_folder(folder: Path, name: str) -> RunStatus:
     """State of one run, from its files and its lock."""
     last = _tail(folder / "metrics.jsonl")
-    budget = 0
-    if (folder / "config.json").exists():
-        budget = read_json(folder / "config.json", "run the pipeline again")["training"]["budget_tokens"]
+    budget, config = 0, folder / "config.json"
+    if config.exists():
+        try:
+            budget = read_json(config, "run the pipeline again")["training"]["budget_tokens"]
+        except (KeyError, TypeError):
+            raise Damaged(f"{config}: damaged, not the configuration of a run; {REMEDY}") from None
     how, _ = failures.state(failures.of_run(folder.name))
     if (folder / "run.json").exists():
         state = str(read_outcome(folder / "run.json")["status"])
@@ -114,7 +117,7 @@ def _tail(path: Path) -> dict[str, Any]:
         lines = stream.read().split(b"\n")[:-1]
     merged: dict[str, Any] = {}
     for line in reversed(lines):
-        with contextlib.suppress(ValueError):  # the first line may be cut
+        with contextlib.suppress(ValueError, TypeError):  # the first line may be cut, and then hold anything
             merged = json.loads(line) | merged
         if merged.keys() >= SHOWN:
             break

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlm import compiled, identity, measured, registration
 from mlm.config import Numerics, Run
-from mlm.experiment import Experiment, Measures, Pilot, Scale, Trials
+from mlm.experiment import PILOT, TUNE, Experiment, Measures, Pilot, Scale, Trials
 from mlm.files import read_json, write_json
 from mlm.layout import RESULTS, study_file
 from mlm.measured import Measured
@@ -222,12 +222,13 @@ class Study:
         # A shared run is called after an experiment that the scale names, if one has it.
         for cell in sorted(self.cells, key=lambda cell: cell.experiment not in self.scale.experiments):
             labels.setdefault(cell.digest, []).append([self.scale_name, cell.experiment, cell.arm, cell.seed])
+        left_out = {name + apart for name in self.left_out for apart in ("", TUNE, PILOT)}
         for folder in (RESULTS / "runs").glob("*"):
             if folder.name not in labels:  # of an arm that has been edited since
-                write_labels(folder, [], self.scale_name, self.left_out)
+                write_labels(folder, [], self.scale_name, left_out)
         for digest, run in self.runs.items():
             write_run(run)
-            write_labels(run.folder, labels[digest], self.scale_name, self.left_out)
+            write_labels(run.folder, labels[digest], self.scale_name, left_out)
 
 
 def write_run(run: PlannedRun) -> None:

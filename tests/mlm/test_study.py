@@ -20,6 +20,8 @@ from mlm.errors import Damaged, InputError
 from mlm.planner import load_study
 from tests.mlm.places import EXPERIMENT, ROOT, environment, refusal, setting
 
+RUN = ("digest", "status", "files", "tokens", "wall_seconds")
+
 
 def digests(found: study.Study, experiment: str = "trial") -> dict[tuple[str, int], str]:
     return {(cell.arm, cell.seed): cell.digest for cell in found.cells if cell.experiment == experiment}
@@ -251,6 +253,56 @@ def test_planning_one_run_by_hand_keeps_who_else_asked_for_it(trial: Callable[..
     assert {label[1] for label in before} == {"trial", "other"}
     single.plan("other", "80-10-10", 0, "test", [])
     assert sorted(json.loads(path.read_text())) == sorted(before)
+
+
+def test_what_is_left_out_keeps_the_labels_of_its_trials_and_pilot(trial: Callable[..., study.Study]) -> None:
+    tune = {"learning_rates": [1e-3, 2e-3, 4e-3], "seeds": [100, 101]}
+    other = {**EXPERIMENT, "tune": tune, "pilot": [200, 201, 202, 203, 204]}
+    found = trial(other=other)
+    found.write()
+    names = {"other", "other-tune", "other-pilot"}
+    paths = {run.folder / "labels.json" for run in found.runs.values()}
+    before = {path: sorted(json.loads(path.read_text())) for path in paths}
+    assert names == {label[1] for labels in before.values() for label in labels} - {"trial"}
+    again = trial(other={**other, "primary_measure": "pairs.accuracy"})
+    assert again.left_out.keys() == {"other"}
+    again.write()
+    assert {path: sorted(json.loads(path.read_text())) for path in paths} == before
+
+
+def test_compiling_is_not_taken_back_without_a_word(
+    trial: Callable[..., study.Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undecided = setting("numerics", None)
+    made = config.Numerics(device="cpu", dtype="float32", path="compiled")
+    monkeypatch.setattr(devices, "detect", lambda _: made)
+    trial(undecided).write()
+    said = refusal(trial, scale=lambda scale: (undecided(scale), scale.update(compile=False)))
+    assert "experiments/scales/test.yaml: compile: is false" in said and "results/test/numerics.json" in said
+    assert trial(undecided).numerics == made
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"training": 7}'])
+def test_the_status_names_a_configuration_that_is_none(trial: Callable[..., study.Study], content: str) -> None:
+    found = trial()
+    found.write()
+    folder = found.runs[digests(found)["80-10-10", 0]].folder
+    (folder / "metrics.jsonl").write_text('{"tokens": 7, "train_seconds": 1.0}\n7\n[]\n')
+    (folder / "run.json").write_text(json.dumps({key: {} for key in RUN}))
+    assert status.of_folder(folder, "a").tokens == 7
+    (folder / "config.json").write_text(content)
+    with pytest.raises(Damaged, match=r"config\.json: damaged, not the configuration of a run; delete it"):
+        status.of_folder(folder, "a")
+
+
+def test_a_registration_that_says_nothing_is_written_anew(trial: Callable[..., study.Study]) -> None:
+    found = trial()
+    found.write()
+    path = Path("results/test/registration/trial.json")
+    before = path.read_text()
+    path.write_text('{"first_run": null}')
+    found.write()
+    assert path.read_text() == before
 
 
 def test_numerics_are_fixed_once_kept_and_not_contradicted(

@@ -140,6 +140,14 @@ def test_an_experiment_has_a_plain_name_that_no_rule_has(trial: Callable[..., st
         load_study("test", [name])
 
 
+@pytest.mark.parametrize("name", ["runs", "data", "logs"])
+def test_a_scale_has_no_name_that_results_has(trial: Callable[..., study.Study], name: str) -> None:
+    trial()
+    Path(f"experiments/scales/{name}.yaml").write_text(Path("experiments/scales/test.yaml").read_text())
+    with pytest.raises(InputError, match=f"results/{name} is there for something else"):
+        load_study(name)
+
+
 def test_the_layer_that_set_a_value_is_named(trial: Callable[..., study.Study]) -> None:
     wrong = setting("run/masking", {"rate": 7.0})
     assert refusal(trial, scale=wrong, experiment=setting("base", {})).startswith(
