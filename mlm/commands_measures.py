@@ -93,6 +93,9 @@ def measure(
             help="Leave a FILE that was taken of these weights, where its name says settings, data and code."
         ),
     ] = False,
+    planned: Annotated[
+        list[str] | None, typer.Option(hidden=True, help="NAME=DIGEST: the code that is to take it.")
+    ] = None,
 ) -> None:
     """Several measures of a run by one process; what the pipeline calls.
 
@@ -102,7 +105,7 @@ def measure(
     """
     from mlm import leases, measuring
 
-    asked = measuring.wanted(take or [], with_ or [], over_training or [])
+    asked = measuring.wanted(take or [], with_ or [], over_training or [], planned or [])
     run = _run(name, untrained, at)
     if keep:
         asked = measuring.still_to_take(run, asked, not untrained, at)

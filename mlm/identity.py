@@ -70,6 +70,12 @@ def code_hash(modules: tuple[str, ...], packages: tuple[str, ...] = ()) -> str:
     return digest({"trees": {name: _tree(name) for name in modules}, "versions": versions})
 
 
+def forget() -> None:
+    """Read sources anew from now on, to see whether they changed."""
+    for known in (_tree, code_hash):
+        known.cache_clear()
+
+
 def source_digest(module: str) -> str:
     """Digest of what a module outside this package does; nothing is imported for it.
 

@@ -45,6 +45,8 @@ class Measured:
     """`probe`; of several of a kind `tasks.trec`."""
     file: str
     """In a run's folder; its settings, data and code are part of the name."""
+    code: str
+    """Digest of the code by which it is to be taken."""
     settings: Any
     prepared: str | None
     """File that it reads beside the run, where a rule prepares one; `{vocabulary}` is the run's."""
@@ -87,6 +89,11 @@ def together(measures: Iterable[Measured]) -> str:
     return identity.digest([one.file for one in measures])[:8]
 
 
+def planned_code(measures: Iterable[Measured]) -> str:
+    """What `python -m mlm measure` is told of the code by which measures were planned."""
+    return shlex.join(word for one in measures for word in ("--planned", f"{one.name}={one.code}"))
+
+
 def kind(name: str) -> str:
     """The key of the scale file that asks for a measure: `tasks` of `tasks.trec`."""
     return name.partition(".")[0]
@@ -105,24 +112,40 @@ def of(stated: Measures, where: str) -> list[Measured]:
             if name == "pairs" and stated.pairs:
                 kinds = _kinds(stated.pairs)
             prepared, preparing = _prepared(name, stated)
-            called = identity.code_hash(CODE[kind(name)], ("torch", "numpy"))
-            code: list[Any] = [called]
             if kind(name) == "plugins":
-                plugins.check_probe(settings, name.partition(".")[2], called)
-                code.append(plugins.source_digest(settings))
-            if name == "corruptions" and stated.corruptions:
-                paths = {masking.strategy for masking in stated.corruptions.arms.values()} - {None}
-                code += [{path: plugins.source_digest(path)} for path in sorted(map(str, paths))]
+                plugins.check_probe(settings, name.partition(".")[2], _own_code(name))
+            taken_by = code(name, settings)
         except InputError as error:
             key = "pairs.file" if name == "pairs" else kind(name)
             problems += [f"{where}.{key}: {problem}" for problem in error.problems]
             continue
         over = kind(name) in stated.over_training
-        file = f"{name}-{identity.digest([settings, code, prepared, over])}.json"
-        found.append(Measured(name, file, settings, prepared, over, kinds, preparing))
+        file = f"{name}-{identity.digest([settings, taken_by, prepared, over])}.json"
+        found.append(
+            Measured(name, file, identity.digest(taken_by), settings, prepared, over, kinds, preparing)
+        )
     if problems:
         raise InputError(*problems)
     return found
+
+
+def code(name: str, settings: Any) -> list[Any]:
+    """What decides a measure's numbers beside data and settings: its modules, and what of the user's it calls.
+
+    Args:
+        settings: as `Measured` has them, or as they are given to the command that takes it.
+    """
+    found: list[Any] = [_own_code(name)]
+    if kind(name) == "plugins":
+        found.append(plugins.source_digest(settings))
+    if name == "corruptions":
+        paths = {arm.get("strategy") for arm in settings["arms"].values()} - {None}
+        found += [{path: plugins.source_digest(path)} for path in sorted(paths)]
+    return found
+
+
+def _own_code(name: str) -> str:
+    return identity.code_hash(CODE[kind(name)], ("torch", "numpy"))
 
 
 def with_arms(stated: Measures, runs: Mapping[str, Run]) -> Measures:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
-from mlm import measured, metrics, shards, study, yaml_file
+from mlm import identity, measured, metrics, shards, study, yaml_file
 from mlm.errors import Damaged, InputError
 from mlm.experiment import BitsPerByte, Corruptions, Evaluation, Finetuning, Radius, Reach
 from mlm.files import file_sha256, read_json, write_json
@@ -29,6 +29,8 @@ class Wanted(NamedTuple):
     """Where it is written; else it is shown."""
     over_training: bool = False
     """Whether it is taken of the kept weights too."""
+    code: str = ""
+    """Digest of the code by which it was planned; unless told, that of today will do."""
 
 
 def evaluation(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
@@ -174,8 +176,10 @@ def _text(told: Any, where: str, remedy: str) -> str:
     return told
 
 
-def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str]) -> list[Wanted]:
-    """From `--take NAME=FILE`, `--with NAME=YAML` and `--over-training NAME`.
+def wanted(
+    take: Sequence[str], told: Sequence[str], over_training: Sequence[str], planned: Sequence[str] = ()
+) -> list[Wanted]:
+    """From `--take NAME=FILE`, `--with NAME=YAML`, `--over-training NAME` and `--planned NAME=DIGEST`.
 
     Raises:
         InputError: one lacks the others, or is told what it cannot read.
@@ -200,7 +204,11 @@ def wanted(take: Sequence[str], told: Sequence[str], over_training: Sequence[str
             raise InputError(
                 f"{option} {stray[0]}: goes with --take {stray[0]}=FILE; give it, or leave both out"
             )
-    asked = [Wanted(name, settings[name], Path(file), name in over_training) for name, file in outputs.items()]
+    codes = dict(_named("--planned", one) for one in planned)
+    asked = [
+        Wanted(name, settings[name], Path(file), name in over_training, codes.get(name, ""))
+        for name, file in outputs.items()
+    ]
     for one in asked:
         _told(one)
     return asked
@@ -284,7 +292,12 @@ def measure(run: RunFolder, asked: Sequence[Wanted], trained: bool = True, step:
     Args:
         trained: False measures the encoder before the first step.
         step: measures the weights kept after so many steps; those at the end unless told.
+
+    Raises:
+        InputError: by other code than was planned, which the file's name would then not tell.
     """
+    for one in asked:
+        _check_code(one)
     of, steps = _of(run, trained, step), run.config.kept_steps if trained else []
     encoder = run.encoder(trained, step) if of["status"] == "finished" else None
     for one in asked:
@@ -294,10 +307,23 @@ def measure(run: RunFolder, asked: Sequence[Wanted], trained: bool = True, step:
             content |= _timed(run, encoder, one)
             if one.over_training and steps:
                 content["over_training"] = [_on_the_way(run, at, one) for at in steps]
+        _check_code(one)  # what takes it may have been loaded since
         if one.output is not None:
             write_json(one.output, content)
         else:
             _show(content)
+
+
+def _check_code(wanted: Wanted) -> None:
+    """Refuse a measure whose code is not the one that it was planned by, as files are now."""
+    if not wanted.code:
+        return
+    identity.forget()
+    if identity.digest(measured.code(wanted.name, wanted.setting)) != wanted.code:
+        raise InputError(
+            f"{wanted.output}: the source of what takes `{wanted.name}` changed since it was planned; take the "
+            "change back, or plan anew (`snakemake`), which takes it under another name"
+        )
 
 
 def _data(wanted: Wanted) -> dict[str, str]:

@@ -59,7 +59,7 @@ def test_a_larger_model_takes_more_of_both(nothing_ended: costs.History) -> None
 
 
 def test_measures_take_time_too(nothing_ended: costs.History) -> None:
-    tuned = measured.Measured("finetune.trec", "file.json", None, None, over_training=False)
+    tuned = measured.Measured("finetune.trec", "file.json", "", None, None, over_training=False)
     alone, more = (allocation.minutes(run(), CPU, nothing_ended, taken) for taken in ((), [tuned]))
     assert more - alone >= costs.MEASURE_SECONDS["finetune"] / 60
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mlm import grammar, identity, measured, runs
+from mlm import grammar, identity, measured, measuring, runs
 from mlm.experiment import Measures
 from mlm.files import file_sha256, write_json
 from mlm.grammar import Pair
@@ -280,6 +280,37 @@ def test_a_run_is_measured_by_the_process_that_trains_it(kept: Path, tmp_path: P
     (run / "trained").unlink()  # as Snakemake does where a job was killed while it measured
     done(mlm(place, *train))
     assert (run / "trained").exists() and not list((run / "aside").iterdir())
+
+
+def test_no_other_code_than_was_planned_takes_a_measure(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: Typed
+) -> None:
+    """Neither where its source changed before nor where it does while it is taken."""
+    monkeypatch.setattr(identity, "PACKAGE", shutil.copytree(identity.PACKAGE, tmp_path / "mlm"))
+    identity.forget()
+    source = identity.PACKAGE / "reach.py"
+    before, output = source.read_text(), kept / "planned" / "reach.json"
+    code = identity.digest(measured.code("reach", yaml.safe_load(ASKED["reach"])))
+    words = ("measure", run_of(kept), *told("reach", folder="planned"), "--planned", f"reach={code}")
+    source.write_text(before + "\nOTHER = 1\n")
+    said = refused(typed(kept, *words))
+    assert "planned/reach.json: the source of what takes `reach` changed since it was planned" in said
+    source.write_text(before)
+    take = measuring.TAKEN_BY["reach"]
+
+    def meanwhile(*given: Any) -> dict[str, Any]:
+        source.write_text(before + "\nOTHER = 1\n")
+        return take(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(measuring.TAKEN_BY, "reach", meanwhile)
+        refused(typed(kept, *words))
+    assert not output.exists()
+    source.write_text(before)
+    done(typed(kept, *words))
+    assert output.exists()
+    monkeypatch.undo()
+    identity.forget()
 
 
 def test_what_is_taken_already_is_found_without_torch(kept: Path, typed: Typed) -> None:
