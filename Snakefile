@@ -5,13 +5,15 @@ import re
 import sys
 from pathlib import Path
 
+from snakemake.cli import parse_args
+
 sys.path.insert(0, workflow.basedir)
 
 from analysis import outputs, provenance, testable
 from mlm import layout, memory, registration
 from mlm.files import file_sha256
 from mlm.identity import code_hash
-from mlm.measured import together
+from mlm.measured import planned_code, together
 from mlm.pipeline import Plan
 from mlm.refusal import refusing
 
@@ -58,23 +60,29 @@ def shown(path, category, name=None):
     return report(path, caption, category=category, labels={"result": labels})
 
 
-rule all:
-    input:
-        outputs.files("paper", scale),
-        outputs.files("comparison", scale),
-        [outputs.files("report", scale, name) for name in study.scale.experiments],
-        [plan.tracked(name) for name in study.scale.experiments],
-
-
 untested = (*study.trials, *study.pilots)
 
 
 def results_of(name):
-    """What an experiment comes to: of trials of learning rates, `split-tune`, their table, of a pilot what is collected."""
-    steps = "contrasts", "table", "figures"
+    """What an experiment comes to: of trials of learning rates, `split-tune`, their table, of a pilot what is collected.
+
+    What the steps between leave is asked for too: Snakemake takes a failed job's outputs away, and misses them
+    only if they are.
+    """
+    steps = "collect", "contrasts", "table", "figures"
     if name in untested:
-        steps = ["tune" if name in study.trials else "collect"]
+        steps = ("collect", "tune") if name in study.trials else ("collect",)
     return [path for step in steps for path in outputs.files(step, scale, name)]
+
+
+rule all:
+    input:
+        [results_of(name) for name in study.scale.experiments],
+        outputs.files("numbers", scale),
+        outputs.files("paper", scale),
+        outputs.files("comparison", scale),
+        [outputs.files("report", scale, name) for name in study.scale.experiments],
+        [plan.tracked(name) for name in study.scale.experiments],
 
 
 # One target an experiment, by its name: all but the paper.
@@ -240,7 +248,7 @@ rule compile:
 
 rule train:
     input:
-        lambda w: study.runs[w.run].data.shards / "shards.json",
+        lambda w: plan.runs[w.run].data.shards / "shards.json",
         # Not as `ancient`: where Snakemake compiles again it would then look at nothing that follows, and end well. A run
         # that has ended is not trained again, whatever is newer.
         lambda w: plan.compiled(w.run),
@@ -268,7 +276,7 @@ for number, (measures, runs) in enumerate(plan.measured, 1):
             f"measure_{number}"
         input:
             "results/runs/{run}/trained",
-            lambda w, measures=measures: plan.data(measures, study.runs[w.run]),
+            lambda w, measures=measures: plan.data(measures, plan.runs[w.run]),
         output:
             [update(f"results/runs/{{run}}/{one.file}") for one in measures],
         log:
@@ -281,9 +289,11 @@ for number, (measures, runs) in enumerate(plan.measured, 1):
             runtime=needed("runtime"),
             mem_mb=needed("mem_mb"),
         params:
-            words=lambda w, measures=measures: plan.words(measures, study.runs[w.run]),
+            words=lambda w, measures=measures: plan.words(measures, plan.runs[w.run]),
+            # Told the output, as in `compile`: what is taken already is not taken again for it.
+            planned=lambda w, output, measures=measures: planned_code(measures),
         shell:
-            "export MLM_LOG={log:q}; python -m mlm measure results/runs/{wildcards.run} --keep {params.words}"
+            "export MLM_LOG={log:q}; python -m mlm measure results/runs/{wildcards.run} --keep {params.words} {params.planned}"
 
 
 for number, (measures, encoders) in enumerate(plan.measured_untrained, 1):
@@ -308,8 +318,9 @@ for number, (measures, encoders) in enumerate(plan.measured_untrained, 1):
             words=lambda w, measures=measures: plan.words(
                 measures, plan.of_untrained[w.untrained], w.untrained
             ),
+            planned=lambda w, output, measures=measures: planned_code(measures),
         shell:
-            "export MLM_LOG={log:q}; python -m mlm measure {wildcards.untrained} --untrained --keep {params.words}"
+            "export MLM_LOG={log:q}; python -m mlm measure {wildcards.untrained} --untrained --keep {params.words} {params.planned}"
 
 
 rule collect:
@@ -489,3 +500,9 @@ rule report_page:
         code=code_hash(outputs.modules("report"), ("jinja2", "rich")),
     shell:
         f"export MLM_LOG={{log:q}}; python -m analysis report {scale} {{wildcards.experiment:q}}"
+
+
+# Of what is not there Snakemake says that a rule is missing.
+if workflow.is_main_process:
+    targets = parse_args(sys.argv[1:])[1].targets
+    plan.check_targets(targets, [rule.name for rule in workflow.rules])

@@ -20,7 +20,19 @@ PAPER = Path("paper")
 PROBE_FILE = Path("experiments/probes/brown.yaml")
 ROOT = Path(__file__).parent.parent
 
-COMMANDS = ("collect", "tune", "contrasts", "table", "figures", "numbers", "paper", "comparison", "report")
+AFTER: dict[str, tuple[str, ...]] = {
+    "collect": (),
+    "tune": ("collect",),
+    "contrasts": ("collect",),
+    "table": ("collect", "contrasts"),
+    "figures": ("collect", "contrasts"),
+    "numbers": ("collect", "contrasts", "table"),
+    "paper": ("numbers", "table", "figures"),
+    "comparison": ("collect", "contrasts"),
+    "report": ("collect", "contrasts", "figures"),
+}
+"""Commands, each with those whose files it reads."""
+COMMANDS = tuple(AFTER)
 ROOMS = {"report": "report_page"}
 """Commands whose module is not called like them: `analysis.report` is what sends a report to W&B."""
 FORMATS = ("svg", "pdf", "png")
@@ -135,9 +147,11 @@ def results(scale: str, experiment: str) -> list[str]:
 def modules(command: str) -> tuple[str, ...]:
     """Modules of this project that a command stands on, found by following the imports at their tops.
 
-    Give them to `mlm.identity.code_hash`: an edit to one of them makes the command's outputs old.
+    Those of the commands before it are among them: where a start ends between the two, the next one would not
+    know otherwise that the files in between are new. Give them to `mlm.identity.code_hash`: an edit to one of
+    them makes the command's outputs old.
     """
-    found: set[str] = set()
+    found: set[str] = {module for before in AFTER[command] for module in modules(before)}
     ahead = [f"analysis.{ROOMS.get(command, command)}"]
     while ahead:
         module = ahead.pop()

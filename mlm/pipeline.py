@@ -1,6 +1,7 @@
 """What the Snakefile asks of a study: which files a rule needs. Loads no torch."""
 
 import atexit
+import difflib
 import fcntl
 import functools
 import os
@@ -8,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlm import (
     allocation,
@@ -31,14 +32,26 @@ from mlm.layout import RESULTS
 from mlm.measured import Measured
 from mlm.planner import load_study
 from mlm.refusal import refusing
-from mlm.study import Data, PlannedRun
+from mlm.study import PlannedRun
 
+Value = TypeVar("Value")
 KNOWN = ("scale", "mixed")
 LONG_DEAD_SECONDS = 3600.0
 """Age at which a file that is not whole has lost its writer, who may be no job of Snakemake's."""
 NOTES = Path(".snakemake")
 NOTES_BYTES, NOTES_BYTES_A_RUN = 2**20, 2**15
 """What Snakemake's own notes may take: locks, logs, and a page or two for each file of a run."""
+
+
+class _Known(dict[str, Value]):
+    """What a study has, by names of folders or files; asked for another, the process ends as refused."""
+
+    def __missing__(self, name: str) -> Any:
+        with refusing(os._exit):
+            raise InputError(
+                f"{name}: nothing that this study runs is called so; where something was, the experiment files "
+                "or the code changed since: take the change back, or ask for an experiment by its name"
+            )
 
 
 class Plan:
@@ -61,6 +74,8 @@ class Plan:
             """What `collect` and `numbers` are told where runs of different code are to be taken together."""
             self.study = load_study(str(settings.get("scale") or "laptop"))
             tracking.environment(self.study.scale_name, os.environ)
+            # Jobs are told `python`: they get the one that runs this, though its environment is not activated.
+            os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
             for name, problems in self.study.left_out.items():
                 print(
                     f"note: {name} cannot be run at scale {self.study.scale_name}: {problems[0]}",
@@ -71,25 +86,26 @@ class Plan:
             os.environ[log_head.SCALE] = self.study.scale_name
             orphans.mark()
             atexit.register(self._tell_room)
-        runs = self.study.runs.values()
+        self.runs = _Known(self.study.runs)
+        runs = self.runs.values()
         data = [run.data for run in runs]
-        self.corpora = {d.corpus.name: d.corpus_file.stem for d in data}
-        self.of_vocabulary: dict[str, Data] = {d.vocabulary.parent.name: d for d in data}
-        self.of_shards: dict[str, Data] = {d.shards.name: d for d in data}
+        self.corpora = _Known({d.corpus.name: d.corpus_file.stem for d in data})
+        self.of_vocabulary = _Known({d.vocabulary.parent.name: d for d in data})
+        self.of_shards = _Known({d.shards.name: d for d in data})
         self.vocabularies: dict[str, Run] = {run.data.vocabulary.parent.name: run.config for run in runs}
-        self.of_shape = {run.shape: run for run in runs if run.shape}
-        self.of_untrained: dict[str, PlannedRun] = {
-            cell.untrained: self.study.runs[cell.digest] for cell in self.study.cells
-        }
+        self.of_shape = _Known({run.shape: run for run in runs if run.shape})
+        self.of_untrained = _Known({cell.untrained: self.runs[cell.digest] for cell in self.study.cells})
         self.measured = self._sets(self.study.measured())
         """Measures that are taken together, and the pattern of the runs."""
         self.measured_untrained = self._sets(self.study.measured(untrained=True))
-        self.preparing = {
-            path: one.preparing
-            for cell in self.study.cells
-            for one in self.study.measures[cell.experiment]
-            if (run := self.study.runs[cell.digest]) and (path := one.data(run.data.vocabulary.parent.name))
-        }
+        self.preparing = _Known(
+            {
+                path: one.preparing
+                for cell in self.study.cells
+                for one in self.study.measures[cell.experiment]
+                if (run := self.runs[cell.digest]) and (path := one.data(run.data.vocabulary.parent.name))
+            }
+        )
         """File that measures read -> what the command that prepares it is told."""
         self._needed: dict[str, dict[str, int]] = {}
 
@@ -130,7 +146,7 @@ class Plan:
     def training(self, run: str) -> dict[str, int]:
         """What a cluster's scheduler is told that training and measuring a run needs."""
         if run not in self._needed:
-            planned, taken = self.study.runs[run], self._taken[run].values()
+            planned, taken = self.runs[run], self._taken[run].values()
             self._needed[run] = {
                 "runtime": allocation.minutes(planned.config, planned.numerics, self._history, taken),
                 "mem_mb": allocation.memory_mb(planned.config, planned.numerics),
@@ -167,7 +183,8 @@ class Plan:
             for file, one in files.items():
                 if file not in told:
                     told[file] = {
-                        "name": one.name, "setting": one.given(vocabulary), "over_training": one.over_training
+                        "name": one.name, "setting": one.given(vocabulary), "over_training": one.over_training,
+                        "code": one.code,
                     }  # fmt: skip
         return {"measures": measures, "runs": runs}
 
@@ -181,7 +198,7 @@ class Plan:
 
     def compiled(self, run: str) -> list[str]:
         """The file that tells that the steps of a run are compiled, if they are to be."""
-        shape = self.study.runs[run].shape
+        shape = self.runs[run].shape
         return [str(compiled.CACHE / f"{shape}.json")] if shape else []
 
     def vocabulary(self, name: str) -> str:
@@ -195,6 +212,18 @@ class Plan:
     def _sets(found: list[tuple[list[Measured], list[str]]]) -> list[tuple[list[Measured], str]]:
         """A rule of Snakemake states its outputs once, so each set of measures has one of its own."""
         return [(measures, "|".join(folders)) for measures, folders in found if measures]
+
+    def check_targets(self, words: Sequence[str], rules: Collection[str]) -> None:
+        """Refuse what is asked for and is neither a rule nor a path."""
+        with refusing(os._exit):
+            for word in words:
+                if word not in rules and "/" not in word and not Path(word).exists():
+                    near = difflib.get_close_matches(word, rules, 1)
+                    hint = f"did you mean `{near[0]}`? " if near else ""
+                    raise InputError(
+                        f"{word}: neither an experiment nor a path; {hint}experiments here: "
+                        f"{', '.join(self.study.experiments)}"
+                    )
 
     def refuse(self, experiment: str) -> None:
         """End with status 2 and say all that keeps an experiment from being run at this scale."""

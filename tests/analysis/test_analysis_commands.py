@@ -44,6 +44,19 @@ def test_a_commands_modules_are_found_and_load_no_torch(command: str) -> None:
     assert not [m for m in found if loading.search((REPOSITORY / f"{m.replace('.', '/')}.py").read_text())]
 
 
+@pytest.mark.parametrize(("command", "before"), outputs.AFTER.items())
+def test_a_command_is_told_of_the_code_of_those_before_it(command: str, before: tuple[str, ...]) -> None:
+    assert all({*outputs.modules(one)} <= {*outputs.modules(command)} for one in before)
+    snakefile = (REPOSITORY / "Snakefile").read_text()
+    (code,) = re.findall(rf'outputs\.modules\("{command}"\)', snakefile)
+    rule = re.split(r"^ *rule\b", snakefile[: snakefile.index(code)], flags=re.MULTILINE)[-1]
+    read = {*re.findall(r"rules\.(\w+)\.output", rule)}
+    for one in re.findall(r"for c in \(([^)]*)\)", rule):
+        read |= {*re.findall(r'"(\w+)"', one)}
+    read |= {*re.findall(r'outputs\.files\("(\w+)", scale, "\{experiment\}"\)', rule)}
+    assert read - {command} == {*before}
+
+
 def test_sources_of_the_paper_exist_and_have_the_captions_that_it_prints() -> None:
     assert all((REPOSITORY / path).exists() for path in outputs.sources())
     captions = {f"analysis/captions/{name}.rst" for name in (*EVERY, *KINDS)}

@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -175,6 +176,7 @@ def test_training_is_told_to_measure_what_the_measuring_jobs_are(
 ) -> None:
     """For experiments that share their runs and set a measure otherwise, of the kept weights too."""
     from mlm import measuring
+    from mlm.measured import planned_code
     from mlm.pipeline import Plan
 
     own = {"evaluation": {"sequences": 9}, "pairs": {"per_kind": 20}, "over_training": ["probe"]}
@@ -189,12 +191,12 @@ def test_training_is_told_to_measure_what_the_measuring_jobs_are(
     told: dict[str, list[measuring.Wanted]] = {}
     for measures, digests_of in found.study.measured():
         for digest in digests_of:
-            words = shlex.split(found.words(measures, found.study.runs[digest]))
-            take, with_, over = (
+            words = shlex.split(found.words(measures, found.study.runs[digest]) + f" {planned_code(measures)}")
+            take, with_, over, code = (
                 [value for option, value in pairwise(words) if option == asked]
-                for asked in ("--take", "--with", "--over-training")
+                for asked in ("--take", "--with", "--over-training", "--planned")
             )
-            told.setdefault(digest, []).extend(measuring.wanted(take, with_, over))
+            told.setdefault(digest, []).extend(measuring.wanted(take, with_, over, code))
     assert told.keys() == found.study.runs.keys()
     for digest, wanted in told.items():
         planned = measuring.planned(Path("measures.json"), digest)
@@ -230,3 +232,39 @@ def test_the_pipeline_tells_the_plan_of_what_it_is_asked_for(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
     assert found.told([], 2, None) == ""
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (
+            lambda found: found.check_targets(["othr"], ["all", "other"]),
+            "othr: neither an experiment nor a path",
+        ),
+        (lambda found: found.check_targets(["othr"], ["all", "other"]), "did you mean `other`?"),
+        (lambda found: found.runs["0123456789abcdef"], "0123456789abcdef: nothing that this study runs"),
+        (lambda found: found.compiled("0123456789abcdef"), "0123456789abcdef: nothing that this study runs"),
+    ],
+)
+def test_what_the_study_has_not_is_refused_by_its_name(
+    trial: Trial,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    asked: Callable[[Any], Any],
+    said: str,
+) -> None:
+    from mlm import pipeline
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    trial(other=OTHER)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("PATH", "/usr/bin")
+    found = pipeline.Plan({"scale": "test"})
+    assert os.environ["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
+    found.check_targets(["other", "results/test/numbers.json", "experiments"], ["all", "other"])
+    monkeypatch.setattr("os._exit", leave)
+    with pytest.raises(SystemExit, match="2"):
+        asked(found)
+    assert said in capsys.readouterr().err

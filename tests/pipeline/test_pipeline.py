@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from analysis import outputs
 from mlm import failures, identity, logs, planner
 from tests.pipeline.copies import SCALE, Copy, results
 
@@ -120,6 +122,35 @@ def test_weights_and_biases_holds_every_run_and_the_results(smoke: Copy) -> None
 def test_a_second_run_has_nothing_to_do(smoke: Copy) -> None:
     assert "Nothing to be done" in smoke.snakemake()
     assert "Nothing to be done" in smoke.snakemake("split")
+
+
+def test_what_a_failed_step_took_away_is_made_again(smoke: Copy) -> None:
+    """Snakemake deletes a failed job's outputs, and all that follows is still there."""
+    for step in ("collect", "contrasts", "numbers"):
+        experiment = "" if step == "numbers" else "split"
+        kept: dict[Path, tuple[bytes, tuple[int, int]]] = {}
+        for path in (smoke.folder / name for name in outputs.files(step, "smoke", experiment)):
+            stat = path.stat()
+            kept[path] = path.read_bytes(), (stat.st_atime_ns, stat.st_mtime_ns)
+            path.unlink()
+        try:
+            assert jobs(smoke.snakemake("--dry-run"))[step] == 1
+        finally:
+            for path, (content, times) in kept.items():
+                path.write_bytes(content)
+                os.utime(path, ns=times)
+
+
+def test_a_target_that_is_none_is_refused(smoke: Copy) -> None:
+    for target, said in (
+        ("splitt", "splitt: neither an experiment nor a path; did you mean `split`?"),
+        (
+            "results/runs/0123456789abcdef/trained",
+            "0123456789abcdef: nothing that this study runs is called so",
+        ),
+    ):
+        done = smoke.run("snakemake", "--dry-run", target, *SCALE, ok=False)
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 
 def test_runs_are_measured_where_they_are_trained(smoke: Copy) -> None:
