@@ -80,7 +80,13 @@ class RunFolder:
     def labels(self) -> list[tuple[str, str, str, int]]:
         """(scale, experiment, arm, seed) of everyone who asked for this run."""
         path = self.path / "labels.json"
-        return [tuple(label) for label in read_json(path, "delete it")] if path.exists() else []
+        if not path.exists():
+            return []
+        told = read_json(path, "delete it")
+        try:
+            return [(scale, experiment, arm, seed) for scale, experiment, arm, seed in told]
+        except (TypeError, ValueError):
+            raise Damaged(f"{path}: damaged, not the labels of a run; delete it") from None
 
     @property
     def name(self) -> str:
