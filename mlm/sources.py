@@ -107,11 +107,13 @@ def parts(stream: Any, where: str) -> Iterator[str]:
     rest = ""
     try:
         decoder = io.TextIOWrapper(stream, encoding="utf-8-sig", newline=None)
-        while block := decoder.read(PART_CHARACTERS):
+        block = decoder.read(PART_CHARACTERS)
+        while block:
             rest += block
-            cut = max(rest.rfind("\n"), 0) or max(rest.rfind(" "), 0) or len(rest) - 1
-            yield rest[: cut + 1]
-            rest = rest[cut + 1 :]
+            if block := decoder.read(PART_CHARACTERS):  # else this is the end, and nothing is to be cut
+                cut = max(rest.rfind("\n"), 0) or max(rest.rfind(" "), 0) or len(rest) - 1
+                yield rest[: cut + 1]
+                rest = rest[cut + 1 :]
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8 ({error.reason}); convert the text to UTF-8") from None
     except (gzip.BadGzipFile, zlib.error, EOFError, OSError) as error:

@@ -32,14 +32,30 @@ def test_parts_put_together_are_the_text(text: str, part: int) -> None:
     assert all(parts)
 
 
-@given(st.lists(st.text("ab c", min_size=1, max_size=12), max_size=40), st.integers(13, 30))
-def test_parts_are_cut_where_lines_end_while_lines_are_short(lines: list[str], part: int) -> None:
-    text = "".join(line + "\n" for line in lines)
+@given(
+    st.lists(st.text("ab c", min_size=1, max_size=12), min_size=1, max_size=40),
+    st.integers(13, 30),
+    st.sampled_from(["", "\n"]),
+)
+def test_parts_are_cut_where_lines_end_while_lines_are_short(lines: list[str], part: int, end: str) -> None:
+    text = "\n".join(lines) + end
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "PART_CHARACTERS", part)
         parts = list(sources.parts(io.BytesIO(text.encode()), "here"))
-    assert all(p.endswith("\n") for p in parts)
+    assert all(p.endswith("\n") for p in parts[:-1])
     assert all(len(p) <= 2 * part for p in parts)
+
+
+@pytest.mark.parametrize("text", ["It was the best of times", "One.\nTwo three four", "One.\n\n", " ", "a"])
+def test_what_fits_in_a_part_is_one(text: str) -> None:
+    assert list(sources.parts(io.BytesIO(text.encode()), "here")) == [text]
+
+
+@pytest.mark.parametrize("cleaning", ["paragraphs", "markdown_play"])
+def test_a_line_without_an_end_stays_whole(cleaning: Cleaning) -> None:
+    text = sources.parts(io.BytesIO(b"To be or *not* to be"), "here")
+    [(_, parts)] = clean(iter([("one", text)]), cleaning)
+    assert list(parts) == ["To be or not to be\n"]
 
 
 def test_line_ends_and_byte_order_marks_of_other_systems() -> None:
@@ -77,11 +93,12 @@ def test_markdown_becomes_plain_text_with_one_blank_line_between_speeches() -> N
 
 @given(st.integers(1, 60))
 def test_cleaning_does_not_depend_on_where_the_parts_are_cut(part: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "PART_CHARACTERS", max(part, 30))  # longer than every line
-        parts = sources.parts(io.BytesIO(PLAY.encode()), "here")
-        [(_, texts)] = clean(iter([("one", parts)]), "markdown_play")
-        assert {"one": "".join(texts)} == cleaned("markdown_play", PLAY)
+    for play in (PLAY, PLAY.removesuffix("\n")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sources, "PART_CHARACTERS", max(part, 30))  # longer than every line
+            parts = sources.parts(io.BytesIO(play.encode()), "here")
+            [(_, texts)] = clean(iter([("one", parts)]), "markdown_play")
+            assert {"one": "".join(texts)} == cleaned("markdown_play", PLAY)
 
 
 def test_a_paragraph_a_line_without_marks_of_footnotes() -> None:

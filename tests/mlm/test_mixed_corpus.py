@@ -209,6 +209,27 @@ def test_training_text_loses_what_is_held_out_and_nothing_else_changes() -> None
     ]
 
 
+def test_held_out_rows_without_a_line_end_leave_training_whole() -> None:
+    said = "a row of more than thirteen words that stands on both sides of the split, word for word"
+    tested = "a second row of more than thirteen words that stands in the test split as well as in training"
+    rows = [said, tested, said, "A row of its own.", tested]
+    Path("rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    split = {"validation": ["rows.jsonl:1"], "test": ["rows.jsonl:2"]}
+    found = prepared(declare(files("rows.jsonl"), split, near_duplicates="remove"))
+    assert found["train"] == {"rows.jsonl:4": "A row of its own."}
+    assert len(Path("out/validation.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_line_of_any_held_out_split_leaves_training() -> None:
+    Path("in").mkdir()
+    lines = {split: f"The name of the thing that stands in {split} alone.\n" for split in corpus.SPLITS}
+    Path("in/scene-0.txt").write_text("".join(lines.values()))
+    Path("in/scene-1.txt").write_text(lines["validation"])
+    Path("in/scene-2.txt").write_text(lines["test"])
+    found = prepared(mix(part("a"), near_duplicates="remove"))
+    assert found["train"] == {"a/in/scene-0.txt": lines["train"]}
+
+
 # The corpora that come with the project, from slices of their archives
 
 
