@@ -10,11 +10,14 @@ from typing import Any
 import sentencepiece
 
 from mlm import config, corpus
+from mlm.duplicates import fingerprint
 from mlm.errors import Damaged, InputError
 from mlm.files import write_atomically
 
 TRAINING_CHARACTERS = 50_000_000
-"""A longer text is thinned evenly to about this much before the trainer sees it."""
+"""Of a longer text, lines are drawn that come to about this much before the trainer sees it."""
+LINE_BYTES = 4 * corpus.PART_CHARACTERS
+"""The trainer leaves out what is longer."""
 THREADS = 16
 """A constant: the trainer's bytes depend on it. More than there are cores does no harm."""
 
@@ -119,8 +122,9 @@ def train(lines: Iterable[str], wanted: config.Vocabulary, declared_in: str) -> 
 
     def noted() -> Iterator[str]:
         for line in lines:
-            seen.update(line)
-            yield line
+            for piece in _acceptable(line):
+                seen.update(piece.replace("\0", "").replace("▁", " "))  # as the trainer does
+                yield piece
 
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -140,7 +144,7 @@ def train(lines: Iterable[str], wanted: config.Vocabulary, declared_in: str) -> 
             eos_piece="[SEP]",
             control_symbols=["[MASK]"],
             character_coverage=1.0,
-            max_sentence_length=4 * corpus.PART_CHARACTERS,
+            max_sentence_length=LINE_BYTES,
             minloglevel=2,
             **(characters if wanted.kind == "char" else {}),
         )
@@ -166,6 +170,19 @@ def train(lines: Iterable[str], wanted: config.Vocabulary, declared_in: str) -> 
     return model.getvalue()
 
 
+def _acceptable(line: str) -> Iterator[str]:
+    """A line in pieces that the trainer takes: it leaves out a long line, and one with its mark for unknowns.
+
+    That mark, ▅, is no character of any vocabulary.
+    """
+    for piece in line.split("▅"):
+        if len(piece.encode()) <= LINE_BYTES:
+            yield piece
+        else:
+            most = LINE_BYTES // 4
+            yield from (piece[begin : begin + most] for begin in range(0, len(piece), most))
+
+
 def _too_small(declared_in: str, wanted: config.Vocabulary, needed: int) -> str:
     return (
         f"{declared_in}: vocabulary.size: {wanted.size} is too small for the characters of this text; the "
@@ -178,9 +195,19 @@ def prepare(wanted: config.Vocabulary, corpus_folder: Path, path: Path, declared
     corpus.verify(corpus_folder)
     characters = sum(len(text) for _, text in corpus.read(corpus_folder, "train"))
     stride = max(1, -(-characters // TRAINING_CHARACTERS))
-    write_atomically(path, train(_lines(corpus_folder, stride), wanted, declared_in))
+    lines = _lines(corpus_folder, stride, whole_alphabet=wanted.kind == "char")
+    write_atomically(path, train(lines, wanted, declared_in))
 
 
-def _lines(folder: Path, stride: int) -> Iterator[str]:
+def _lines(folder: Path, stride: int, whole_alphabet: bool) -> Iterator[str]:
+    """About one of `stride` lines that hold something, and of an alphabet each that brings a new character.
+
+    A line is drawn by the hash of its number: text often has a rhythm, such as a title in every other line.
+    """
+    met: set[str] = set()
     texts = (line for _, text in corpus.read(folder, "train") for line in text.split("\n"))
-    yield from (line for number, line in enumerate(texts) if number % stride == 0 and line.strip())
+    for number, line in enumerate(line for line in texts if line.strip()):
+        drawn = int.from_bytes(fingerprint(str(number)), "big") % stride == 0
+        if drawn or (whole_alphabet and not met.issuperset(line)):
+            met.update(line)
+            yield line

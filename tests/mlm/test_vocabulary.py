@@ -1,6 +1,7 @@
 """The same text gives the same vocabulary bytes, and encoding gives back what was written."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm import config, vocabulary
+from mlm import config, corpus, vocabulary
 from mlm.errors import Damaged, InputError
 from mlm.vocabulary import Tokenizer
 from tests.mlm.places import TEXT, TOPICS, environment, seal
@@ -146,14 +147,69 @@ def test_preparing_reads_the_training_split_alone(prepared: Path, tmp_path: Path
     assert (tmp_path / "a.model").read_bytes() == (tmp_path / "b.model").read_bytes()
 
 
-def test_a_long_text_is_thinned_evenly(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = list(vocabulary._lines(prepared, 1))
-    thinned = list(vocabulary._lines(prepared, 3))
-    assert set(thinned) <= set(whole)
-    assert len(thinned) == pytest.approx(len(whole) / 3, rel=0.15)
+ROWS = [f"Row {number} has words of its own and ends with word{number}" for number in range(3000)]
+RHYTHMS = {
+    "no line ends": ROWS,
+    "line ends": [row + "\n" for row in ROWS],
+    "no line ends, behind a row of two lines": ["Title\nbody", *ROWS],
+    "line ends, behind a row of two lines": ["Title\nbody\n", *(row + "\n" for row in ROWS)],
+    "paragraphs": ["\n\n".join(ROWS) + "\n"],
+    "titles": ["".join(f"Title\n{row}\n" for row in ROWS)],
+}
+
+
+@pytest.mark.parametrize("rhythm", RHYTHMS)
+def test_a_long_text_is_thinned_evenly_whatever_its_rhythm(prepared: Path, rhythm: str) -> None:
+    records = [{"document": str(number), "text": text} for number, text in enumerate(RHYTHMS[rhythm])]
+    (prepared / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    whole = list(vocabulary._lines(prepared, 1, whole_alphabet=False))
+    assert [line for line in whole if line.startswith("Row")] == ROWS
+    for stride in range(2, 7):
+        drawn = list(vocabulary._lines(prepared, stride, whole_alphabet=False))
+        assert set(drawn) <= set(whole)
+        for kind in {line[:3] for line in whole if len(whole) > len(ROWS) + 2} or {"Row"}:
+            there, taken = (sum(line.startswith(kind) for line in lines) for lines in (whole, drawn))
+            assert taken == pytest.approx(there / stride, rel=0.15)
+
+
+def test_a_long_text_gives_a_vocabulary_and_its_whole_alphabet(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [{"document": str(number), "text": line} for number, line in enumerate([*LINES, "æ", *LINES])]
+    (prepared / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     monkeypatch.setattr(vocabulary, "TRAINING_CHARACTERS", 20_000)
-    vocabulary.prepare(wanted("unigram", 200), prepared, tmp_path / "a.model", "here")
+    monkeypatch.setattr(vocabulary, "fingerprint", lambda number: b"\0" if int(number) % 7 == 0 else b"\1")
+    at = len(LINES)
+    assert at % 7, "the line is drawn anyway"
+    vocabulary.prepare(wanted("unigram", 200), seal(prepared), tmp_path / "a.model", "here")
     assert Tokenizer.read(tmp_path / "a.model").size == 200
+    size = len(set(TEXT) | {"\n", "æ"}) + config.N_SPECIAL
+    vocabulary.prepare(wanted("char", size), prepared, tmp_path / "b.model", "here")
+    assert "æ" in Tokenizer.read(tmp_path / "b.model").pieces
+
+
+ODD = {
+    "NUL": "a\0b",
+    "mark for unknowns": "é▅b",
+    "mark for blanks": "a▁b",
+    "tab": "a\tb",
+    "line end": "a\u2028b",
+    "long": "漢" * 90_000,
+    "longest part": "\U0001f600" * (2 * corpus.PART_CHARACTERS - 1),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_some_size_suits_the_characters_of_every_text(odd: str) -> None:
+    """What the trainer leaves out is not counted, and what it would leave out along with that is kept."""
+    lines = ["to be or not to be", "that is the question", ODD[odd]]
+    left_out = set("\0▅▁")
+    letters = set("".join(lines)) - left_out | {"\n"}
+    size = len(letters) + config.N_SPECIAL
+    tokenizer = Tokenizer(vocabulary.train(lines, wanted("char", size), "here"))
+    assert set(tokenizer.pieces[5:]) == letters - {" "} | {"▁"}
+    with pytest.raises(InputError, match=f"the smallest char vocabulary is {size}"):
+        vocabulary.train(lines, wanted("char", size - 1), "here")
 
 
 @pytest.mark.parametrize("harm", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"\xff" * 50])
