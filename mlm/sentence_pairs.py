@@ -94,7 +94,9 @@ class _Chunks:
         """[documents] chunks a document gives."""
         self.grid = self.cut(self.first)
         """[chunks, 2] first line of each chunk, and the line behind it, cut from where documents begin."""
-        self.numbers = np.diff(np.searchsorted(self.grid[:, 0], np.append(self.first, len(lines))))
+        self.edges: Whole = np.searchsorted(self.grid[:, 0], np.append(self.first, len(lines)))
+        """[documents + 1] the first chunk of each document, and their number."""
+        self.numbers = np.diff(self.edges)
 
     def fitting(self, line: Whole, room: int | Whole) -> Whole:
         """The line behind the last one that ends within `room` tokens of a line's begin."""
@@ -163,8 +165,7 @@ class _Chunks:
         related B of `whole_b` tokens in size, cut off at `room` tokens only if that is too.
         """
         document = np.searchsorted(self.first, line, side="right") - 1
-        chunks = np.searchsorted(self.grid[:, 0], np.append(self.first, len(self.begins)))
-        own, size = chunks[document, None], np.diff(chunks)[document, None]
+        own, size = self.edges[document, None], self.numbers[document, None]
         drawn = draws.integers(len(self.grid) - size, size=(len(line), CANDIDATES))
         drawn += np.where(drawn < own, 0, size)
         seam = draws.integers(self.grid[drawn, 0] + 1, self.grid[drawn, 1])
