@@ -5,7 +5,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import PurePosixPath
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -121,15 +121,17 @@ SHORTEST_ARTICLE = 1000
 
 
 def _articles(parts: Iterable[str], document: str) -> Iterator[tuple[str, str]]:
-    parser: Any = ElementTree.XMLPullParser()  # the archive is verified
+    parser: Any = ElementTree.XMLPullParser(("start", "end"))  # the archive is verified
+    root: Any = None
     try:
-        for part in parts:
-            parser.feed(part)
-            for _, element in parser.read_events():
-                if element.tag.endswith("}page"):
+        for part in chain(parts, [None]):
+            parser.close() if part is None else parser.feed(part)
+            for event, element in parser.read_events():
+                root = element if root is None else root
+                if event == "end" and element.tag.endswith("}page"):
                     if element.find("{*}redirect") is None and element.findtext("{*}ns") == "0":
                         yield element.findtext("{*}title", ""), element.findtext(".//{*}text", "")
-                    element.clear()
+                    root.clear()  # pages that were read are not kept
     except ElementTree.ParseError as error:
         raise InputError(f"{document}: not a MediaWiki export ({error})") from None
 

@@ -2,6 +2,9 @@
 
 import io
 import json
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -203,6 +206,31 @@ def test_articles_of_an_export() -> None:
     assert found == cleaned("wikipedia", raw)  # wherever the parts are cut
     with pytest.raises(InputError, match="one: not a MediaWiki export"):
         cleaned("wikipedia", raw[: len(raw) // 2] + "</page>")
+
+
+@pytest.mark.parametrize("cut", ["</mediawiki>", "</page></mediawiki>", "Dark"])
+def test_an_export_that_ends_too_early(cut: str) -> None:
+    long = "This is a sentence of some length in an article.\n" * 30
+    raw = export(page("Light", long), page("Dark", long))
+    with pytest.raises(InputError, match="one: not a MediaWiki export"):
+        cleaned("wikipedia", raw[: raw.index(cut)])
+
+
+def test_pages_that_were_read_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    roots: list[ElementTree.Element] = []
+
+    class Watched(ElementTree.XMLPullParser):
+        def read_events(self) -> Iterator[Any]:
+            for event, element in super().read_events():
+                roots.extend(() if roots else [element])
+                yield event, element
+
+    monkeypatch.setattr(ElementTree, "XMLPullParser", Watched)
+    long = "This is a sentence of some length in an article.\n" * 30
+    raw = export(*(page(f"Page {number}", long) for number in range(30)))
+    for _ in clean(iter([("one", list(raw))]), "wikipedia"):
+        assert roots[0].tag.endswith("}mediawiki")
+        assert len(roots[0]) <= 1
 
 
 @given(st.text("ab{}|[]='<>/ref \n", max_size=80))
