@@ -17,7 +17,7 @@ from mlm import division, files, sources, yaml_file
 from mlm.cleaning import Cleaning, clean
 from mlm.division import Divider, Division
 from mlm.duplicates import HeldOut
-from mlm.errors import Damaged
+from mlm.errors import Damaged, InputError
 from mlm.progress import Progress
 from mlm.sources import Source
 from mlm.yaml_file import Strict
@@ -130,6 +130,7 @@ class _Split:
 
 
 def _prepare(corpus: Corpus, path: Path, folder: Path) -> None:
+    _check_place(corpus, path, folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = {split: _Split(folder / f"{split}.jsonl.partial", corpus) for split in SPLITS}
     everyone = Divider(corpus.split, str(path))
@@ -164,6 +165,25 @@ def _prepare(corpus: Corpus, path: Path, folder: Path) -> None:
         origin = {"licence": licence, "sources": [_told(part, written) for part in mixed]}
     sizes = {s: {**written[s].counts, "sha256": written[s].hash.hexdigest()} for s in SPLITS}
     files.write_json(folder / "corpus.json", {"title": corpus.title, **origin, **removed, "splits": sizes})
+
+
+def _check_place(corpus: Corpus, path: Path, folder: Path) -> None:
+    """Refuse to replace files that are no splits of ours, or are read for these."""
+    read = {
+        file.resolve()
+        for where, part in corpus.located(path)
+        for file in sources.local_files(part.source, where)
+    }
+    for file in (folder / f"{split}.jsonl" for split in SPLITS):
+        if file.exists() and (file.resolve() in read or not _is_split(file)):
+            what = "is read for this corpus" if file.resolve() in read else "is no split of a prepared corpus"
+            raise InputError(f"{file}: {what} and would be replaced; take it away, or name another folder")
+
+
+def _is_split(file: Path) -> bool:
+    begin = b'{"document": "'
+    with file.open("rb") as stream:
+        return stream.read(len(begin)) in (begin, b"")
 
 
 def _told(part: Part, written: dict[str, _Split]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from mlm.errors import InputError
+from mlm.sources import unpacked_name
 from mlm.yaml_file import Strict
 
 SPLITS = ("train", "validation", "test")
@@ -40,7 +41,7 @@ class Divider:
         """The split of a document, decided by its name alone."""
         # A share is taken by the hash of the id: adding documents moves no other document.
         place = int.from_bytes(hashlib.sha256(document.encode()).digest()[:8], "big") / 2**64
-        stem = re.sub(r"\.(txt|md)$", "", document.removesuffix(".gz").rsplit("/", 1)[-1])
+        stem = re.sub(r"\.(txt|md)$", "", unpacked_name(document.rsplit("/", 1)[-1]))
         for split in ("validation", "test"):
             wanted = getattr(self.division, split)
             if isinstance(wanted, list):

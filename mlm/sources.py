@@ -5,6 +5,8 @@ import glob
 import gzip
 import io
 import json
+import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -24,7 +26,7 @@ Documents = Iterator[tuple[str, Iterable[str]]]
 
 
 class Files(Strict):
-    """Text files on this disk: .txt a document each, .jsonl a document a line; either may be .gz."""
+    """Text files on this disk: a document each, of .jsonl and .ndjson a document a line; either .gz or .bz2."""
 
     kind: Literal["files"]
     paths: list[str]
@@ -39,7 +41,7 @@ class HuggingFace(Strict):
     path: str
     name: str | None = None
     revision: str | None = None
-    """Needed for a data set on the hub: a name alone can change its content."""
+    """Needed for a data set on the hub, the commit in full: a name alone can change its content."""
     part: str = "train"
     text_key: str = "text"
 
@@ -68,21 +70,26 @@ def documents(source: Source, declared_in: str) -> Documents:
 
 def check(source: Source, declared_in: str) -> None:
     """Refuse a data set of the hub whose content is not pinned."""
-    if isinstance(source, HuggingFace) and not Path(source.path).is_dir() and not source.revision:
+    if not isinstance(source, HuggingFace) or Path(source.path).is_dir():
+        return
+    if not re.fullmatch("[0-9a-f]{40}", source.revision or ""):
+        found = f"{source.revision!r} can come to mean other text" if source.revision else "missing"
         raise InputError(
-            f"{declared_in}: source.revision: missing; {source.path} is no folder here, and a data set of the "
-            "hub needs the revision (commit) that is meant"
+            f"{declared_in}: source.revision: {found}; {source.path} is no folder here, and a data set of the "
+            "hub needs the revision (40 digits of a commit) that is meant"
         )
 
 
-def hashes(source: Source, declared_in: str) -> dict[str, str]:
-    """SHA-256 of every local file that a source reads; archives and revisions are pinned by their name."""
+def local_files(source: Source, declared_in: str) -> list[Path]:
+    """Every file on this disk that a source reads; archives and revisions are pinned by their name."""
     if isinstance(source, Files):
-        return {str(file): files.file_sha256(file) for file in _matches(source, declared_in)}
-    if isinstance(source, HuggingFace) and Path(source.path).is_dir():
-        inside = sorted(file for file in Path(source.path).rglob("*") if file.is_file())
-        return {str(file): files.file_sha256(file) for file in inside}
-    return {}
+        return _matches(source, declared_in)
+    return _shown(Path(source.path)) if isinstance(source, HuggingFace) else []
+
+
+def hashes(source: Source, declared_in: str) -> dict[str, str]:
+    """SHA-256 of every file on this disk that a source reads."""
+    return {str(file): files.file_sha256(file) for file in local_files(source, declared_in)}
 
 
 def statement(manifest: dict[str, Any]) -> list[dict[str, str]]:
@@ -122,6 +129,11 @@ def parts(stream: Any, where: str) -> Iterator[str]:
         yield rest
 
 
+def unpacked_name(name: str) -> str:
+    """The name of a file without the ending of its packing."""
+    return name.removesuffix(".gz").removesuffix(".bz2")
+
+
 def _unpacked(name: str, stream: IO[bytes]) -> Any:
     if name.endswith(".gz"):
         return gzip.open(stream)
@@ -129,20 +141,48 @@ def _unpacked(name: str, stream: IO[bytes]) -> Any:
 
 
 def _matches(source: Files, declared_in: str) -> list[Path]:
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
+    """Where a file lies -> its name here: under a second one, by a link, it would stand in two splits."""
     for pattern in source.paths:
+        _check_folders(pattern, declared_in)
         here = sorted(Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207
-        here = [file for file in here if file.is_file()]
-        if not here:
+        lying = [(file.resolve(), file) for file in here if file.is_file()]
+        if not lying:
             raise InputError(f"{declared_in}: source.paths: no file matches {pattern!r} from {Path.cwd()}")
-        found.extend(file for file in here if file not in found)
-    return found
+        for at, file in sorted(lying, key=lambda pair: pair[0] != pair[1].absolute()):  # links last
+            try:
+                str(file).encode()
+            except UnicodeEncodeError:
+                raise InputError(
+                    f"{declared_in}: source.paths: {str(file)!r}: its name is not UTF-8; rename it"
+                ) from None
+            found.setdefault(at, file)
+    return list(found.values())
+
+
+def _check_folders(pattern: str, declared_in: str) -> None:
+    """Refuse folders that cannot be looked into: a glob passes them over in silence."""
+    path = Path(pattern, "*") if pattern.endswith("**") else Path(pattern)
+    for parent, name in zip(path.parents, reversed(path.parts), strict=False):
+        for folder in glob.glob(f"{parent}/", recursive=True) if glob.has_magic(name) else ():  # noqa: PTH207
+            try:
+                os.scandir(folder).close()
+            except OSError as error:
+                raise InputError(
+                    f"{declared_in}: source.paths: {folder}: {error.strerror}; let this user read it, or leave "
+                    f"it out of {pattern!r}"
+                ) from None
+
+
+def _shown(folder: Path) -> list[Path]:
+    """The files in a folder but the hidden ones, where downloads keep their times."""
+    inside = sorted(file for file in folder.rglob("*") if file.is_file())
+    return [file for file in inside if not any(p.startswith(".") for p in file.relative_to(folder).parts)]
 
 
 def _file_documents(file: Path, text_key: str) -> Documents:
-    stem = file.name.removesuffix(".gz").removesuffix(".bz2")
     with file.open("rb") as packed, _unpacked(file.name, packed) as stream:
-        if not stem.endswith(".jsonl"):
+        if not unpacked_name(file.name).endswith((".jsonl", ".ndjson")):
             yield str(file), parts(stream, str(file))
             return
         try:
@@ -153,6 +193,8 @@ def _file_documents(file: Path, text_key: str) -> Documents:
                     raise InputError(
                         f"{where}: has more than {LINE_LIMIT_BYTES} bytes; make several lines of it"
                     )
+                if not line.strip():
+                    continue
                 try:
                     text = json.loads(line)[text_key]
                     raw = text.encode() if isinstance(text, str) else b""
@@ -160,6 +202,8 @@ def _file_documents(file: Path, text_key: str) -> Documents:
                     raise InputError(
                         f"{where}: not UTF-8 ({error.reason}); convert the text to UTF-8"
                     ) from None
+                except RecursionError:
+                    raise InputError(f"{where}: nests too deep; leave out what is not text") from None
                 except (ValueError, KeyError, TypeError):
                     raise InputError(f"{where}: not a JSON object with the key {text_key!r}") from None
                 if not isinstance(text, str):
@@ -174,16 +218,18 @@ def _data_set(source: HuggingFace, declared_in: str) -> Documents:
 
     folder = Path(source.path)
     try:
-        if not folder.is_dir():
-            rows = datasets.load_dataset(
-                source.path, source.name, revision=source.revision, split=source.part, streaming=True
-            )
-        elif any(folder.rglob("*.parquet")):
-            found = sorted(str(file) for file in folder.rglob("*.parquet"))
-            rows = datasets.load_dataset("parquet", data_files=found, split="train", streaming=True)
-        else:
+        if folder.is_dir() and not any(file.suffix == ".parquet" for file in _shown(folder)):
             loaded = datasets.load_from_disk(str(folder))
-            rows = loaded[source.part] if isinstance(loaded, datasets.DatasetDict) else loaded
+            if source.name:
+                raise InputError(f"{declared_in}: source.name: {source.path} has none; leave it out")
+        else:
+            loaded = datasets.load_dataset(source.path, source.name, revision=source.revision, streaming=True)
+        parts_of = loaded if isinstance(loaded, dict) else {str(loaded.split or "train"): loaded}
+        if source.part not in parts_of:
+            raise InputError(
+                f"{declared_in}: source.part: is {source.part!r}; {source.path} has {', '.join(parts_of)}"
+            )
+        rows = parts_of[source.part]
         for number, row in enumerate(rows):
             if not isinstance(row.get(source.text_key), str):
                 raise InputError(

@@ -1,5 +1,6 @@
 """Small corpora for tests: files, archives and the corpus file that describes them."""
 
+import bz2
 import gzip
 import hashlib
 import io
@@ -47,7 +48,8 @@ def put_files(ending: str = ".txt") -> None:
     Path("in").mkdir(exist_ok=True)
     for name, text in TEXTS.items():
         raw = text.encode()
-        Path("in", name + ending).write_bytes(gzip.compress(raw) if ending.endswith(".gz") else raw)
+        pack = {".gz": gzip.compress, ".bz2": bz2.compress}.get(Path(ending).suffix, bytes)
+        Path("in", name + ending).write_bytes(pack(raw))
 
 
 def files(*paths: str, **more: Any) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """Sources of every kind come to the same text; what is wrong with one is said with file and remedy."""
 
+import bz2
 import gzip
 import hashlib
 import json
+import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlm import archives, corpus
+from mlm.errors import InputError
 from tests.mlm.corpora import (
     SPLIT,
     TEXTS,
@@ -35,8 +39,10 @@ def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 # Sources
 
+PACKED: dict[Any, str] = {bytes: "", gzip.compress: ".gz", bz2.compress: ".bz2"}
 
-@pytest.mark.parametrize("ending", [".txt", ".txt.gz", ".md"])
+
+@pytest.mark.parametrize("ending", [".txt", ".txt.gz", ".txt.bz2", ".md"])
 def test_text_files_are_a_document_each_and_split_by_name(ending: str) -> None:
     put_files(ending)
     found = prepared(declare(files(f"in/*{ending}")))
@@ -55,11 +61,44 @@ def test_globs_reach_into_folders_and_name_no_file_twice() -> None:
     assert sum(len(part) for part in found.values()) == len(TEXTS) + 1
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_lines_of_json_are_a_document_each(packed: bool) -> None:
-    raw = "".join(json.dumps({"body": text, "n": 1}) + "\n" for text in TEXTS.values()).encode()
-    name = "all.jsonl.gz" if packed else "all.jsonl"
-    Path(name).write_bytes(gzip.compress(raw) if packed else raw)
+@pytest.mark.parametrize("link", ["in/latest", "in/deep/latest"])
+def test_a_file_that_links_lead_to_again_is_one_document(link: str) -> None:
+    put_files()
+    Path("in/deep").mkdir()
+    Path(link).symlink_to(Path("in").resolve())
+    Path("in/another-name.txt").symlink_to("scene-1.txt")
+    found = prepared(declare(files("in/**/scene-*.txt", "in/*.txt")))
+    names = sorted(name for part in found.values() for name in part)
+    assert names == sorted(f"in/{name}.txt" for name in TEXTS)
+
+
+@pytest.mark.parametrize("pattern", ["in/**/*.txt", "in/*/*.txt", "in/**"])
+def test_a_folder_that_cannot_be_looked_into_is_not_passed_over(
+    pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_files()
+    Path("in/open").mkdir()
+    Path("in/open/more.txt").write_text("More.")
+    Path("in/secret").mkdir()
+    scandir = os.scandir
+
+    def forbidding(folder: Any) -> Any:  # root may look into any
+        if str(folder).rstrip("/").endswith("secret"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", forbidding)
+    said = refusal(declare(files(pattern)))
+    assert "source.paths: in/secret/: Permission denied; let this user read it" in said
+    assert prepared(declare(files("in/*.txt")))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress])
+@pytest.mark.parametrize("ending", [".jsonl", ".ndjson"])
+def test_lines_of_json_are_a_document_each(ending: str, pack: Callable[[bytes], bytes]) -> None:
+    raw = "".join(json.dumps({"body": text, "n": 1}) + "\n" for text in TEXTS.values()).encode() + b"\n"
+    name = "all" + ending + PACKED[pack]
+    Path(name).write_bytes(pack(raw))
     found = prepared(
         declare(files(name, text_key="body"), {"validation": [f"{name}:2"], "test": [f"{name}:3"]})
     )
@@ -68,22 +107,47 @@ def test_lines_of_json_are_a_document_each(packed: bool) -> None:
     assert list(found["train"].values()) == [TEXTS[f"scene-{i}"] for i in (0, 3, 4, 5)]
 
 
-@pytest.mark.parametrize("form", ["save_to_disk", "save_to_disk with splits", "parquet"])
+HUGGING_FACE = {"kind": "huggingface", "path": "set", "text_key": "content"}
+
+
+@pytest.mark.parametrize("form", ["save_to_disk", "save_to_disk with splits", "parquet", "parquet with splits"])
 def test_hugging_face_folders(form: str) -> None:
     import datasets
 
     rows = datasets.Dataset.from_dict({"content": list(TEXTS.values()), "n": list(range(len(TEXTS)))})
-    if form == "parquet":
-        Path("set").mkdir()
-        rows.to_parquet("set/part-0.parquet")
+    other = datasets.Dataset.from_dict({"content": ["Another split."], "n": [0]})
+    if form.startswith("parquet"):
+        Path("set/data").mkdir(parents=True)
+        name = "data/test" if form.endswith("splits") else "part"
+        for number, some in enumerate((rows.select(range(4)), rows.select(range(4, len(TEXTS))))):
+            some.to_parquet(f"set/{name}-{number:05}-of-00002.parquet")
+        if form.endswith("splits"):
+            other.to_parquet("set/data/train-00000-of-00001.parquet")
     elif form == "save_to_disk":
         rows.save_to_disk("set")
     else:
-        datasets.DatasetDict({"mine": rows, "other": rows.select([0])}).save_to_disk("set")
-    source = {"kind": "huggingface", "path": "set", "part": "mine", "text_key": "content"}
-    found = prepared(declare(source, {"validation": ["1"], "test": ["2", "3"]}))
+        datasets.DatasetDict({"test": rows, "train": other}).save_to_disk("set")
+    of = {"part": "test"} if form.endswith("splits") else {}
+    found = prepared(declare({**HUGGING_FACE, **of}, {"validation": ["1"], "test": ["2", "3"]}))
     assert found["train"] == {str(i): TEXTS[f"scene-{i}"] for i in (0, 4, 5)}
     assert found["test"] == {str(i): TEXTS[f"scene-{i}"] for i in (2, 3)}
+    Path("out/corpus.json").unlink()
+    there = ["test", "train"] if form.endswith("splits") else ["train"]
+    said = refusal(declare({**HUGGING_FACE, "part": "mine"}))
+    assert said.startswith("corpus.yaml: source.part: is 'mine'; set has ")
+    assert sorted(said.rsplit("has ")[1].split(", ")) == there
+    said = refusal(declare({**HUGGING_FACE, **of, "name": "mine"}))
+    assert "'mine' not found" in said if form.startswith("parquet") else "source.name: set has none" in said
+
+
+def test_when_a_folder_was_downloaded_does_not_decide_its_text() -> None:
+    Path("set/.cache").mkdir(parents=True)
+    Path("set/one.parquet").write_text("text")
+    path = declare(HUGGING_FACE)
+    before = corpus.load(path).identity(path)
+    assert list(before["files"]) == ["set/one.parquet"]
+    Path("set/.cache/one.metadata").write_text("12:00")
+    assert corpus.load(path).identity(path) == before
 
 
 @pytest.fixture
@@ -163,6 +227,35 @@ def test_changed_local_text_is_another_corpus_and_another_title_is_not() -> None
     assert corpus.load(path).identity(path) != before
 
 
+# Nothing of the user's is replaced
+
+
+def test_text_that_is_read_or_is_no_split_of_ours_is_not_replaced() -> None:
+    put_files()
+    Path("out").mkdir()
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS.values())
+    Path("out/train.jsonl").write_text(lines)
+    for paths, why in (("in/*.txt", "is no split of a prepared corpus"), ("out/*.jsonl", "is read")):
+        path = declare(files(paths), {"validation": 0.2, "test": 0.2})
+        assert f"out/train.jsonl: {why}" in refusal(path)
+        assert [file.name for file in Path("out").iterdir()] == ["train.jsonl"]
+        assert Path("out/train.jsonl").read_text() == lines
+
+
+def test_a_prepared_corpus_that_is_read_is_not_replaced_and_half_a_one_is() -> None:
+    put_files()
+    path = declare(files("in/*.txt"))
+    before = prepared(path)
+    Path("out/corpus.json").unlink()  # killed before it was written
+    Path("out/test.jsonl").unlink()
+    assert prepared(path) == before
+    Path("out/corpus.json").unlink()
+    split = {"validation": ["train.jsonl:1"], "test": ["train.jsonl:2"]}
+    assert "out/train.jsonl: is read for this corpus and would be replaced" in refusal(
+        declare(files("out/train.jsonl"), split)
+    )
+
+
 # What is wrong is said, with file and remedy
 
 
@@ -178,6 +271,15 @@ def test_not_utf8() -> None:
     assert "UTF-8" in said
 
 
+def test_a_file_name_that_is_not_utf8() -> None:
+    put_files()
+    Path(os.fsdecode(b"in/fa\xe7ade.txt")).write_text("Text.")
+    path = declare(files("in/*.txt"))
+    assert "source.paths: 'in/fa\\udce7ade.txt': its name is not UTF-8; rename it" in refusal(path)
+    with pytest.raises(InputError, match="rename it"):
+        corpus.load(path).identity(path)
+
+
 def test_half_of_a_surrogate_pair() -> None:
     Path("lines.jsonl").write_text('{"text": "fine"}\n{"text": "\\ud83d"}\n')
     assert "lines.jsonl, line 2" in refusal(declare(files("lines.jsonl")))
@@ -189,6 +291,12 @@ def test_lines_that_hold_no_text(line: str) -> None:
     said = refusal(declare(files("lines.jsonl")))
     assert "lines.jsonl, line 2" in said
     assert "'text'" in said
+
+
+def test_a_line_that_nests_deep() -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    Path("lines.jsonl").write_text('{"text": "fine"}\n{"text": "a", "more": ' + deep + "}\n")
+    assert "lines.jsonl, line 2: nests too deep" in refusal(declare(files("lines.jsonl")))
 
 
 def test_missing_file() -> None:
@@ -240,7 +348,10 @@ def test_no_network_says_how_to_go_on_without_one(own_archives: Path, monkeypatc
 def test_no_network_for_a_data_set_of_the_hub() -> None:
     source = {"kind": "huggingface", "path": "nobody/nothing"}
     assert "source.revision: missing" in refusal(declare(source))
-    declare({**source, "revision": "main"}).rename("experiments.yaml")
+    for moving in ("main", "v1.0", "b08601e"):
+        said = refusal(declare({**source, "revision": moving}))
+        assert f"source.revision: '{moving}' can come to mean other text" in said
+    declare({**source, "revision": "0" * 40}).rename("experiments.yaml")
     Path("experiments/corpora").mkdir(parents=True)
     Path("experiments.yaml").rename("experiments/corpora/hub.yaml")
     said = refused(mlm(Path.cwd(), "corpus", "hub", "out", HF_HUB_OFFLINE="1"))
