@@ -164,7 +164,8 @@ def _check_folders(pattern: str, declared_in: str) -> None:
     """Refuse folders that cannot be looked into: a glob passes them over in silence."""
     path = Path(pattern, "*") if pattern.endswith("**") else Path(pattern)
     for parent, name in zip(path.parents, reversed(path.parts), strict=False):
-        for folder in glob.glob(f"{parent}/", recursive=True) if glob.has_magic(name) else ():  # noqa: PTH207
+        searched = glob.glob(f"{parent}/", recursive=True) if glob.has_magic(str(parent / name)) else ()  # noqa: PTH207
+        for folder in searched:
             try:
                 os.scandir(folder).close()
             except OSError as error:

@@ -72,7 +72,7 @@ def test_a_file_that_links_lead_to_again_is_one_document(link: str) -> None:
     assert names == sorted(f"in/{name}.txt" for name in TEXTS)
 
 
-@pytest.mark.parametrize("pattern", ["in/**/*.txt", "in/*/*.txt", "in/**"])
+@pytest.mark.parametrize("pattern", ["in/**/*.txt", "in/*/*.txt", "in/*/more.txt", "in/**"])
 def test_a_folder_that_cannot_be_looked_into_is_not_passed_over(
     pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
