@@ -37,6 +37,13 @@ def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
 
 
+@pytest.fixture
+def own_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of archives."""
+    monkeypatch.setenv("MLM_ARCHIVES", str(tmp_path / "archives"))
+    return tmp_path / "archives"
+
+
 @pytest.fixture(scope="module")
 def passing() -> Iterator[Path]:
     """Where commands put passing files, if told. W&B's socket lies there, and its path must be short."""

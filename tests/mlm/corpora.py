@@ -17,6 +17,7 @@ from tests.mlm.places import write_yaml
 
 WORDS = "But soft, what light through yonder window breaks? – It is the east, and Juliet is the sun.\n"
 TEXTS = {f"scene-{i}": f"Scene {i}.\n\n" + WORDS * (i + 1) for i in range(6)}
+PLAYS = {f"plays/{name}.md": text.encode() for name, text in TEXTS.items()}
 SPLIT = {"validation": ["scene-1"], "test": ["scene-2", "scene-3"]}
 
 
