@@ -178,6 +178,7 @@ def seal_sentences(path: Path, lines: str) -> None:
     path.write_text(json.dumps(header) + "\n" + lines, encoding="utf-8")
 
 
+SCALE_FILE, TRIAL_FILE = "experiments/scales/test.yaml: ", "experiments/trial.yaml: "
 Change = Callable[[dict[str, Any]], None]
 
 
@@ -200,3 +201,7 @@ def refusal(trial: Callable[..., study.Study], **changes: Any) -> str:
     with pytest.raises(InputError) as caught:
         trial(**changes)
     return str(caught.value)
+
+
+def digests(found: study.Study, experiment: str = "trial") -> dict[tuple[str, int], str]:
+    return {(cell.arm, cell.seed): cell.digest for cell in found.cells if cell.experiment == experiment}

@@ -12,9 +12,8 @@ import pytest
 
 from mlm.files import file_sha256
 from mlm.grammar import FUNCTION_WORDS, LISTS
-from tests.mlm.places import EXPERIMENT, SCALE, found_study, refused, write_yaml
+from tests.mlm.places import EXPERIMENT, SCALE, found_study, refused, setting, write_yaml
 from tests.mlm.test_grammar import corpus_of, text_of
-from tests.mlm.test_study import setting
 
 Typed = Callable[..., Any]
 TRIAL, SCALE_FILE = "experiments/trial.yaml", "experiments/scales/test.yaml"

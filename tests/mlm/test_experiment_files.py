@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from mlm import study
-from tests.mlm.places import EXPERIMENT
-from tests.mlm.test_study import TRIAL_FILE, digests, refusal, setting
+from tests.mlm.places import EXPERIMENT, TRIAL_FILE, digests, refusal, setting
 
 Trial = Callable[..., study.Study]
 

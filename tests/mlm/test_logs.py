@@ -19,8 +19,7 @@ from mlm.files import is_locked
 from mlm.refusal import refusing
 from mlm.runs import RunFolder
 from tests import PATIENCE_SECONDS
-from tests.mlm.places import EXPERIMENT, copy_of, done, environment, refused
-from tests.mlm.test_study import digests
+from tests.mlm.places import EXPERIMENT, copy_of, digests, done, environment, refused
 
 Typed = Callable[..., "subprocess.CompletedProcess[str]"]
 Trial = Callable[..., study.Study]

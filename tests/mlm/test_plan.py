@@ -17,8 +17,7 @@ import pytest
 from mlm import costs, flops, plan, planner, study
 from mlm.files import read_json, write_json
 from mlm.runs import RunFolder
-from tests.mlm.places import EXPERIMENT, done, loaded, refused
-from tests.mlm.test_study import digests
+from tests.mlm.places import EXPERIMENT, digests, done, loaded, refused
 
 Trial = Callable[..., study.Study]
 Typed = Callable[..., "subprocess.CompletedProcess[str]"]

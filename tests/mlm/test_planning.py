@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from mlm import config, flops, grammar, identity, matching, measured, measures, planner, study
 from mlm.errors import InputError
 from mlm.experiment import Measures
-from tests.mlm.places import EXPERIMENT
+from tests.mlm.places import EXPERIMENT, SCALE_FILE, TRIAL_FILE, digests, refusal, setting
 from tests.mlm.test_hugging_face import model, wordpiece
-from tests.mlm.test_study import SCALE_FILE, TRIAL_FILE, digests, refusal, setting
 
 Trial = Callable[..., study.Study]
 

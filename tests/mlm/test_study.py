@@ -18,13 +18,9 @@ from analysis.study import Study as Planned
 from mlm import config, devices, files, identity, single, status, study, yaml_file
 from mlm.errors import Damaged, InputError
 from mlm.planner import load_study
-from tests.mlm.places import EXPERIMENT, ROOT, environment, refusal, setting
+from tests.mlm.places import EXPERIMENT, ROOT, digests, environment, refusal, setting
 
 RUN = ("digest", "status", "files", "tokens", "wall_seconds")
-
-
-def digests(found: study.Study, experiment: str = "trial") -> dict[tuple[str, int], str]:
-    return {(cell.arm, cell.seed): cell.digest for cell in found.cells if cell.experiment == experiment}
 
 
 def test_arms_by_seeds_with_everything_resolved(trial: Callable[..., study.Study]) -> None:

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from mlm import config, layers, study
 from mlm.errors import InputError
 from mlm.planner import load_study
-from tests.mlm.places import EXPERIMENT, done, refusal, setting, write_yaml
-
-SCALE_FILE, TRIAL_FILE = "experiments/scales/test.yaml: ", "experiments/trial.yaml: "
+from tests.mlm.places import EXPERIMENT, SCALE_FILE, TRIAL_FILE, done, refusal, setting, write_yaml
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from analysis import testable, verdicts
 from mlm import study
-from tests.mlm.places import EXPERIMENT
-from tests.mlm.test_study import setting
+from tests.mlm.places import EXPERIMENT, setting
 
 Trial = Callable[..., study.Study]
 EVIDENCE = setting("evidence", True)
