@@ -105,7 +105,7 @@ def test_a_save_takes_what_a_killed_writer_left(tmp_path: Path) -> None:
 
 def test_clear_takes_what_a_killed_writer_left(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "keep", state(1))
-    (tmp_path / "keep" / ".000000000002.checkpoint.xyz").write_bytes(b"half")
+    (tmp_path / "keep" / ".000000000002.checkpoint.xyz.partial").write_bytes(b"half")
     assert same(checkpoint.latest(tmp_path / "keep")[0], state(1))
     checkpoint.clear(tmp_path / "keep")
     assert list(tmp_path.iterdir()) == []

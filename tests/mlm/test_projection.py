@@ -96,7 +96,7 @@ def test_an_experiment_called_data_has_an_offline_analysis(
     assert written == ["data/80-10-10/seed-0", "test/data"]
 
 
-@pytest.mark.parametrize("damaged", ["[1]", '[["a"]]', '["word"]', "3"])
+@pytest.mark.parametrize("damaged", ["[1]", '[["a"]]', '["words"]', "3"])
 def test_labels_that_are_none_are_told_by_their_file(damaged: str, run: RunFolder) -> None:
     (run.path / "labels.json").write_text(damaged)
     with pytest.raises(Damaged, match=r"labels\.json: damaged, not the labels of a run; delete it"):
