@@ -5,8 +5,6 @@ import re
 import sys
 from pathlib import Path
 
-from snakemake.cli import parse_args
-
 sys.path.insert(0, workflow.basedir)
 
 from analysis import outputs, provenance, testable
@@ -504,5 +502,4 @@ rule report_page:
 
 # Of what is not there Snakemake says that a rule is missing.
 if workflow.is_main_process:
-    targets = parse_args(sys.argv[1:])[1].targets
-    plan.check_targets(targets, [rule.name for rule in workflow.rules])
+    plan.check_targets(sys.argv[1:], [rule.name for rule in workflow.rules])

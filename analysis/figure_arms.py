@@ -115,14 +115,15 @@ def _middle(
     """
     values, late = collected.array(arm, measure), reached.unreached(collected, arm, measure).to_numpy()
     told = reached.of(collected, arm, measure)
-    beside = f" ({told})" if told and told.censored else ""
     if len(late):
         times, censored = np.append(values, late), np.arange(len(values) + len(late)) >= len(values)
         middle = survival.median(times, censored)
         shown = "later" if middle is None else labels.number(middle, labels.digits(measure))
-        return middle, None, f"median {shown}{beside}"
+        return middle, None, f"median {shown} ({told})"
+    if told is not None and told.censored:  # by operations, or with a run past the loss from the start
+        return None, None, str(told)
     found = summary.estimate(values)
-    text = printed.plus_minus(found, labels.digits(measure)) + beside
+    text = printed.plus_minus(found, labels.digits(measure))
     if found is None:
         return None, None, text
     return found.mean, (found.low, found.high) if found.n > 1 else None, text

@@ -48,7 +48,7 @@ _TOKEN_TYPES = "bert.embeddings.token_type_embeddings.weight"  # noqa: S105 - a 
 def check_exportable(options: config.Encoder) -> None:
     """Refuse what BertForMaskedLM cannot compute."""
     wanted = {**config.PRESETS["bert"], "dropout": options.dropout}
-    wanted |= {"architecture": "transformer", "embedding_norm": True}
+    wanted |= {"architecture": "transformer"}
     other = {k: getattr(options, k) for k, v in wanted.items() if getattr(options, k) != v}
     if other:
         raise InputError(

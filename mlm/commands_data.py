@@ -9,17 +9,6 @@ app = typer.Typer()
 PANEL = "Data"
 
 
-def _anew(folder: Path, manifest: str) -> None:
-    """Have a folder made anew, which is asked for by name; to be called when nothing is left to refuse.
-
-    Whoever writes there holds the lock.
-    """
-    from mlm.files import locked
-
-    with locked(folder.with_name(f"{folder.name}.lock")):
-        (folder / manifest).unlink(missing_ok=True)
-
-
 @app.command(rich_help_panel=PANEL)
 def corpus(
     name: Annotated[str, typer.Argument(help="A file under experiments/corpora, without .yaml.")],
@@ -29,10 +18,7 @@ def corpus(
     from mlm import corpus
     from mlm.layout import EXPERIMENTS
 
-    stated = EXPERIMENTS / "corpora" / f"{name}.yaml"
-    corpus.load(stated)
-    _anew(folder, "corpus.json")
-    corpus.prepare(stated, folder)
+    corpus.prepare(EXPERIMENTS / "corpora" / f"{name}.yaml", folder, anew=True)  # asked for by name
 
 
 @app.command(rich_help_panel=PANEL)
@@ -63,13 +49,9 @@ def shards(
     cores: Annotated[int, typer.Option(min=1, help="Processes; the bytes do not depend on it.")] = 1,
 ) -> None:
     """Encode a corpus into memory-mapped token files."""
-    from mlm import corpus, shards
-    from mlm.vocabulary import Tokenizer
+    from mlm import shards
 
-    corpus.verify(prepared)
-    Tokenizer.read(model)
-    _anew(folder, "shards.json")
-    shards.write(prepared, model, folder, cores)
+    shards.write(prepared, model, folder, cores, anew=True)
 
 
 @app.command(rich_help_panel=PANEL)

@@ -97,11 +97,15 @@ def load(path: Path) -> Corpus:
     return corpus
 
 
-def prepare(path: Path, folder: Path) -> None:
-    """Write the prepared corpus that the corpus file `path` describes into `folder`, unless it is there."""
+def prepare(path: Path, folder: Path, anew: bool = False) -> None:
+    """Write the prepared corpus that the corpus file `path` describes into `folder`, unless it is there.
+
+    Args:
+        anew: write it also where it is; it stays as it is until its sources were found.
+    """
     corpus = load(path)
-    with files.locked(folder.with_name(f"{folder.name}.lock")):
-        if not (folder / "corpus.json").exists():
+    with files.locked(files.lock_of(folder)):
+        if anew or not (folder / "corpus.json").exists():
             _prepare(corpus, path, folder)
 
 
@@ -132,6 +136,7 @@ class _Split:
 def _prepare(corpus: Corpus, path: Path, folder: Path) -> None:
     _check_place(corpus, path, folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "corpus.json").unlink(missing_ok=True)
     written = {split: _Split(folder / f"{split}.jsonl.partial", corpus) for split in SPLITS}
     everyone = Divider(corpus.split, str(path))
     dividers = [everyone]

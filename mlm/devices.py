@@ -1,9 +1,12 @@
 """What this machine can do, and the numerics that follow from it. torch is loaded only to compute."""
 
 import ctypes
+import functools
 import importlib.util
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -44,16 +47,26 @@ def cuda_build() -> bool:
 
 def cuda_devices() -> int:
     """Number of CUDA devices torch can use, asked of the driver, which is quicker than loading torch."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not cuda_build():
-        return 0
-    count = ctypes.c_int(0)
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-        if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-            return 0
-    except (OSError, AttributeError):
-        return 0
-    return count.value
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return 0 if seen in ("", "-1") or not cuda_build() else _counted(seen)
+
+
+@functools.cache
+def _counted(_seen: str | None) -> int:
+    """The driver's own count, asked in a process apart.
+
+    What a process sees is fixed when it first asks, and none that is forked from it can ask again.
+    """
+    done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=False)
+    return int(done.stdout or 0)
+
+
+COUNT = """
+import ctypes
+count, driver = ctypes.c_int(0), ctypes.CDLL("libcuda.so.1")
+print(0 if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value)
+"""
+"""A program that says how many devices CUDA's driver sees, and fails where there is none."""
 
 
 def detect(compile_steps: bool = True) -> config.Numerics:

@@ -168,6 +168,12 @@ def _full(path: Path, needed_bytes: int | None, reason: int) -> DiskFull:
     )
 
 
+def lock_of(folder: Path) -> Path:
+    """The lock that whoever writes a folder as a whole holds; it lies beside it."""
+    whole = folder.absolute()
+    return whole.with_name(f"{whole.name}.lock")
+
+
 def clear_partial(folder: Path, seconds: float = 0.0) -> None:
     """Remove what killed writers left in a folder and below, if it is older than some seconds.
 

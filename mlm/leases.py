@@ -10,33 +10,19 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 from urllib.parse import quote
 
 from mlm import config, devices, logs
 from mlm.errors import InputError
 
-Answer = TypeVar("Answer")
 SHARE = "MLM_RUNS_PER_GPU"
 """Variable of the environment: how many processes a GPU takes at once."""
 
 _held: list[IO[str]] = []
 """This process's lease; letting go of the file would give it back."""
-
-
-def apart(question: Callable[..., Answer], *words: Any) -> Answer:
-    """What a function of `mlm.devices` says in a fresh process, so that this one has not asked the driver.
-
-    What a process sees is fixed when it first asks, and none that is forked from it can ask again.
-    """
-    if not devices.cuda_build():
-        return question(*words)  # asks nobody
-    with ProcessPoolExecutor(1, get_context("spawn")) as child:
-        return child.submit(question, *words).result()
 
 
 def visible() -> list[str]:
@@ -47,7 +33,7 @@ def visible() -> list[str]:
     """
     told = os.environ.get("CUDA_VISIBLE_DEVICES")
     if told is None:
-        return [str(number) for number in range(apart(devices.cuda_devices))]
+        return [str(number) for number in range(devices.cuda_devices())]
     names = [name.strip() for name in told.split(",")]
     seen = next((at for at, name in enumerate(names) if not name or name.startswith("-")), len(names))
     return list(dict.fromkeys(names[:seen]))

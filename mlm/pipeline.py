@@ -1,9 +1,11 @@
 """What the Snakefile asks of a study: which files a rule needs. Loads no torch."""
 
 import atexit
+import contextlib
 import difflib
 import fcntl
 import functools
+import io
 import os
 import shlex
 import sys
@@ -214,10 +216,17 @@ class Plan:
         return [(measures, "|".join(folders)) for measures, folders in found if measures]
 
     def check_targets(self, words: Sequence[str], rules: Collection[str]) -> None:
-        """Refuse what is asked for and is neither a rule nor a path."""
+        """Refuse what a command line asks for and is neither a rule nor a path."""
+        unknown = {word for word in words if not (word in rules or "/" in word or Path(word).exists())}
+        if all(word.startswith("-") or "=" in word or word.isdigit() for word in unknown):
+            return  # options at the most; Snakemake's own reading of them takes most of a second
+        from snakemake.cli import parse_args
+
+        with contextlib.redirect_stderr(io.StringIO()):  # it has said already by which profile
+            targets = parse_args(words)[1].targets
         with refusing(os._exit):
-            for word in words:
-                if word not in rules and "/" not in word and not Path(word).exists():
+            for word in targets:
+                if word in unknown:
                     near = difflib.get_close_matches(word, rules, 1)
                     hint = f"did you mean `{near[0]}`? " if near else ""
                     raise InputError(

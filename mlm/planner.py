@@ -21,7 +21,6 @@ from mlm import (
     hugging_face,
     hugging_face_tokenizer,
     identity,
-    leases,
     matching,
     measured,
     plugins,
@@ -197,7 +196,7 @@ def _text(path: Path) -> dict[str, Any]:
 def _numerics(scale: Scale, scale_name: str) -> Numerics:
     path = RESULTS / scale_name / "numerics.json"
     if not path.exists():
-        return scale.numerics or leases.apart(devices.detect, scale.compile)  # a run may yet take a GPU here
+        return scale.numerics or devices.detect(scale.compile)
     remedy = f"it fixes the numerics of this study; restore it, or delete {path.parent} to begin anew"
     fixed = yaml_file.validated(Numerics, read_json(path, remedy), str(path))
     file = f"{EXPERIMENTS}/scales/{scale_name}.yaml"

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from mlm import config, corpus
 from mlm.errors import Damaged, InputError
-from mlm.files import Stream, file_sha256, locked, read_json, write_json
+from mlm.files import Stream, file_sha256, lock_of, locked, read_json, write_json
 from mlm.progress import Progress
 from mlm.vocabulary import Tokenizer
 
@@ -51,19 +51,23 @@ class Shard:
     """How messages call it."""
 
 
-def write(corpus_folder: Path, vocabulary: Path, folder: Path, cores: int = 1) -> None:
+def write(corpus_folder: Path, vocabulary: Path, folder: Path, cores: int = 1, anew: bool = False) -> None:
     """Encode a prepared corpus, unless that is done.
 
     The bytes do not depend on `cores`, nor memory on the size of the corpus.
+
+    Args:
+        anew: encode it also if that is done; what is there stays until corpus and vocabulary were read.
     """
-    with locked(folder.with_name(f"{folder.name}.lock")):
-        if not (folder / "shards.json").exists():
+    with locked(lock_of(folder)):
+        if anew or not (folder / "shards.json").exists():
             _write(corpus_folder, vocabulary, folder, cores)
 
 
 def _write(corpus_folder: Path, vocabulary: Path, folder: Path, cores: int) -> None:
     manifest = corpus.verify(corpus_folder)
     tokenizer = Tokenizer.read(vocabulary)
+    (folder / "shards.json").unlink(missing_ok=True)
     dtype = "<u2" if tokenizer.size <= 2**16 else "<u4"
     folder.mkdir(parents=True, exist_ok=True)
     splits = {}

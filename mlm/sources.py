@@ -231,6 +231,11 @@ def _data_set(source: HuggingFace, declared_in: str) -> Documents:
                 f"{declared_in}: source.part: is {source.part!r}; {source.path} has {', '.join(parts_of)}"
             )
         rows = parts_of[source.part]
+        if folder.is_dir() and rows.info.builder_name in ("json", "csv", "text"):
+            raise InputError(
+                f"{declared_in}: source.path: in {source.path} other data files than .parquet would be read; "
+                "take them away, or name the files in its card"
+            )
         for number, row in enumerate(rows):
             if not isinstance(row.get(source.text_key), str):
                 raise InputError(

@@ -50,6 +50,30 @@ def test_text_that_is_read_or_is_no_split_of_ours_is_not_replaced() -> None:
         assert Path("out/train.jsonl").read_text() == lines
 
 
+def test_a_corpus_that_cannot_be_made_anew_stays_as_it_is() -> None:
+    put_files()
+    path = declare(files("in/*.txt"))
+    prepared(path)
+    before = Path("out/corpus.json").read_bytes()
+    Path("in").rename("elsewhere")
+    with pytest.raises(InputError, match="no file matches"):
+        corpus.prepare(path, Path("out"), anew=True)
+    assert Path("out/corpus.json").read_bytes() == before
+    Path("elsewhere").rename("in")
+    corpus.prepare(path, Path("out"), anew=True)
+    assert Path("out/corpus.json").read_bytes() == before
+
+
+def test_other_files_beside_parquet_ones_are_not_read_in_their_place() -> None:
+    import datasets
+
+    datasets.Dataset.from_dict({"text": list(TEXTS.values())}).to_parquet("set/0000.parquet")
+    for name in ("info", "more"):
+        Path(f"set/{name}.json").write_text('{"text": "not a row"}\n')
+    said = refusal(declare({"kind": "huggingface", "path": "set"}))
+    assert said.startswith("corpus.yaml: source.path: in set other data files than .parquet would be read;")
+
+
 def test_a_prepared_corpus_that_is_read_is_not_replaced_and_half_a_one_is() -> None:
     put_files()
     path = declare(files("in/*.txt"))

@@ -262,7 +262,9 @@ def test_what_the_study_has_not_is_refused_by_its_name(
     monkeypatch.setenv("PATH", "/usr/bin")
     found = pipeline.Plan({"scale": "test"})
     assert os.environ["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
-    found.check_targets(["other", "results/test/numbers.json", "experiments"], ["all", "other"])
+    words = ["other", "results/test/numbers.json", "experiments", "--cores", "2", "--config", "scale=test"]
+    found.check_targets(words, ["all", "other"])
+    found.check_targets([*words, "--profile", "none"], ["all", "other"])  # no target
     monkeypatch.setattr("os._exit", leave)
     with pytest.raises(SystemExit, match="2"):
         asked(found)
