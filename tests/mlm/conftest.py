@@ -167,3 +167,11 @@ def prepared(tmp_path: Path) -> Iterator[Path]:
         ]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     yield seal(folder)
+
+
+@pytest.fixture
+def an_empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is a test's own, where data sets are kept as well."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATASETS", "HUB"):
+        monkeypatch.setenv(f"HF_{name}_CACHE", str(tmp_path / "cache"))

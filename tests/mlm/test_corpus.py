@@ -26,12 +26,7 @@ from tests.mlm.corpora import (
 )
 from tests.mlm.places import ROOT
 
-
-@pytest.fixture(autouse=True)
-def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("DATASETS", "HUB"):
-        monkeypatch.setenv(f"HF_{name}_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("an_empty_place")
 
 
 # Sources

@@ -27,12 +27,7 @@ from tests.mlm.corpora import (
 )
 from tests.mlm.places import mlm, refused, write_yaml
 
-
-@pytest.fixture(autouse=True)
-def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("DATASETS", "HUB"):
-        monkeypatch.setenv(f"HF_{name}_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("an_empty_place")
 
 
 # Nothing of the user's is replaced
