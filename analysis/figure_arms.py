@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from analysis import figure_notes, labels, printed, reached, setup, style, summary, survival, tidy
 from analysis.study import Experiment, Study
@@ -42,7 +42,7 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     axes.margins(x=0.05)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     if measure.endswith(".tokens"):
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: f"{tokens / 1e6:g} M"))
+        axes.xaxis.set_major_formatter(style.millions())
     axes.set_xlabel(labels.measure(measure))
     heads = "mean ± half the interval"
     axes.text(

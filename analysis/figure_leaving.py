@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedFormatter,
     FixedLocator,
-    FuncFormatter,
     LogLocator,
     NullFormatter,
     NullLocator,
@@ -124,7 +123,7 @@ def _scales(axes: Axes, places: list[float]) -> None:
     axes.xaxis.set_major_formatter(FixedFormatter([f"{x:g}" for x in wide]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y / 1e6:g} M"))
+    axes.yaxis.set_major_formatter(style.millions())
     axes.yaxis.set_minor_formatter(NullFormatter())
     low, high = axes.get_ylim()
     axes.set_ylim(low / 1.05, high * 1.18)  # room for the arrows

@@ -12,6 +12,7 @@ import matplotlib as mpl
 from fontTools import subset
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from mlm.files import write_atomically
 
@@ -69,6 +70,15 @@ _SETTINGS: dict[Any, Any] = {
 }
 EPOCH = "1700000000"
 """The moment that files with a date are given, so that building them twice gives the same bytes."""
+
+
+def millions() -> FuncFormatter:
+    """Ticks of an axis of tokens.
+
+    >>> millions()(1_250_000)
+    '1.25 M'
+    """
+    return FuncFormatter(lambda tokens, _: f"{tokens / 1e6:g} M")
 
 
 def line(index: int) -> Look:
