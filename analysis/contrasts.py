@@ -202,12 +202,11 @@ def _family(
         shown = len(tested[i]) > 0 and not collected.partial
         sd = float(d.std(ddof=1)) if len(d) > 1 else math.nan
         low, high = SignFlip(d).interval() if shown else (None, None)
-        key = identifier(name, contrast, experiment.baseline)
         added = resampling.examples(contrast.measure, experiment.measure_files, compared.runs)
-        both = resampling.interval(added, key) if added and not collected.partial else None
+        both = resampling.interval(added) if added and not collected.partial else None
         results.append(
             Result(
-                id=key,
+                id=identifier(name, contrast, experiment.baseline),
                 family=contrast.family,
                 arm=contrast.arm,
                 against=contrast.against,

@@ -109,7 +109,7 @@ def _added(
     return None
 
 
-def interval(found: Examples, name: str, level: float = 0.95, number: int = DRAWS) -> Interval | None:
+def interval(found: Examples, level: float = 0.95, number: int = DRAWS) -> Interval | None:
     """The interval of the mean paired difference; None for so few seeds that no draw reaches far enough.
 
     That is where the sign-flip test has no bounded interval either, below six pairs at 95 %: draws of seeds do
@@ -119,19 +119,19 @@ def interval(found: Examples, name: str, level: float = 0.95, number: int = DRAW
     if smallest_p(n) >= 1 - level:
         return None
     tail = percentile(n, level)
-    low, high = np.quantile(draws(found, name, number), [tail, 1 - tail])
+    low, high = np.quantile(draws(found, number), [tail, 1 - tail])
     return Interval(float(low), float(high), count)
 
 
-def draws(found: Examples, name: str, number: int) -> NDArray[np.float64]:
+def draws(found: Examples, number: int) -> NDArray[np.float64]:
     """[number] mean paired differences, each of seeds and examples drawn anew.
 
-    Args:
-        name: another name, another stream.
+    The same seeds and examples are drawn for every contrast of the same size: the same pairs have the same
+    interval in whatever experiment they stand.
     """
     n, count = found.arm.shape
     # No purpose of its own: a new one would change what the digests of all runs are made of.
-    source = generator(0, Purpose.EVALUATION, name=f"resampling {name}")
+    source = generator(0, Purpose.EVALUATION, name="resampling")
     # Whole and half numbers, so sums are exact in any order, on any machine.
     differences = (found.arm - found.against).T
     means = []

@@ -8,9 +8,11 @@ different coordinates can never share a stream, which hashed seeds cannot promis
 import hashlib
 from collections.abc import Callable
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
+from numpy.typing import DTypeLike, NDArray
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +35,17 @@ class Purpose(IntEnum):
     FINETUNING = 9
 
 
+class _Key(ISeedSequence):
+    """Philox's key, given as what seeds are hashed to: with `key=` NumPy first asks the system for entropy."""
+
+    def __init__(self, seed: int, purpose: Purpose) -> None:
+        self.words = np.array([seed, purpose], dtype=np.uint64)
+
+    def generate_state(self, n_words: int, dtype: DTypeLike = np.uint64) -> NDArray[np.uint64]:
+        assert n_words == len(self.words) and dtype is np.uint64
+        return self.words
+
+
 def generator(seed: int, purpose: Purpose, step: int = 0, name: str = "") -> np.random.Generator:
     """The generator of one coordinate.
 
@@ -45,9 +58,9 @@ def generator(seed: int, purpose: Purpose, step: int = 0, name: str = "") -> np.
     False
     """
     tag = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") if name else 0
-    key = np.array([seed, purpose], dtype=np.uint64)
     counter = np.array([0, step, tag, 0], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+    key: Any = _Key(seed, purpose)  # NumPy's bit generators take any ISeedSequence; its annotations know one
+    return np.random.Generator(np.random.Philox(key, counter=counter))
 
 
 def uniform(source: np.random.Generator) -> Uniform:

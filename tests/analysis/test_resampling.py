@@ -27,7 +27,7 @@ def test_draws_have_the_mean_and_the_variance_of_seeds_and_examples_drawn_with_r
     arm, against, _ = made_up()
     d = np.minimum(arm, 1) - np.minimum(against, 1)
     n, count = d.shape
-    drawn = resampling.draws(Examples(np.minimum(arm, 1), np.minimum(against, 1), np.ones(count)), "x", 20_000)
+    drawn = resampling.draws(Examples(np.minimum(arm, 1), np.minimum(against, 1), np.ones(count)), 20_000)
     # E[u_s u_t] of n draws out of n is 1 - 1/n, and 1 more where s = t; the same of the examples.
     seeds, examples = (np.full((k, k), 1 - 1 / k) + np.eye(k) for k in (n, count))
     second = np.einsum("st,ef,se,tf->", seeds, examples, d, d, optimize=True) / (n * count) ** 2
@@ -44,29 +44,27 @@ def test_quantiles_are_those_of_a_plain_loop() -> None:
         total = sum(found.of[e] for e in chosen)
         accuracies = [[sum(run[s][e] for e in chosen) / total for s in seeds] for run in map(list, found[:2])]
         looped.append(np.mean(accuracies[0]) - np.mean(accuracies[1]))
-    drawn = resampling.draws(found, "x", 20_000)
+    drawn = resampling.draws(found, 20_000)
     for share in (0.1, 0.25, 0.5, 0.75, 0.9):
         assert np.quantile(looped, share) == pytest.approx(np.quantile(drawn, share), abs=0.15 * drawn.std())
 
 
-def test_the_same_draws_for_the_same_name_and_others_for_another() -> None:
-    found = made_up()
-    assert np.array_equal(resampling.draws(found, "x", 600), resampling.draws(found, "x", 600))
-    assert not np.array_equal(resampling.draws(found, "x", 600), resampling.draws(found, "y", 600))
+def test_the_same_pairs_have_the_same_interval_wherever_they_stand() -> None:
+    assert resampling.interval(made_up()) == resampling.interval(made_up())
 
 
 def test_what_does_not_vary_leaves_no_width() -> None:
     n, count = 8, 50
     same = Examples(np.ones((n, count)), np.zeros((n, count)), np.full(count, 2.0))
-    assert resampling.interval(same, "x") == (0.5, 0.5, count)
+    assert resampling.interval(same) == (0.5, 0.5, count)
     by_seed = np.arange(n, dtype=float)[:, None] * np.ones((n, count))
-    found = resampling.interval(Examples(by_seed, np.zeros((n, count)), np.ones(count)), "x")
+    found = resampling.interval(Examples(by_seed, np.zeros((n, count)), np.ones(count)))
     assert found is not None and found.low > 0 and found.high < n - 1  # of seeds alone, inside their range
 
 
 def test_few_seeds_have_no_interval() -> None:
-    assert resampling.interval(made_up(5), "x") is None
-    assert resampling.interval(made_up(6), "x") is not None
+    assert resampling.interval(made_up(5)) is None
+    assert resampling.interval(made_up(6)) is not None
 
 
 def study_of(n: int, count: int, seeds: float, examples: float, source: np.random.Generator) -> Examples:
@@ -86,8 +84,8 @@ def test_coverage_by_simulation(seeds: float, examples: float) -> None:
     spread = np.sqrt(1 + 0.2**2 + 1 + seeds**2 + examples**2)
     truth = norm.cdf(0.8 / spread) - norm.cdf(0.6 / spread)
     covered = []
-    for number in range(400):
-        found = resampling.interval(study_of(8, 150, seeds, examples, source), str(number), number=1000)
+    for _ in range(400):
+        found = resampling.interval(study_of(8, 150, seeds, examples, source), number=1000)
         assert found is not None
         covered.append(found.low <= truth <= found.high)
     assert 0.93 <= np.mean(covered) <= 0.995
