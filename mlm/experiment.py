@@ -375,7 +375,6 @@ class Wandb(Strict):
 class Scale(Strict):
     """A scale file: what the default target runs, and how large."""
 
-    title: str
     experiments: Annotated[list[Name], Field(min_length=1)]
     evidence: bool
     """False marks tables, figures and the paper: smoke, not evidence."""

@@ -55,7 +55,7 @@ contrasts:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study's folder, not yet a repository."""
     monkeypatch.chdir(tmp_path)
-    put(SCALE, "title: S\n")
+    put(SCALE, "evidence: true\n")
     put(FILE, experiment())
     return tmp_path
 
@@ -243,7 +243,7 @@ def test_seeds_that_were_asked_for_when_there_were_results_are_told(repository: 
 
 def test_a_scale_may_ask_for_more_seeds(repository: Path) -> None:
     first = git("rev-parse", "HEAD")
-    put(SCALE, "title: S\nseeds_at_least: 4\n")
+    put(SCALE, "seeds_at_least: 4\n")
     all_four = both(commit(), seeds=(0, 1, 2, 3))
     assert mark(LOWER, all_four).seeds_added == ()
     for arm in "ab":

@@ -36,7 +36,6 @@ CORPUS: dict[str, Any] = {
 }
 
 SCALE: dict[str, Any] = {
-    "title": "test",
     "experiments": ["trial"],
     "evidence": False,
     "checkpoint_seconds": 1e-3,

@@ -109,7 +109,7 @@ def test_names_measures_contrasts_and_words_are_in_no_digest(trial: Callable[...
         content["contrasts"] = {"primary": {"arm": "bert", "against": "100-0-0"}}
 
     def measure(content: dict[str, Any]) -> None:
-        content |= {"title": "other", "evidence": True, "checkpoint_seconds": 99.0}
+        content |= {"evidence": True, "checkpoint_seconds": 99.0}
         content["measures"] = {
             "evaluation": {"sequences": 7},
             "probe": {"train_sentences": 77, "test_sentences": 60},

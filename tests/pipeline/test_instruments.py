@@ -40,7 +40,6 @@ def depth(encoder, tokenizer, run):
 '''
 
 SCALE: dict[str, Any] = {
-    "title": "tiny",
     "experiments": ["instruments"],
     "evidence": False,
     "checkpoint_seconds": 1,
