@@ -103,6 +103,10 @@ def _line(axes: Axes, line: leaving.Line, look: style.Look) -> None:
     axes.plot(
         x[left], line.tokens[left], marker, color=colour, markersize=2.6, alpha=0.6, markeredgewidth=0, zorder=3
     )
+    for at in np.unique(line.candidates):
+        here = line.tokens[line.candidates == at]
+        if survival.range_covers_median(len(here)):
+            axes.plot([at, at], [here.min(), here.max()], color=colour, linewidth=0.9, alpha=0.6, zorder=2)
     for at, tokens in zip(x[line.censored], line.tokens[line.censored], strict=True):
         axes.annotate(
             "", xy=(at, tokens), xytext=(0, 9), xycoords="data", textcoords="offset points",

@@ -65,3 +65,13 @@ def test_the_median_is_the_time_when_half_have_left() -> None:
     assert survival.median(t, np.zeros(5, dtype=bool)) == np.median(t)
     assert survival.median(np.minimum(t, 3.5), t > 3.5) == 3.0
     assert survival.median(np.minimum(t, 2.5), t > 2.5) is None
+
+
+def test_the_range_covers_the_median_as_often_as_is_said() -> None:
+    """Whatever the distribution: here a skewed one, whose median is ln 2."""
+    drawn = np.random.default_rng(1).exponential(size=(20_000, 6))
+    for n in (4, 5, 6):
+        part = drawn[:, :n]
+        covered = float(((part.min(1) < np.log(2)) & (part.max(1) > np.log(2))).mean())
+        assert covered == pytest.approx(1 - 2 / 2**n, abs=0.006)
+        assert survival.range_covers_median(n) == (n == 6)
