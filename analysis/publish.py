@@ -26,7 +26,7 @@ from analysis import (
     tune,
 )
 from analysis.manuscript_markdown import escaped
-from analysis.publish_page import CHANGED, FACTS, RUN_COLUMNS, RUNS, Facts, Picture
+from analysis.publish_page import CHANGED, ERRATA, FACTS, RUN_COLUMNS, RUNS, Facts, Picture
 from analysis.report_content import Emphasis, Sentence
 from analysis.study import Study
 from mlm import layout
@@ -220,7 +220,8 @@ def _put(place: Path, facts: Facts, contents: dict[str, bytes]) -> Iterator[Path
 
     Earlier facts go first, so that a publication that is killed leaves none beside the files of another study.
     """
-    (place / FACTS).unlink(missing_ok=True)
+    for old in (FACTS, ERRATA):
+        (place / old).unlink(missing_ok=True)
     for name, content in contents.items():
         write_atomically(place / name, content)
         yield place / name
