@@ -189,7 +189,8 @@ def _keep_numerics(planned: Study, published: Sequence[Reference]) -> None:
         numerics = Numerics.model_validate(one.numerics)
         with contextlib.suppress(InputError):
             devices.check(numerics, "the publication")
-            if planned.scale.numerics in (None, numerics):
+            stated = planned.scale.numerics
+            if stated is None or devices.completed(stated, planned.scale.compile, numerics) == numerics:
                 write_json(planned.folder / "numerics.json", numerics.model_dump())
 
 

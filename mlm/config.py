@@ -63,7 +63,7 @@ class Numerics(Strict):
     dtype: Literal["float32", "bfloat16"]
     path: Literal["eager", "compiled"] = "eager"
     deterministic: bool = False
-    """On CUDA: ask for deterministic kernels. On the CPU they always are."""
+    """On CUDA: ask for deterministic kernels, as a study does unless told. On the CPU they always are."""
     processes: Count = 1
     """Of one run, each with a share of every batch: on the CPU cores, on CUDA devices (`mlm.distributed`)."""
 

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlm import compiled, config
 from mlm.errors import InputError
@@ -75,13 +75,26 @@ def detect(compile_steps: bool = True) -> config.Numerics:
     Args:
         compile_steps: whether training steps are to be compiled where that is possible.
     """
-    path: Literal["eager", "compiled"] = "eager"
-    if compile_steps and compiled.missing(bool(cuda_devices())) is None:
-        path = "compiled"
-    if cuda_devices():
-        return config.Numerics(device="cuda", dtype="bfloat16", path=path)
-    dtype: Literal["bfloat16", "float32"] = "bfloat16" if "amx_bf16" in cpu_flags() else "float32"
-    return config.Numerics(device="cpu", dtype=dtype, path=path)
+    device: Literal["cuda", "cpu"] = "cuda" if cuda_devices() else "cpu"
+    fast = device == "cuda" or "amx_bf16" in cpu_flags()
+    return completed(config.Numerics(device=device, dtype="bfloat16" if fast else "float32"), compile_steps)
+
+
+def completed(
+    stated: config.Numerics, compile_steps: bool, begun: config.Numerics | None = None
+) -> config.Numerics:
+    """Numerics with what they leave open: the path that this machine can go, on CUDA deterministic kernels.
+
+    Args:
+        compile_steps: whether training steps are to be compiled where that is possible.
+        begun: what a study began with, and keeps, in the place of these.
+    """
+    cuda = stated.device == "cuda"
+    compiles = compile_steps and compiled.missing(cuda) is None
+    found: dict[str, Any] = {"path": "compiled" if compiles else "eager", "deterministic": cuda}
+    if begun is not None:
+        found = begun.model_dump(include=set(found))
+    return stated.model_copy(update={k: v for k, v in found.items() if k not in stated.model_fields_set})
 
 
 def told(numerics: config.Numerics, compile_steps: bool = True) -> str:

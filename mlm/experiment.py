@@ -383,7 +383,7 @@ class Scale(Strict):
     seeds_at_most: Annotated[int, Field(ge=1)] | None = None
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 60.0
     numerics: config.Numerics | None = None
-    """Detected on the study's first machine unless stated."""
+    """Detected on the study's first machine unless stated; what they leave open is as detected."""
     compile: bool = True
     """Whether training steps are compiled where the machine can; not worth it for runs of seconds."""
     run: dict[str, Any] = {}

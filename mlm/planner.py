@@ -196,18 +196,22 @@ def _text(path: Path) -> dict[str, Any]:
 def _numerics(scale: Scale, scale_name: str) -> Numerics:
     path = RESULTS / scale_name / "numerics.json"
     if not path.exists():
-        return scale.numerics or devices.detect(scale.compile)
+        if scale.numerics is None:
+            return devices.detect(scale.compile)
+        return devices.completed(scale.numerics, scale.compile)
     remedy = f"it fixes the numerics of this study; restore it, or delete {path.parent} to begin anew"
     fixed = yaml_file.validated(Numerics, read_json(path, remedy), str(path))
     file = f"{EXPERIMENTS}/scales/{scale_name}.yaml"
     otherwise = "or copy the scale file to a new name, which is another study"
-    if scale.numerics is not None and scale.numerics != fixed:
+    stated = scale.numerics and devices.completed(scale.numerics, scale.compile, fixed)
+    if stated is not None and stated != fixed:
         raise InputError(
-            f"{file}: numerics: {scale.numerics.model_dump()} differ from "
+            f"{file}: numerics: {stated.model_dump()} differ from "
             f"{fixed.model_dump()}, which this study began with ({path}); take them back, {otherwise}"
         )
     # The reverse is no contradiction: it asks for compiled steps where the machine that began could make them.
-    if scale.numerics is None and not scale.compile and fixed.path == "compiled":
+    left_open = scale.numerics is None or "path" not in scale.numerics.model_fields_set
+    if left_open and not scale.compile and fixed.path == "compiled":
         raise InputError(
             f"{file}: compile: is false, and this study began with compiled steps ({path}); take it back, "
             f"{otherwise}"

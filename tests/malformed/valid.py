@@ -38,7 +38,7 @@ SCALE_WITH_ALL = _merged(
     seeds_at_most=8,
     compile=False,
     wandb={"mode": "disabled", "project": "mlm", "upload_weights": False, "wait_seconds": 1.0},
-    numerics={**SCALE["numerics"], "path": "eager", "deterministic": False, "processes": 1},
+    numerics={**SCALE["numerics"], "deterministic": False, "processes": 1},
     measures={
         "evaluation": {"sequences": 16},
         "probe": {"train_sentences": 120, "test_sentences": 60},

@@ -39,7 +39,7 @@ SCALE: dict[str, Any] = {
     "experiments": ["trial"],
     "evidence": False,
     "checkpoint_seconds": 1e-3,
-    "numerics": {"device": "cpu", "dtype": "float32"},
+    "numerics": {"device": "cpu", "dtype": "float32", "path": "eager"},
     "run": {
         "corpus": "reference",
         "vocabulary": {"kind": "unigram", "size": 400},

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.study import Study as Planned
-from mlm import config, devices, files, identity, single, status, study, yaml_file
+from mlm import compiled, config, devices, files, identity, single, status, study, yaml_file
 from mlm.errors import Damaged, InputError
 from mlm.planner import load_study
 from tests.mlm.places import EXPERIMENT, ROOT, digests, environment, refusal, setting
@@ -278,6 +278,27 @@ def test_compiling_is_not_taken_back_without_a_word(
     assert trial(undecided).numerics == made
 
 
+def test_stated_numerics_without_a_path_go_the_detected_ones_way_and_keep_it(
+    trial: Callable[..., study.Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for a GPU that the planning machine has not."""
+
+    def stated(compile_steps: bool = True, **more: str) -> Callable[[dict], None]:
+        numerics = {"device": "cuda", "dtype": "bfloat16", **more}
+        return lambda scale: scale.update(numerics=numerics, compile=compile_steps)
+
+    monkeypatch.setattr(compiled, "missing", lambda cuda: None if cuda else "C++ compiler")
+    assert trial(stated(path="eager")).numerics.path == "eager"
+    assert trial(stated(compile_steps=False)).numerics.path == "eager"
+    found = trial(stated())
+    assert (found.numerics.path, found.numerics.deterministic) == ("compiled", True)
+    found.write()
+    monkeypatch.setattr(compiled, "missing", lambda cuda: "Python package triton")
+    assert digests(trial(stated())) == digests(found), "another machine does not change it"
+    assert "numerics: " in refusal(trial, scale=stated(path="eager"))
+    assert "compile: is false" in refusal(trial, scale=stated(compile_steps=False))
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", '{"training": 7}'])
 def test_the_status_names_a_configuration_that_is_none(trial: Callable[..., study.Study], content: str) -> None:
     found = trial()
@@ -320,6 +341,31 @@ def test_numerics_are_fixed_once_kept_and_not_contradicted(
         fixed.write_text(harmed)
         with pytest.raises((InputError, Damaged), match=r"numerics\.json"):
             trial(undecided)
+
+
+def test_on_cuda_kernels_are_deterministic_unless_stated_otherwise_or_begun_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = config.Numerics(device="cuda", dtype="bfloat16")
+    fast = config.Numerics(device="cuda", dtype="bfloat16", path="eager", deterministic=False)
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 1)
+    assert devices.detect(compile_steps=False).deterministic
+    assert devices.completed(cuda, compile_steps=False).deterministic
+    assert devices.completed(fast, compile_steps=True) == fast
+    assert devices.completed(cuda, compile_steps=True, begun=fast) == fast
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 0)
+    assert not devices.detect(compile_steps=False).deterministic
+
+
+def test_attention_on_cuda_is_none_that_plans_for_every_number_of_targets() -> None:
+    program = (
+        "import torch; from mlm import config, devices; devices.prepare(config.Numerics(device='cuda', "
+        "dtype='bfloat16', deterministic=True)); print(torch.backends.cuda.cudnn_sdp_enabled(), "
+        "torch.backends.cuda.flash_sdp_enabled(), torch.are_deterministic_algorithms_enabled())"
+    )
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", "True", "True"]
 
 
 def test_numerics_that_this_machine_has_not_stop_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

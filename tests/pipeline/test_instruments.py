@@ -43,7 +43,7 @@ SCALE: dict[str, Any] = {
     "experiments": ["instruments"],
     "evidence": False,
     "checkpoint_seconds": 1,
-    "numerics": {"device": "cpu", "dtype": "float32"},
+    "numerics": {"device": "cpu", "dtype": "float32", "path": "eager"},
     "wandb": {"mode": "disabled"},
     "run": {
         "corpus": "phrases",
