@@ -22,7 +22,7 @@ SHARE = "MLM_RUNS_PER_GPU"
 """Variable of the environment: how many processes a GPU takes at once."""
 
 _held: list[IO[str]] = []
-"""This process's lease; letting go of the file would give it back."""
+"""This process's lease; letting go of the files would give it back."""
 
 
 def visible() -> list[str]:
@@ -44,15 +44,15 @@ def take(numerics: config.Numerics) -> None:
 
     Waits while others hold them all. To be called before anything asks the driver. Nothing is to choose, and
     nothing is done, in numerics without CUDA, where no GPU is seen, and for the one GPU of a Slurm job. Of the
-    processes of one run each takes its own.
+    processes of one run each takes another GPU, also where runs share them: NCCL joins no two on one.
 
     Raises:
-        InputError: the processes of the run are more than the GPUs take, so that one would wait for ever.
+        InputError: the processes of the run are more than the GPUs, so that one would wait for ever.
     """
     if numerics.device != "cuda" or _held:
         return
     names, job = visible(), os.environ.get("SLURM_JOB_ID")
-    if names and numerics.processes > len(names) * _share():
+    if names and numerics.processes > len(names):
         raise InputError(
             f"numerics.processes: a run has {numerics.processes} processes, each on a GPU, and here are "
             f"{len(names)}; give it more GPUs, or state fewer, which makes other runs of it"
@@ -61,8 +61,8 @@ def take(numerics: config.Numerics) -> None:
         return
     folder = Path(tempfile.gettempdir()) / f"mlm-gpus-{os.getuid()}{f'-{job}' if job else ''}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    name, lease = _wait(folder, names, _share())
-    _held.append(lease)
+    name, locks = _wait(folder, names, _share(), os.getppid() if numerics.processes > 1 else None)
+    _held.extend(locks)
     os.environ["CUDA_VISIBLE_DEVICES"] = name
     if log := logs.detail():
         print(f"took a GPU: CUDA_VISIBLE_DEVICES {name}", file=log)
@@ -88,14 +88,19 @@ def limit(jobs: int | str | None, asked: Mapping[str, Any], here: bool, processe
             f"--resources gpu={jobs}: this study computes on GPUs, and so limited Snakemake would start all "
             "its runs at once; state how many may compute at once, or leave it away: one a GPU"
         )
+    there = max(1, len(visible())) if here else 0
     if here:
-        there = max(1, len(visible()))
         jobs = jobs or there
         os.environ[SHARE] = str(math.ceil(jobs / there))
     if jobs is not None and processes > jobs:
         raise InputError(
             f"numerics.processes: a run has {processes} processes, each on a GPU, and no more than {jobs} may "
             "compute at once; state --resources gpu=…, or fewer processes, which makes other runs"
+        )
+    if here and processes > there:
+        raise InputError(
+            f"numerics.processes: a run has {processes} processes, each on a GPU of its own, and here are "
+            f"{there}; state fewer, which makes other runs"
         )
     for rule, number in asked.items():
         if not isinstance(number, int) or number < 1:
@@ -114,19 +119,35 @@ def _share() -> int:
     return int(told)
 
 
-def _wait(folder: Path, names: list[str], share: int) -> tuple[str, IO[str]]:
+def _wait(folder: Path, names: list[str], share: int, run: int | None) -> tuple[str, list[IO[str]]]:
+    """A GPU, and the locks that are held on it.
+
+    Args:
+        run: torchrun's number, which the processes of one run have in common; None where it has but one.
+    """
     told = False
     while True:
         for slot in range(share):  # the second of any GPU only when the first of each is taken
             for name in names:
-                lease = (folder / f"{quote(name, safe='')}.{slot}").open("a")
-                try:
-                    fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    lease.close()
-                else:
-                    return name, lease
+                if locks := _locked(folder / quote(name, safe=""), slot, run):
+                    return name, locks
         if not told:
             print(f"waiting for a GPU: others compute on {', '.join(names)}", file=sys.stderr, flush=True)
             told = True
         time.sleep(0.5)
+
+
+def _locked(gpu: Path, slot: int, run: int | None) -> list[IO[str]]:
+    """Locks on a GPU's slot and, for one of a run's processes, on the byte of that run; none if one is held."""
+    opened: list[IO[str]] = []
+    try:
+        if run is not None:
+            opened.append(gpu.with_name(f"{gpu.name}.runs").open("a"))
+            fcntl.lockf(opened[-1], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, run)
+        opened.append(gpu.with_name(f"{gpu.name}.{slot}").open("a"))
+        fcntl.flock(opened[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        for file in opened:
+            file.close()
+        return []
+    return opened

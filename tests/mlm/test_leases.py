@@ -66,7 +66,7 @@ def hold(end: Connection, variables: Mapping[str, str]) -> None:
     sys.stderr = Said(end)  # type: ignore[assignment]
     for _ in range(2):  # who has a lease takes no other
         try:
-            leases.take(CUDA)
+            leases.take(CUDA.model_copy(update={"processes": int(os.environ.get("PROCESSES", "1"))}))
         except InputError as error:
             end.send(str(error))
     end.send(os.environ["CUDA_VISIBLE_DEVICES"])
@@ -127,6 +127,22 @@ def test_the_processes_of_one_run_take_one_each(start: Start) -> None:
     assert {start("4,5", LOCAL_RANK=rank).says() for rank in ("0", "1")} == {"4", "5"}
 
 
+def test_the_processes_of_one_run_take_different_gpus_also_where_runs_share_them(start: Start) -> None:
+    """What is free is two places on one GPU, and NCCL takes no two processes there."""
+    shared = {"MLM_RUNS_PER_GPU": "2"}
+    alone = start("4,5", **shared)
+    assert alone.says() == "4"
+    ended = start("4,5", **shared)
+    assert ended.says() == "5"
+    assert start("4,5", **shared).says() == "4"
+    ended.kill()
+    assert start("4,5", PROCESSES="2", **shared).says() == "5"
+    second = start("4,5", PROCESSES="2", **shared)
+    assert second.says().startswith("waiting for a GPU")
+    alone.kill()
+    assert second.says() == "4"
+
+
 def test_a_run_of_more_processes_than_gpus_is_refused_where_one_would_wait_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -138,6 +154,11 @@ def test_a_run_of_more_processes_than_gpus_is_refused_where_one_would_wait_for_e
         leases.take(three)
     with pytest.raises(InputError, match=r"3 processes, each on a GPU, and no more than 2 may compute at once"):
         leases.limit(None, {}, here=True, processes=3)
+    with pytest.raises(InputError, match=r"3 processes, each on a GPU of its own, and here are 2"):
+        leases.limit(4, {}, here=True, processes=3)
+    monkeypatch.setenv(leases.SHARE, "2")
+    with pytest.raises(InputError, match="here are 2"):
+        leases.take(three)
     with pytest.raises(InputError, match="no more than 2"):
         leases.limit(2, {}, here=False, processes=3)
     assert leases.limit(None, {}, here=False, processes=3) is None  # where jobs go there may be more
