@@ -264,7 +264,7 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         done = number + 1
         last = done == run.steps
         if done in kept and group.first:
-            counters["seconds"] += time.perf_counter() - begun
+            counters["seconds"] += _now(trainer.device) - begun
             checkpoint.save_weights(kept_weights(folder, done), trainer.encoder, {"run": folder.name})
             begun = time.perf_counter()
         if done % log_every and done % run.curve_steps and not last:
@@ -315,6 +315,13 @@ def train(folder: Path, trainer: Trainer, options: Options) -> dict[str, Any]:
         "diverged": None if diverged is None else {"step": diverged, "learning_rate": rate},
         "training_seconds": round(counters["seconds"], 3),
     }
+
+
+def _now(device: torch.device) -> float:
+    """The clock when a GPU has done the steps that it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def _rate(run: config.Run, number: int) -> float:

@@ -222,3 +222,11 @@ def test_evaluation_during_training_is_the_evaluation_of_those_weights(
     frozen = evaluate.freeze(run, data["validation"], torch.tensor(BEGINS_WORD), run.curve.sequences)
     for name, batches in frozen.items():
         assert evaluate.measure(encoder, batches) == last[name]
+
+
+def test_the_clock_is_read_when_a_gpu_has_done_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: happened.append(str(device)))
+    monkeypatch.setattr(train.time, "perf_counter", lambda: float(happened.append("read") or 7))
+    assert train._now(torch.device("cuda", 1)) == train._now(torch.device("cpu")) == 7
+    assert happened == ["cuda:1", "read", "read"]
