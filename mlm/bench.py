@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from mlm import bench_quality, bench_table, devices, files, flops, identity, planner
+from mlm import bench_parts, bench_quality, bench_table, devices, files, flops, identity, planner
 from mlm.bench_peers import OURS, PEERS
 from mlm.bench_process import Child, Failed, core, result
 from mlm.bench_shapes import FOLDER, SHAPES, Shape, Study, chosen, plan
@@ -26,6 +26,10 @@ from mlm.runs import RunFolder
 QUALITY_SEEDS = 3
 STARTS = 3
 QUIET = 0.9  # share of a turn's wall time that a contestant has the core on a quiet machine
+
+
+MASKS = {"mlm": OURS, "hf-collator": "hf-trainer", "hf-collator, tensors": "hf-bf16", "labml-nn": "labml-nn"}
+"""Way of masking -> who trains with it."""
 
 
 class Effort(NamedTuple):
@@ -49,12 +53,14 @@ def throughput(run: Path, logs: Path, effort: Effort, console: Console) -> dict[
             target = "mlm.bench_process:train"
             children[name] = Child(target, logs / f"{name}.log", run=str(run), contestant=name)
             try:
-                parameters = children[name].hear()["parameters"]  # one starts after another
-                told[name] = {"parameters": parameters, "rounds": [], "cpu_share": [], "memory_bytes": 0}
+                ready = children[name].hear()  # one starts after another
+                told[name] = {**ready, "rounds": [], "cpu_share": [], "memory_bytes": 0}
             except Failed as error:
                 console.print(f"[yellow]{name}: left out; {error}[/]")
         for number in range(effort.rounds):
-            for name in list(told):
+            names = list(told)
+            first = number % len(names) if names else 0
+            for name in (*names[first:], *names[:first]):  # nobody is always behind the same other
                 try:
                     turn = children[name].ask(seconds=effort.turn_seconds)
                 except Failed as error:
@@ -97,7 +103,8 @@ def measure(name: str, shape: Shape, study: Study, effort: Effort, console: Cons
     console.print(f"[bold]{name}[/]: preparing text and vocabulary")
     run = plan(shape, study)
     logs = FOLDER / "logs" / name
-    said: dict[str, Any] = {"shape": shape._asdict()}
+    opened = RunFolder.open(run)
+    said: dict[str, Any] = {"shape": shape._asdict(), "dropout": opened.config.encoder.dropout}
     told = throughput(run, logs, effort, console)
     said["throughput"], said["spread"] = told, ratios(told)
     parts: dict[str, tuple[str, dict[str, Any]]] = {
@@ -117,13 +124,22 @@ def measure(name: str, shape: Shape, study: Study, effort: Effort, console: Cons
             console.print(f"[yellow]{part}: left out; {error}[/]")
     if starts := [said.pop(part) for part in parts if parts[part][0] == "start" and part in said]:
         said["start"] = {key: statistics.median(one[key] for one in starts) for key in starts[0]}
+    said["masking_share"] = {
+        way: told[name]["tokens_per_second"] / said["masking"][way]
+        for way, name in MASKS.items()
+        if name in told and way in said.get("masking", {})
+    }
     if "matmul" in said:
-        opened = RunFolder.open(run)
         peak = max(kind["flops_per_second"] for kind in said["matmul"].values())
-        each = flops.of_token(opened.config.encoder, opened.tokenizer().size, shape.length)
+        n_tokens = opened.tokenizer().size
+        each = flops.of_token(opened.config.encoder, n_tokens, shape.length)
+        executed = sum(one.operations * one.times for one in bench_parts.products(opened.config, n_tokens))
         said["flops_per_token"] = each
-        for one in told.values():
+        said["executed_flops_per_token"] = executed / opened.config.tokens_per_step
+        for who, one in told.items():
             one["utilisation"] = each * one["tokens_per_second"] / peak
+            done = said["executed_flops_per_token"] if who == OURS else each  # peers compute every position
+            one["executed_utilisation"] = done * one["tokens_per_second"] / peak
     return said
 
 
@@ -174,7 +190,7 @@ def run(
         quality: measure time to quality in the place of the shapes.
     """
     study, console = study or Study(), Console(highlight=False, soft_wrap=True)
-    shapes = {} if quality and not names else chosen(names)
+    shapes = {} if quality and not names else chosen(names, console.print)
     content: dict[str, Any] = {"ratios": {}, "shapes": {}}
     if path and path.exists():
         content |= _known(path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlm import config
-from mlm.bench_peers import PEERS, collator, rows
+from mlm.bench_peers import PEERS, batches, collator, rows
 from mlm.bench_process import Channel, clock
 from mlm.runs import RunFolder
 
@@ -57,16 +57,24 @@ class Product(NamedTuple):
 
 
 def products(run: config.Run, n_tokens: int) -> list[Product]:
-    """Matrix products of a training step, forward and backward, logits at the targets only."""
-    shape, places = run.encoder, run.tokens_per_step
-    targets = run.batch_size * round(run.masking.rate * run.sequence_length)
+    """Matrix products of a training step, forward and backward; at the mean number of targets.
+
+    Logits, and in the last layer all but keys and values, are of the targets alone.
+    """
+    shape, places, length = run.encoder, run.tokens_per_step, run.sequence_length
+    in_row = round(run.masking.rate * length)
+    targets, below = run.batch_size * in_row, shape.layers - 1
     width, inner, head = shape.width, shape.feedforward_width, shape.width // shape.heads
     found = []
     for height, columns_in, columns_out, times in (
-        (places, width, 3 * width, shape.layers),
-        (places, width, width, shape.layers),
-        (places, width, inner, shape.layers),
-        (places, inner, width, shape.layers),
+        (places, width, 3 * width, below),
+        (places, width, width, below),
+        (places, width, inner, below),
+        (places, inner, width, below),
+        (places, width, 2 * width, 1),
+        (targets, width, width, 2),
+        (targets, width, inner, 1),
+        (targets, inner, width, 1),
         (targets, width, n_tokens, 1),
     ):
         found += [
@@ -74,10 +82,11 @@ def products(run: config.Run, n_tokens: int) -> list[Product]:
             Product(1, height, columns_out, columns_in, times),  # gradient of what came in
             Product(1, columns_out, height, columns_in, times),  # gradient of the weights
         ]
-    pairs, length = run.batch_size * shape.heads, run.sequence_length
-    found.append(Product(pairs, length, head, length, 3 * shape.layers))
-    found.append(Product(pairs, length, length, head, 3 * shape.layers))
-    return found
+    pairs = run.batch_size * shape.heads
+    for asking, layers in ((length, below), (in_row, 1)):
+        found.append(Product(pairs, asking, head, length, 3 * layers))
+        found.append(Product(pairs, asking, length, head, 3 * layers))
+    return [one for one in found if one.times]
 
 
 def matmul(channel: Channel, run: str, seconds: float) -> None:
@@ -119,32 +128,34 @@ def matmul(channel: Channel, run: str, seconds: float) -> None:
 
 
 def masking(channel: Channel, run: str, seconds: float) -> None:
-    """Tokens a second that are masked: ours, Hugging Face's collator, and the annotated original's class."""
+    """Tokens a second that are masked: ours, Hugging Face's collator, and the annotated original's class.
+
+    Each delivers what its model is to see and what it is to predict.
+    """
     folder = RunFolder.open(Path(run))
     folder.compute()
     import torch
 
+    from mlm import objectives
     from mlm.masking import strategy
     from mlm.randomness import Purpose, generator, uniform
 
     stated, n_tokens = folder.config, folder.tokenizer().size
     begins_word = torch.tensor(folder.tokenizer().begins_word)
-    corrupt, batch, collate = strategy(stated.masking), stated.batch_size, collator(folder)
-    chosen = rows(folder).select(range(batch))
-    listed = [chosen[i] for i in range(batch)]
-    tokens = torch.tensor([row["input_ids"] for row in listed])
-    special = tokens < config.N_SPECIAL
-    steps = itertools.count()
+    corrupt, tokens, steps = strategy(stated.masking), next(batches(folder)), itertools.count()
 
     def mine() -> None:
         draws = uniform(generator(stated.seed, Purpose.MASKING, next(steps)))
-        corrupt(tokens, stated.masking, draws, n_tokens=n_tokens, begins_word=begins_word, step=0)
+        corrupted = corrupt(tokens, stated.masking, draws, n_tokens=n_tokens, begins_word=begins_word, step=0)
+        objectives.batch(tokens, corrupted, stated.causal)
 
-    ways: dict[str, Callable[[], Any]] = {
-        "mlm": mine,
-        "hf-collator": lambda: collate(listed),
-        "hf-collator, tensors": lambda: collate.torch_mask_tokens(tokens.clone(), special),
-    }
+    ways: dict[str, Callable[[], Any]] = {"mlm": mine}
+    if not PEERS["hf-bf16"].missing:
+        collate, special = collator(folder), tokens < config.N_SPECIAL
+        chosen = rows(folder).select(range(len(tokens)))
+        listed = [chosen[i] for i in range(len(tokens))]
+        ways["hf-collator"] = lambda: collate(listed)
+        ways["hf-collator, tensors"] = lambda: collate.torch_mask_tokens(tokens.clone(), special)
     if not PEERS["labml-nn"].missing:
         from mlm.bench_labml import masking as labml_masking
 

@@ -141,7 +141,7 @@ class Pace:
     def __call__(self, learner: "Learner") -> None:
         """After a step."""
         if self.seconds is None:  # the first of all: what is made lazily is made now
-            self._wait({"parameters": learner.parameters})
+            self._wait({"parameters": learner.parameters, "attention": learner.attention})
             return
         if self.begun is None:
             self.spent, self.steps = clock(), 0

@@ -1,7 +1,8 @@
 """Time to quality: held-out yardstick loss over seconds of CPU, for this package and its peers.
 
 All learn from the same text in the same vocabulary, at the shape `tiny`, and are asked on the same frozen
-masks. Seconds are the training process's own on one core, from its second step on, without evaluations.
+masks. Seconds are the training process's own on one core, from its second step on, without evaluations; what
+its start and its first step take of the CPU is told apart.
 """
 
 import statistics
@@ -44,7 +45,9 @@ class Clock:
         """After a step."""
         self.learner = learner
         self.tokens += learner.tokens
-        if self.resumed is not None:  # the first step makes what is made lazily
+        if self.resumed is None:  # the first step makes what is made lazily
+            self.channel.say({"started": time.process_time()})
+        else:
             self.spent += clock() - self.resumed
         if self.spent >= self.due:
             loss = self.evaluate()
@@ -129,8 +132,8 @@ def _curve(
     lowest: float,
     say: Say,
     **options: Any,
-) -> list[list[float]]:
-    """(seconds, tokens, loss in nats) of a contestant's training."""
+) -> tuple[float, list[list[float]]]:
+    """Seconds of CPU to the end of a contestant's first step; its (seconds, tokens, nats) from there."""
     curve: list[list[float]] = []
     told = time.monotonic()
     arguments: dict[str, Any] = {
@@ -141,13 +144,14 @@ def _curve(
         "options": options,
     }
     with Child("mlm.bench_quality:train", log, **arguments) as child:
+        started = float(child.hear()["started"])
         while "ended" not in (said := child.hear()):
             curve.append([round(said["seconds"], 3), said["tokens"], round(said["loss_nats"], 4)])
             if time.monotonic() - told > 15:
                 told = time.monotonic()
                 bound = f" of at most {limit:.0f}" if limit else ""
                 say(f"  {name}: {said['seconds']:.0f} s{bound}, {said['loss_nats']:.2f} nats")
-    return curve
+    return started, curve
 
 
 def measure(runs: list[Path], logs: Path, say: Say, levels: Sequence[float] = LEVELS) -> dict[str, Any]:
@@ -158,24 +162,29 @@ def measure(runs: list[Path], logs: Path, say: Say, levels: Sequence[float] = LE
         say: called with lines for a person.
     """
     lowest = min(levels)
-    mine = []
+    mine, starts = [], []
     for number, run in enumerate(runs):
         say(f"{OURS}, seed {number}: to the end of its budget")
-        mine.append(_curve(OURS, logs / f"quality-{OURS}-{number}.log", run, OURS, None, 0.0, say, once=True))
+        log = logs / f"quality-{OURS}-{number}.log"
+        started, curve = _curve(OURS, log, run, OURS, None, 0.0, say, once=True)
+        mine.append(curve)
+        starts.append(started)
     arrivals = [arrival(curve, lowest) for curve in mine]
     reached = [found for found in arrivals if found is not None]
     # A level that not every seed reaches bounds nobody: the whole of our training does then.
     reference = statistics.median(reached if len(reached) == len(mine) else [curve[-1][0] for curve in mine])
-    found: dict[str, Any] = {OURS: {"title": PEERS[OURS].title, "curves": mine, "bound_seconds": None}}
+    said: dict[str, Any] = {"title": PEERS[OURS].title, "curves": mine, "bound_seconds": None}
+    found = {OURS: said | {"start_seconds": statistics.median(starts)}}
     for name, contestant, title, limit, options in _plan(runs[0], logs, reference, say):
         try:
             say(f"{name}: at most {limit:.0f} s of CPU")
             log = logs / f"quality-{name}.log"
-            curve = _curve(name, log, runs[0], contestant, limit, lowest, say, **options)
+            started, curve = _curve(name, log, runs[0], contestant, limit, lowest, say, **options)
         except Failed as error:
             say(f"{name}: failed: {error}")
             continue
-        found[name] = {"title": title, "curves": [curve], "bound_seconds": limit}
+        said = {"title": title, "curves": [curve], "bound_seconds": limit}
+        found[name] = said | {"start_seconds": started}
     for told in found.values():
         told["seconds"] = {f"{level:g}": _median(told["curves"], level) for level in levels}
         told["times_ours"] = {
@@ -201,23 +210,26 @@ def _plan(
         ("hf-defaults", "hf-trainer", "BertForMaskedLM as run_mlm trains it: 5e-5, linear, batches of 8, "
          "3 epochs", bound, {"num_train_epochs": 3.0}),
     ]  # fmt: skip
-    for name in ("labml-nn", "hf-trainer"):
+    for name in ("labml-nn", "hf-trainer", "hf-bf16"):
         if PEERS[name].missing:
             say(absent(name))
     planned = [one for one in planned if not PEERS[one[1]].missing]
+    if PEERS["hf-bf16"].missing:
+        return planned
     try:
         with Child(
             "mlm.bench_process:train", logs / "quality-speed.log", run=str(run), contestant="hf-bf16"
         ) as hf:
-            hf.hear()
+            attention = hf.hear()["attention"]
             turn = hf.ask(seconds=min(5.0, reference))
     except Failed as error:
         say(f"hf-bf16: failed: {error}")
         return planned
     steps = max(2, round(tuned * turn["tokens"] / turn["seconds"] / RunFolder.open(run).config.tokens_per_step))
     for rate in TUNED_RATES:
-        options = {"learning_rate": rate, "warmup": round(WARMUP_SHARE * steps), "steps": steps}
-        title = f"BertForMaskedLM in bfloat16, {rate:g}, warm-up and linear decay"
+        warmup = round(WARMUP_SHARE * steps)
+        options = {"learning_rate": rate, "warmup": warmup, "steps": steps, "attention": attention}
+        title = f"BertForMaskedLM in bfloat16, {attention} attention, {rate:g}, warm-up and linear decay"
         planned.append((f"hf-tuned-{rate:g}", "hf-bf16", title, tuned, options))
     return planned
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,9 +74,20 @@ def _characters(study: Study) -> int:
     return config.N_SPECIAL + len(found)
 
 
-def chosen(names: Sequence[str]) -> dict[str, Shape]:
-    """The shapes of these names; all, unless told."""
-    for name in names:
-        if name not in SHAPES:
-            raise InputError(f"--shape: {name!r} is unknown; choose from {', '.join(SHAPES)}")
-    return {name: SHAPES[name] for name in names or SHAPES}
+def chosen(names: Sequence[str], say: Callable[[str], None]) -> dict[str, Shape]:
+    """The shapes of these names; all, unless told.
+
+    Args:
+        say: called with a line for a person about each name that is unknown, if another is known.
+
+    Raises:
+        InputError: none is known.
+    """
+    found = {name: SHAPES[name] for name in names or SHAPES if name in SHAPES}
+    unknown = [f"--shape: {name!r} is unknown" for name in names if name not in SHAPES]
+    others = f"choose from {', '.join(SHAPES)}"
+    if not found:
+        raise InputError(*(f"{one}; {others}" for one in unknown))
+    for one in unknown:
+        say(f"{one} and left out; {others}")
+    return found

@@ -8,6 +8,9 @@ from rich.table import Table
 
 from mlm.bench_peers import OURS
 
+UTILISATION = ("utilisation", "executed_utilisation")
+"""By what the machine's products reach: the plain model's operations, and those that are computed."""
+
 
 def show(shapes: dict[str, dict[str, Any]], console: Console) -> None:
     """Print everything that was measured of shapes."""
@@ -38,24 +41,26 @@ def _throughput(name: str, said: dict[str, Any]) -> Table:
         f"{name}: {s['layers']} layers, width {s['width']}, {s['heads']} heads, feed-forward "
         f"{s['feedforward_width']}, length {s['length']}, batch {s['batch_size']}, {s['kind']} vocabulary"
     )
-    headings = ("contestant", "tokens/s", "±", "ours / its", "low–high", "CPU", "of peak", "M param", "MB")
-    table = _table(title, *headings)
+    headings = ("contestant", "tokens/s", "±", "ours / its", "low–high", "CPU", "model", "executed")
+    table = _table(title, *headings, "M param", "MB")
     for peer, one in said["throughput"].items():
         ratio = said["spread"].get(peer)
         table.add_row(
-            peer,
+            f"{peer}, {one['attention']}" if one["attention"] else peer,
             f"{one['tokens_per_second']:,.0f}",
             f"{50 * (max(one['rounds']) - min(one['rounds'])) / one['tokens_per_second']:.0f} %",
             f"{ratio['median']:.2f}" if ratio else "",
             f"{ratio['low']:.1f}–{ratio['high']:.1f}" if ratio else "",
             f"{100 * one['cpu_share']:.0f} %",
-            f"{100 * one['utilisation']:.0f} %" if "utilisation" in one else "",
+            *(f"{100 * one[key]:.0f} %" if key in one else "" for key in UTILISATION),
             f"{one['parameters'] / 1e6:.2f}",
             f"{one['memory_bytes'] / 1e6:.0f}",
         )
     table.caption = (
-        "±: half the range over rounds; CPU: of the wall time; of peak: the plain model's operations by what "
-        "the machine's matrix products reach"
+        "±: half the range over rounds; CPU: of the wall time; model, executed: operations of the plain model, "
+        "and those that the contestant computes (ours: logits and last layer at the targets only), by what the "
+        "machine's matrix products reach; eager, sdpa: the faster of its kinds of attention; dropout: peers "
+        f".1, their default, ours {said['dropout']:g}"
     )
     table.caption_justify = "left"
     return table
@@ -71,7 +76,10 @@ def _parts(said: dict[str, Any]) -> list[str]:
         lines.append(f"matrix products of a step, GFLOP/s: {', '.join(each)}")
     if "masking" in said:
         each = [f"{name} {speed / 1e6:.2f}" for name, speed in said["masking"].items()]
-        lines.append(f"masking, M tokens/s: {', '.join(each)}")
+        lines.append(f"masking with labels, M tokens/s: {', '.join(each)}")
+    if shares := said["masking_share"]:
+        each = [f"{name} {100 * share:.1f}" for name, share in shares.items()]
+        lines.append(f"masking, % of a step: {', '.join(each)}")
     for key, cores in (("encoding", "one core"), ("encoding_all_cores", "all cores, ours into shards")):
         if one := said.get(key):
             each = [f"{name} {speed:.2f}" for name, speed in one["megabytes_per_second"].items()]
@@ -90,7 +98,12 @@ def quality(said: dict[str, Any]) -> Table:
     levels = [f"{level:g}" for level in said["levels"]]
     headings = [text for level in levels for text in (f"s to {level} nats", "× ours")]
     title = f"time to quality, seconds of CPU, {_machine(said['machine'])}"
-    table = _table(title, "contestant", *headings, "best nats", "s given")
+    table = _table(title, "contestant", *headings, "best nats", "s given", "s before")
+    table.caption = (
+        "s before: start and first step, in which what is made lazily is made; not in the others, which count "
+        "from the second step on; dropout: peers .1, their default, ours as its recipe states it"
+    )
+    table.caption_justify = "left"
     for name, one in said["contestants"].items():
         cells = []
         for level in levels:
@@ -101,5 +114,5 @@ def quality(said: dict[str, Any]) -> Table:
             cells += [f"{seconds:.1f}" if seconds else "", f"{times:.1f}" if times else missed]
         best = min(point[2] for curve in one["curves"] for point in curve)
         bound = f"{one['bound_seconds']:.0f}" if one["bound_seconds"] else "its budget"
-        table.add_row(name, *cells, f"{best:.2f}", bound)
+        table.add_row(name, *cells, f"{best:.2f}", bound, f"{one['start_seconds']:.1f}")
     return table

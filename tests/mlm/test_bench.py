@@ -5,9 +5,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from analysis import figure_bench
-from mlm import bench, bench_parts, bench_peers, bench_quality, bench_shapes, config, evaluate, flops
+from mlm import (
+    bench,
+    bench_parts,
+    bench_peers,
+    bench_process,
+    bench_quality,
+    bench_shapes,
+    config,
+    evaluate,
+    flops,
+)
 from mlm.bench_peers import OURS, PEERS, Peer
 from mlm.bench_process import Child, Failed
 from mlm.errors import InputError
@@ -43,6 +54,7 @@ def test_the_whole_benchmark_of_a_toy(
     assert list(toy["throughput"]) == competed
     assert list(content["ratios"]["toy"]) == [name for name in competed if name != OURS]
     ours, theirs = (toy["throughput"][name] for name in (OURS, "hf-bf16"))
+    assert theirs["attention"] in ("eager", "sdpa") and f"hf-bf16, {theirs['attention']} " in said
     low, high = sorted(a / b for a, b in zip(ours["rounds"], theirs["rounds"], strict=True))
     assert content["ratios"]["toy"]["hf-bf16"] == pytest.approx((low + high) / 2)
     assert toy["encoding"]["equal"]
@@ -50,7 +62,12 @@ def test_the_whole_benchmark_of_a_toy(
     assert {"mlm", "hf-collator"} <= set(toy["masking"])
     assert toy["start"]["start_seconds"] > 0 and toy["start"]["cpu_seconds"] > 0
     assert "ours in float32, " in said
-    assert ours["utilisation"] > 0
+    assert ours["utilisation"] > ours["executed_utilisation"] > 0
+    assert theirs["utilisation"] == theirs["executed_utilisation"]
+    masking = toy["masking_share"]
+    assert masking.keys() >= {"mlm", "hf-collator"}
+    assert masking["mlm"] == pytest.approx(ours["tokens_per_second"] / toy["masking"]["mlm"])
+    assert "dropout: peers .1" in " ".join(said.split())
     assert not list(Path("results/runs").iterdir()), "a benchmark is no run of the study"
 
     axes = figure_bench.throughput(content["shapes"]).axes[0]
@@ -66,9 +83,49 @@ def test_a_file_of_something_else_is_refused_before_anything_is_measured(tmp_pat
     assert path.read_text() == written
 
 
-def test_an_unknown_shape_is_refused() -> None:
+def test_an_unknown_shape_is_told_of_and_the_others_are_measured() -> None:
+    said: list[str] = []
+    assert list(bench_shapes.chosen(["mini", "huge", "tiny"], said.append)) == ["mini", "tiny"]
+    assert said == ["--shape: 'huge' is unknown and left out; choose from tiny, mini, original"]
     with pytest.raises(InputError, match="--shape: 'huge' is unknown; choose from tiny, mini, original"):
-        bench_shapes.chosen(["tiny", "huge"])
+        bench_shapes.chosen(["huge"], said.append)
+
+
+def test_nobody_always_has_the_same_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[str] = []
+
+    class Told:
+        def __init__(self, _target: str, _log: Path, *, contestant: str, run: str) -> None:
+            self.name = contestant
+
+        def hear(self) -> dict[str, object]:
+            return {"parameters": 1, "attention": None}
+
+        def ask(self, seconds: float) -> dict[str, float]:
+            turns.append(self.name)
+            return {"tokens": 1, "seconds": seconds, "cpu_share": 1.0, "memory_bytes": 1}
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(bench, "Child", Told)
+    monkeypatch.setattr(bench, "PEERS", {name: Peer("", "") for name in "abc"})
+    bench.throughput(tmp_path, tmp_path, bench.Effort(rounds=4), Console(quiet=True))
+    assert "".join(turns) == "abcbcacababc"
+
+
+@pytest.mark.usefixtures("here")
+def test_the_bare_loop_takes_the_faster_attention(modern: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stated, none is tried; else both are, and training begins as if none had been."""
+    told: list[bench_peers.Learner] = []
+    for stated, times in (("sdpa", []), (None, [0, 5, 10, 11, 20, 26, 30, 32])):
+        ticks = iter(times)
+        monkeypatch.setattr(bench_process, "clock", lambda ticks=ticks: next(ticks))
+        bench_peers.hf_loop(modern, told.append, steps=1, attention=stated)
+    assert [one.attention for one in told] == ["sdpa", "eager"]
+    tokens = torch.arange(config.N_SPECIAL, config.N_SPECIAL + 8)[None]
+    first, second = (one.logits(tokens) for one in told)
+    assert torch.allclose(first, second, atol=0.05)
 
 
 def test_a_function_that_ends_early_is_told_with_its_last_line(tmp_path: Path) -> None:
@@ -123,10 +180,16 @@ def test_the_peers_masks_mask(modern: RunFolder) -> None:
 
 
 def test_the_products_of_a_step_are_the_models_operations(modern: RunFolder) -> None:
-    """With a target at every position: what `flops` counts for the plain model."""
-    run = modern.config.model_copy(update={"masking": config.Masking(rate=1.0)})
-    counted = sum(one.operations * one.times for one in bench_parts.products(run, n_tokens=400))
-    assert counted == flops.of_token(run.encoder, 400, run.sequence_length) * run.tokens_per_step
+    """With a target everywhere what `flops` counts for the plain model; with none, keys and values remain."""
+
+    def counted(rate: float) -> int:
+        run = modern.config.model_copy(update={"masking": config.Masking(rate=rate)})
+        return sum(one.operations * one.times for one in bench_parts.products(run, n_tokens=400))
+
+    run, shape = modern.config, modern.config.encoder
+    assert counted(1.0) == flops.of_token(shape, 400, run.sequence_length) * run.tokens_per_step
+    whole = flops.of_token(shape.model_copy(update={"layers": shape.layers - 1}), 0, run.sequence_length)
+    assert counted(1e-9) == (whole + 3 * 2 * 2 * shape.width**2) * run.tokens_per_step
 
 
 @pytest.mark.usefixtures("here")
@@ -152,6 +215,7 @@ def test_time_to_quality_trains_what_the_run_states(modern: RunFolder, tmp_path:
     }
     points = []
     with Child("mlm.bench_quality:train", tmp_path / "log", **asked) as child:
+        assert child.hear(60)["started"] > 0
         while "ended" not in (said := child.hear(60)):
             points.append(said)
     assert points[-1]["tokens"] == last["tokens"]
@@ -164,6 +228,7 @@ def test_time_to_quality_ends_at_its_limit(modern: RunFolder, tmp_path: Path) ->
     options = {"learning_rate": 1e-3, "warmup": 2, "steps": 10**6}
     points = []
     with Child("mlm.bench_quality:train", tmp_path / "log", **asked, options=options) as child:
+        assert child.hear(60)["started"] > 0
         while "ended" not in (said := child.hear(60)):
             points.append(said)
     assert 0.3 <= said["ended"] < 3
