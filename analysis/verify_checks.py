@@ -19,6 +19,8 @@ from mlm import layout, yaml_file
 LEVEL = 0.95
 KERNELS = ("torch", "numpy")
 """Packages whose versions decide bits."""
+COMPILER = ("compiler",)
+"""Decides those of compiled steps; publications of older versions do not say which it was."""
 
 
 class Check(NamedTuple):
@@ -52,6 +54,7 @@ def unlike(here: Reference, there: Reference | None, arm: str = "") -> list[str]
         ("processor", str(here.machine), str(there.machine) if there.machine else "not recorded, or several"),
         *((what, here.numerics.get(what), there.numerics.get(what)) for what in there.numerics),
         *((what, here.versions.get(what), there.versions.get(what)) for what in KERNELS),
+        *((what, here.versions.get(what), there.versions[what]) for what in COMPILER if what in there.versions),
         *(
             ("training code", mine, there.codes.get(one))
             for one, mine in here.codes.items()

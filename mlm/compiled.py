@@ -4,10 +4,12 @@ torch.compile fuses what lies between the matrix products. Compiling takes a min
 results/data/compiled, and is done by a job of its own before the runs of a study, which then find it.
 """
 
+import functools
 import importlib.util
 import io
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -46,6 +48,20 @@ def missing(cuda: bool) -> str | None:
     return None if header.is_file() else f"{header} (Debian's package python3-dev)"
 
 
+def compiler() -> str:
+    """The C++ compiler, its version with it, in the first line of its own words; empty where there is none."""
+    return _told(os.environ.get("CXX", "g++"))
+
+
+@functools.cache
+def _told(command: str) -> str:
+    try:
+        said = subprocess.run([command, "--version"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return said.stdout.partition("\n")[0].strip()
+
+
 def covers(run: config.Run) -> bool:
     """Whether a run's step is compiled where that is asked for.
 
@@ -58,6 +74,11 @@ def covers(run: config.Run) -> bool:
 def source() -> str:
     """Digest of the source that is compiled, and of the packages that compile it."""
     return identity.code_hash(CODE, ("torch", "numpy"))
+
+
+def made_by() -> str:
+    """Digest of what is compiled and of what compiles it: code is kept apart for each."""
+    return identity.digest([source(), compiler()])
 
 
 def shape(record: Mapping[str, Any]) -> str:
@@ -96,7 +117,7 @@ def keep_in(root: Path, code: str) -> None:
 
     Args:
         root: the folder, unless the environment variable TORCHINDUCTOR_CACHE_DIR names another.
-        code: digest of the source that is compiled.
+        code: what the part is called, `made_by()`.
     """
     stated = Path(os.environ.get(FOLDER_VARIABLE, root)).absolute()
     root = _ours.get(stated, stated)
@@ -122,7 +143,7 @@ def keep_in(root: Path, code: str) -> None:
 def sums(objective: "Objective") -> "Callable[[Encoder, Batch, Uniform | None], dict[str, Tensor]]":
     """`objective.sums`, compiled; how many targets a row has may differ from step to step.
 
-    On a CPU each length has code of its own, whichever came before it: a run that goes on finds the same.
+    Each length has code of its own, whichever came before it: a run that goes on finds the same.
     """
     import torch
 
@@ -196,8 +217,7 @@ def _name(objective: "Objective", encoder: "Encoder", form: Any) -> str:
     options = encoder.options.model_dump(mode="json")
     stated = [options, encoder.n_tokens, str(encoder.dtype), vars(objective), form]
     torchs = [torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()]
-    variables = [os.environ.get("CXX", "g++"), os.environ.get("ATEN_CPU_CAPABILITY")]
-    return identity.digest([stated, torchs, variables, machine.record()])
+    return identity.digest([stated, torchs, os.environ.get("ATEN_CPU_CAPABILITY"), machine.record()])
 
 
 def _instructions() -> list[str]:

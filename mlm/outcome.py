@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mlm import log_head, machine, memory, sources
+from mlm import compiled, log_head, machine, memory, sources
 from mlm.files import file_sha256, read_json, write_json
 from mlm.layout import kept_weights
 from mlm.runs import RunFolder
@@ -28,7 +28,7 @@ def write(
         "files": {name: file_sha256(run.path / name) for name in (*WRITTEN, *_kept(run, trained["steps"]))},
         "code": code,
         "git": log_head.git(),
-        "versions": log_head.versions(),
+        "versions": log_head.versions() | _compiler(run),
         "device": device,
         "machine": machine.record(),
         "inputs": {
@@ -54,6 +54,11 @@ def write(
     }  # fmt: skip
     write_json(run.path / "run.json", outcome)
     return outcome
+
+
+def _compiler(run: RunFolder) -> dict[str, str]:
+    """Of compiled steps: what compiled them, which decides their bits too."""
+    return {"compiler": compiled.compiler()} if run.numerics.path == "compiled" else {}
 
 
 def _kept(run: RunFolder, steps: int) -> list[str]:

@@ -209,7 +209,7 @@ def trainer_of(run: RunFolder, group: distributed.Group | None = None) -> "Train
     """
     group = group or distributed.Group(size=run.numerics.processes)
     if run.numerics.path == "compiled":
-        compiled.keep_in(compiled.CACHE, compiled.source())
+        compiled.keep_in(compiled.CACHE, compiled.made_by())
     encoder = run.encoder(trained=False).train()
     from mlm.train import Trainer
 

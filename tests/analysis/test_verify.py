@@ -45,6 +45,7 @@ def test_bits_are_promised_by_the_same_machine_code_and_configuration_alone(made
         "processor": {"machine": other},
         "dtype": {"numerics": {**made.numerics, "dtype": "float32"}},
         "torch": {"versions": {**made.versions, "torch": "2.14.0"}},
+        "compiler": {"versions": {**made.versions, "compiler": "g++ 15"}},
         "training code": {"codes": dict.fromkeys(made.codes, "another")},
         "100-0-0: masking.rate": {
             "arms": {**made.arms, "100-0-0": {**made.arms["100-0-0"], "masking": {"rate": 0.3}}}
