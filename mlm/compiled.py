@@ -191,7 +191,8 @@ def _step(objective: "Objective", encoder: "Encoder", batch: "Batch", form: Any)
         # Torch keeps nothing of a graph with gradients of the user's own, for fear of finding it again
         # when they have changed. In a folder of ours it would be another.
         functorch.autograd_cache_allow_custom_autograd_functions = kept
-        return torch.compile(whole)
+        # Nor may what torch times on this GPU decide on the bits, where they are to be the same again.
+        return _guarded(whole, options={"deterministic": torch.are_deterministic_algorithms_enabled()})
     # Form and name say all that torch would look at before each step, and what it looks with cannot be kept.
     unguarded: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     unmade: Any = torch.compile(whole, fullgraph=True, options=unguarded)
@@ -208,6 +209,25 @@ def _step(objective: "Objective", encoder: "Encoder", batch: "Batch", form: Any)
         except (OSError, InputError) as error:
             print(f"warning: {file}: not kept, every run compiles it anew: {error}", file=sys.stderr)
     return step
+
+
+def _guarded(whole: Any, **how: Any) -> Any:
+    """A step that torch compiles when it is first called, and looks before each call whether it fits.
+
+    What is fixed in it and what may change follows from that call alone. Else torch lets change what differs
+    from a form compiled before: a run that goes on would have other kernels than one that went through.
+    """
+    import torch
+    from torch._dynamo import config as dynamo
+
+    compiling: Any = torch.compile  # whose types lack the last of these
+    step = compiling(whole, **how, fullgraph=True, isolate_recompiles=True)
+
+    def call(*given: Any) -> Any:
+        with dynamo.patch(automatic_dynamic_shapes=False):
+            return step(*given)
+
+    return call
 
 
 def _name(objective: "Objective", encoder: "Encoder", form: Any) -> str:

@@ -134,6 +134,10 @@ def prepare(numerics: config.Numerics) -> "tuple[torch.device, torch.dtype]":
     if numerics.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at CUDA's first product
         torch.use_deterministic_algorithms(True)  # loads the compiler, which takes most of a second
+    if numerics.device == "cuda":
+        # cuDNN's attention, which torch prefers on some GPUs, makes a plan for every shape that is new, and the
+        # last layer asks from as many positions as there are targets: another number almost every step.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     return torch.device(numerics.device), getattr(torch, numerics.dtype)
 
 
