@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from ast import literal_eval
 from pathlib import Path
 
 import pytest
@@ -93,23 +94,29 @@ print(json.dumps({"losses": losses, "gradients": gradients, "apart": apart, "gra
 """
 
 
-@pytest.mark.long
+SINUSOIDAL = {"positions": "sinusoidal", "query_key_norm": False}
+WINDOW = {"window": {"shape": "staged", "values": [4, 8]}}
+
+
 @needs_compiler
 @pytest.mark.parametrize(
     ("changes", "dtype"),
     [
-        ({}, "float32"),
-        ({}, "bfloat16"),
-        ({"objective": "causal", "encoder": {"positions": "sinusoidal", "query_key_norm": False}}, "float32"),
-        ({"objective": "mlm+nsp", "masking": {"unit": "word"}, "encoder": {"segments": True}}, "float32"),
-        (
-            {"attention": {"window": {"shape": "staged", "values": [4, 8]}}, "encoder": {"layers": 1}},
-            "bfloat16",
+        pytest.param({"encoder": {"layers": 1}}, "float32", id="one-layer"),
+        *(
+            pytest.param(changes, dtype, id=name, marks=pytest.mark.long)
+            for name, dtype, changes in (
+                ("default", "float32", {}),
+                ("default-bfloat16", "bfloat16", {}),
+                ("causal", "float32", {"objective": "causal", "encoder": SINUSOIDAL}),
+                ("pairs", "float32",
+                 {"objective": "mlm+nsp", "masking": {"unit": "word"}, "encoder": {"segments": True}}),
+                ("window-bfloat16", "bfloat16", {"attention": WINDOW, "encoder": {"layers": 1}}),
+                ("bert", "float32", {"encoder": {**BERT, "layers": 1}}),
+            )
         ),
-        ({"encoder": {**BERT, "layers": 1}}, "float32"),
     ],
-    ids=["default", "default-bfloat16", "causal", "pairs", "window-bfloat16", "bert"],
-)
+)  # fmt: skip
 def test_losses_and_gradients_are_those_of_the_plain_path(
     changes: dict, dtype: str, here: Path, modern: RunFolder
 ) -> None:
@@ -132,13 +139,107 @@ def test_losses_and_gradients_are_those_of_the_plain_path(
     assert found["graphs"] == 1
 
 
+WIDTHS = """
+import torch
+from mlm import compiled, config, devices, objectives, schedules
+from mlm.encoder import Encoder
+from mlm.objectives import Batch, Prediction
+
+devices.prepare(config.Numerics(device="cpu", dtype="float32"))
+length, draws = 24, torch.Generator().manual_seed(0)
+sizes = {"layers": 2, "width": 32, "heads": 2, "max_positions": 24}
+shape = config.Encoder.model_validate({"preset": "modern", **sizes})
+encoder = Encoder(shape, 100, 0, torch.float32)
+encoder.pattern = schedules.Pattern()
+for parameter in encoder.parameters():
+    if parameter.dim() > 1:  # else attention and feed-forward are zero
+        parameter.data.add_(0.05 * torch.randn(parameter.shape, generator=draws))
+plain = Prediction(tokens=True)
+fast = compiled.sums(plain)
+
+def found(sums, batch):
+    encoder.zero_grad()
+    loss = sums(encoder, batch, None)["tokens"]
+    loss.backward()
+    return loss.detach(), torch.cat([one.grad.flatten() for one in encoder.parameters()])
+
+for width in (5, 2, 3, 7, 8, 16, 17, length):  # traced at the first
+    inputs, tokens = torch.randint(5, 100, (2, 8, length), generator=draws)
+    at = torch.stack([torch.randperm(length, generator=draws)[:width].sort().values for _ in range(8)])
+    real = torch.arange(width) < torch.randint(1, width + 1, (8, 1), generator=draws)
+    targets, kind = tokens.gather(1, at), real.to(torch.int8)
+    batch = Batch(inputs, at, targets, real, kind)
+    (loss, gradient), (same, beside) = found(plain.sums, batch), found(fast, batch)
+    assert torch.isclose(loss, same, rtol=1e-5), (width, loss, same)
+    assert (gradient - beside).abs().max() < 1e-5 * gradient.abs().max(), width
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+"""
+
+
+@pytest.mark.long
+@needs_compiler
+def test_a_step_traced_at_one_number_of_targets_is_right_for_every_other() -> None:
+    """Nothing looks, before a step on a CPU, whether the code that was made fits it."""
+    command = [sys.executable, "-c", WIDTHS]
+    made = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+
+
+ORDERS = """
+import sys
+import torch
+from mlm import compiled, config, schedules
+from mlm.encoder import Encoder
+from mlm.objectives import Batch, Prediction
+
+sizes = {"layers": 1, "width": 8, "heads": 2, "max_positions": 16}
+shape = config.Encoder.model_validate({"preset": "modern", **sizes})
+encoder = Encoder(shape, 20, 0, torch.float32)
+seen = []
+
+def backend(graph, inputs):
+    given = [node.meta["example_value"] for node in graph.graph.nodes if node.op == "placeholder"]
+    each = [one.shape for one in given if isinstance(one, torch.Tensor)]
+    seen.append([[size if isinstance(size, int) else "any" for size in one] for one in each])
+    return graph.forward
+
+def batch(length, width):
+    tokens = torch.full((2, length), 7)
+    at = torch.arange(width).expand(2, -1).contiguous()
+    real = torch.ones(2, width, dtype=torch.bool)
+    return Batch(tokens, at, at.clone(), real, real.to(torch.int8))
+
+compiled._step = lambda objective, *_: compiled._guarded(type(objective).sums, backend=backend)
+step = compiled.sums(Prediction(tokens=True))
+for length, width in eval(sys.argv[1]):
+    step(encoder, batch(length, width), None)["tokens"].backward()
+print(sorted(seen, key=str))
+"""
+
+
+def test_on_a_gpu_what_is_fixed_in_a_step_does_not_depend_on_what_came_before() -> None:
+    """With a backend that only notes what it is given: lengths and widths in two orders, two graphs each."""
+    one = [(8, 3), (8, 4), (16, 5), (16, 3), (8, 8), (16, 16)]
+    found = []
+    for order in (one, one[::-1]):
+        command = [sys.executable, "-c", ORDERS, str(order)]
+        made = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+        found.append(made.stdout)
+    assert found[0] == found[1]
+    graphs = literal_eval(found[0])
+    assert len(graphs) == 2
+    for graph, length in zip(graphs, (16, 8), strict=True):
+        assert [2, length] in graph and [2, "any"] in graph
+
+
 @pytest.mark.long
 @needs_compiler
 def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tmp_path: Path) -> None:
     """In processes of their own: one compiles, and the others find its code. Measures by any are the same."""
     mine = copy_of(place, tmp_path / "place")
     scale = mine / "experiments" / "scales" / "test.yaml"
-    stated = scale.read_text().replace("dtype: float32", "dtype: float32\n  path: compiled")
+    stated = scale.read_text().replace("path: eager", "path: compiled")
     growing = "lengths: {shape: staged, values: [8, 16], ends: [0.25]}"  # the second from step 10 of 40
     stated = stated.replace("  batch_size", f"  {growing}\n  batch_size")
     scale.write_text(stated.replace("size: tiny", "size: tiny\n    layers: 1"))  # less to compile
@@ -204,6 +305,23 @@ def test_what_is_compiled_is_kept_apart_for_each_state_of_the_code(
     compiled.keep_in(tmp_path, "two")
     assert os.environ[compiled.FOLDER_VARIABLE] == str(tmp_path / "mine" / "two")
     assert not capsys.readouterr().err
+
+
+def test_another_compiler_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known by its version: its name stays the same when it is exchanged."""
+    found = []
+    for version in ("12", "13"):
+        path = tmp_path / version / "c++"
+        path.parent.mkdir()
+        path.write_text(f"#!/bin/sh\necho 'g++ {version}.2'\necho 'Copyright'\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("CXX", str(path))
+        assert compiled.compiler() == f"g++ {version}.2"
+        found.append((compiled.made_by(), compiled.source()))
+    assert found[0][0] != found[1][0]
+    assert found[0][1] == found[1][1], "no run is another for it"
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert compiled.compiler() == ""
 
 
 def test_a_folder_that_cannot_be_written_is_told_of_and_done_without(
