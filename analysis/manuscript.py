@@ -47,7 +47,7 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         source, one = published.load(name), part(experiment)
         columns, rows = published.beside(source, one.set_beside(source))
         caption = (
-            f"{source.title} [@{source.citation}, {source.place}], beside this study. Δ are differences to "
+            f"{source.title} [@{source.citation}], {source.place}, beside this study. Δ are differences to "
             f"{labels.arm(source.baseline)}{_but(source)}, ours in {one.measure}, paired by seed. Units "
             "differ: only signs and order compare. A verdict is that of a contrast stated beforehand; what no "
             "contrast states is not tested."

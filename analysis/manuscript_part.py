@@ -43,12 +43,19 @@ class Part:
         self.measure = labels.measure(self.stated.primary_measure)
         self.captions = figure_captions.of(self.stated)
         self.own_figures = [one.stem for one in self.stated.figures]
+        self.curves = next((one.stem for one in self.stated.figures if self._is_curves(one)), "curves")
         self.beside = [table for table in published.names() if name in published.load(table).experiments]
         self._leaving = {
             one.stem: leaving.lines(study, name, self.collected, one)
             for one in self.stated.figures
             if one.kind == "leaving"
         }
+
+    def _is_curves(self, one: figures.Figure) -> bool:
+        """Whether a figure of its own shows what the `curves` that every experiment has show."""
+        whole = one.arms is None or set(one.arms) == set(self.stated.arms)
+        measure = one.measure or self.stated.primary_measure
+        return one.kind == "over" and one.x != "flops" and not one.log and whole and measure == tidy.YARDSTICK
 
     def family(self, family: Family) -> list[contrasts.Result]:
         """Contrasts of a family, in the order of the file."""
@@ -124,8 +131,8 @@ class Part:
             words = "; ".join(f"`{key}` {value}" for key, value in own.items())
             rows.append((labels.arm(arm), words or "as the baseline"))
         caption = (
-            f"The arms: of {labels.arm(self.stated.baseline)}, the baseline, all in which arms differ, and of "
-            "the others what is not as there."
+            f"The arms. The row of {labels.arm(self.stated.baseline)}, the baseline, gives every setting that "
+            "varies, the others only what they change."
         )
         return pipe_table(f"{self.name}-arms", caption, ("arm", "settings of its own"), rows, text=True)
 

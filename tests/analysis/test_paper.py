@@ -24,6 +24,7 @@ from analysis import (
     paper,
     published,
     study,
+    style,
 )
 from analysis.quote import Quoter, UnknownNumber
 from mlm import yaml_file
@@ -169,7 +170,7 @@ def test_every_experiment_of_the_scale_has_its_part_and_no_other(several: Make) 
             assert f"{{#fig:{name}-{figure}}}" in part
         assert re.search(r"The primary contrast, .* --- \*(supported|descriptive)\*", part)
         assert re.search(r"\*\*Cost\.\*\* [\d,]+ of [\d,]+ runs finished", part)
-    assert "split.contrast.100-0-0" in text and "appendix C.2], beside this study" in text
+    assert "split.contrast.100-0-0" in text and "[@devlin2019bert], appendix C.2, beside this study" in text
     assert "Here $r$ is 0.15, 0.3, 0.45 or 0.6." in " ".join(text.split())
     quote = Quoter(numbers.load(made.scale))
     assert f"{quote.est('credit.leaving.0.001.mlm.slope')} for MLM" in text
@@ -267,6 +268,11 @@ def test_the_data_statement_names_licence_and_origin_of_every_source(ready: Make
     assert f"It was read from `{origins[0]}` and `{origins[1]}`." in text
 
 
+def test_the_text_is_as_wide_as_figures_are_made() -> None:
+    assert f"(x: (210mm - {style.WIDTH}in) / 2," in (outputs.PAPER / "paper.typ.tpl").read_text()
+    assert f"[textwidth={style.WIDTH}in," in (outputs.PAPER / "paper.tex.tpl").read_text()
+
+
 def test_dashes_hyphens_and_letters_survive() -> None:
     typst = paper.to_typst(
         "---\ntitle: x\n---\n\n"
@@ -312,6 +318,10 @@ def test_all_experiments_as_they_are_stated_make_one_paper(
         remark = Path(f"paper/experiments/{name}.md").read_text().splitlines()
         plain = next(line for line in remark if not line.startswith("<%") and "<<" not in line)
         assert plain in text.partition(f"{{#sec:{name}}}")[2].partition("\n## ")[0]
+    for name in names:  # no picture twice: where `over` shows the same, it stands for `curves`
+        again = name in ("length", "schedules")
+        assert (f"{{#fig:{name}-curves}}" in text) != again
+        assert (f"The learning curves of all arms are in [@fig:{name}-over]." in text) == again
     tables = ["split-c2", "split-12m-c2", "rate-wettig", "schedules-ankner"]
     assert [table for table in tables if f"{{#tbl:{table}}}" in text] == tables
     assert "Of the primary contrasts all are descriptive." in " ".join(text.split())
