@@ -56,8 +56,8 @@ local function check(cite)
   local own = 0
   for _, citation in ipairs(cite.citations) do
     if is_own(citation) then own = own + 1 end
-    if #citation.prefix > 0 or (is_own(citation) and #citation.suffix > 0) then
-      error("words inside the bracket would be lost, put them before it: " .. citation.id)
+    if #citation.prefix > 0 or #citation.suffix > 0 then
+      error("words inside the bracket are lost, or read like the number: put them outside: " .. citation.id)
     end
   end
   if own > 0 and own < #cite.citations then

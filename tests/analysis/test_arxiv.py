@@ -47,6 +47,7 @@ def bundle(folder: Path, markdown: str) -> Path:
         ("Raw \\emph{LaTeX} here.", "raw tex would be lost.*emph"),
         ("# A {#sec:a}\n\nAs [@holm1979; @sec:a] say.", "a citation and a reference in one bracket"),
         ("# A {#sec:a}\n\nAs [@sec:a, above] says.", "sec:a"),
+        ("As [@holm1979, section 2] says.", "put them outside: holm1979"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("convert", [paper.to_typst, arxiv.to_latex], ids=["typst", "latex"])
