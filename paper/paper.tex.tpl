@@ -6,7 +6,7 @@
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \usepackage{lmodern,microtype,amsmath,amssymb,graphicx,booktabs,longtable,array,xcolor,float,fancyhdr}
-\usepackage[margin=2.7cm]{geometry}
+\usepackage[textwidth=6.4in,vmargin=2.7cm]{geometry} % the text is as wide as figures are made (analysis/style.py)
 \usepackage[numbers,sort&compress]{natbib}
 \usepackage[colorlinks,allcolors=ink,pdftitle={$title-plain$}]{hyperref}
 \usepackage[font=small,labelfont=bf,skip=6pt,justification=justified,singlelinecheck=false]{caption}
@@ -20,6 +20,11 @@ $characters$
 % A table that is wider than the line is made smaller.
 \newcommand{\fitted}[1]{\sbox\tablebox{#1}%
   \ifdim\wd\tablebox>\linewidth\resizebox{\linewidth}{!}{\usebox\tablebox}\else\usebox\tablebox\fi}
+% Headings as they are, but never hyphenated.
+\renewcommand\section{\@startsection{section}{1}{\z@}{-3.5ex \@plus -1ex \@minus -.2ex}{2.3ex \@plus .2ex}%
+  {\normalfont\Large\bfseries\raggedright}}
+\renewcommand\subsection{\@startsection{subsection}{2}{\z@}{-3.25ex \@plus -1ex \@minus -.2ex}{1.5ex \@plus .2ex}%
+  {\normalfont\large\bfseries\raggedright}}
 % Figures and tables that wait are printed before the text goes on.
 \newcommand{\flushfloats}{\par\begingroup\let\@elt\relax
   \edef\waiting{\@botlist\@deferlist\@dbldeferlist}%

@@ -5,7 +5,7 @@
 #set text(font: "New Computer Modern", size: 10.5pt, lang: "en")
 #set page(
   paper: "a4",
-  margin: (x: 2.7cm, top: 2.7cm, bottom: 2.7cm),
+  margin: (x: (210mm - 6.4in) / 2, y: 2.7cm), // the text is as wide as figures are made (analysis/style.py)
   numbering: "1",
   number-align: center,
   header: if marks.len() > 0 {
@@ -20,6 +20,7 @@
 #set par(justify: true, leading: 0.58em, spacing: 0.58em, first-line-indent: 1.2em)
 
 #set heading(numbering: "1.1")
+#show heading: set text(hyphenate: false)
 #show heading.where(level: 1): set text(size: 0.9em)
 #show heading.where(level: 2): set text(size: 0.92em)
 #show heading: it => block(above: 1.4em, below: 0.75em, sticky: true)[
@@ -43,13 +44,20 @@
 
 #set table(stroke: none, inset: (x: 0.42em, y: 0.36em))
 #set table.hline(stroke: 0.45pt)
-#show table: it => block(stroke: (top: 0.8pt, bottom: 0.8pt), inset: (y: 0.15em), it)
+#show table: it => {
+  // Ids are long: they may break behind a mark.
+  show raw: it => { show regex("[._]"): mark => mark + sym.zws; it }
+  block(spacing: 0pt, stroke: (top: 0.8pt, bottom: 0.8pt), inset: (y: 0.15em), it)
+}
 #show table: set text(size: 0.84em)
 #show table: set par(justify: false)
-#set figure(placement: auto, gap: 0.8em)
+// Figures go to the top of this page or of the next, so that text fills the page; tables stand where they are.
+#set figure(placement: top, gap: 0.8em)
+#show figure.where(kind: table): set figure(placement: none)
 #show figure.where(kind: table): set figure.caption(position: top)
+#show figure.where(kind: table): set block(above: 1.6em, below: 1.6em)
 #show <tbl:ledger>: set block(breakable: true)
-#show figure.caption: it => block(width: 100%, align(left, text(size: 0.88em, par(
+#show figure.caption: it => block(spacing: 0pt, width: 100%, align(left, text(size: 0.88em, par(
   first-line-indent: 0pt, justify: true,
 )[*#it.supplement #context it.counter.display(it.numbering).* #it.body])))
 #set image(width: 100%)
