@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis import outputs, publish, publish_page, published_runs, setup, study, tidy
 from analysis.published_runs import Reference
-from mlm import layout
+from mlm import layout, scales
 from mlm.errors import Damaged, InputError
 
 TEXT = (
@@ -54,7 +54,7 @@ def load(name: str) -> Side:
         and not layout.study_file(name).exists()
         and not list(place.glob(f"*/{publish_page.FACTS}"))
     ):
-        there = ", ".join(sorted(path.parent.name for path in layout.RESULTS.glob("*/study.json"))) or "none"
+        there = ", ".join(scales.begun()) or "none"
         raise InputError(
             f"{name}: no study of this name; give a scale that was run here ({there}), a folder such as "
             "elsewhere/results/laptop, or a published one such as docs/results/laptop"

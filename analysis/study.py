@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlm import identity, layout
+from mlm import identity, layout, scales
 from mlm.errors import Damaged, InputError
 from mlm.experiment import Family
 from mlm.figures import Figures
@@ -127,8 +127,7 @@ def load(scale: str) -> Study:
     """
     path = layout.study_file(scale)
     if not path.exists():
-        there = ", ".join(sorted(found.parent.name for found in layout.RESULTS.glob("*/study.json"))) or "none"
-        raise InputError(f"{path}: missing; plan scale {scale!r} first. Planned scales: {there}")
+        raise InputError(f"{path}: missing; {scales.not_begun(scale)}")
     content = read_json(path, "delete it and plan the study again")
     try:
         study = Study.model_validate(content)

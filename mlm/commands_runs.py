@@ -56,7 +56,7 @@ def train(
             f"--arm, --seed, --scale and --set go with an experiment, not a run; there are: {known}"
         )
     else:
-        folder = runs.find(name).path
+        folder = runs.find(name, available()).path
     run = runs.RunFolder.open(folder)
     wanted = measuring.planned(then_measure, folder.name) if then_measure is not None else []
     with logs.handed_on():

@@ -13,6 +13,8 @@ from mlm.errors import InputError
 from mlm.files import read_json
 from mlm.runs import RunFolder
 
+TRAINS = "`snakemake --cores all` trains them, `python -m mlm train` one"
+
 
 def _finished(name: str) -> RunFolder:
     """The named run, or the first finished one of a baseline, or the first finished one."""
@@ -20,7 +22,7 @@ def _finished(name: str) -> RunFolder:
         return run_folders.find(name)
     found = [run for run in run_folders.everything() if _ended(run) == "finished"]
     if not found:
-        raise InputError("no run has finished yet; `snakemake --cores all` trains them, `train` trains one")
+        raise InputError(f"no run has finished yet; {TRAINS}")
     return next((run for run in found if _is_baseline(run)), found[0])
 
 
@@ -139,7 +141,12 @@ def runs(select: str) -> None:
             f"{loss:.3f}" if loss is not None else "",
             f"{accuracy:.3f}" if accuracy is not None else "",
         )
-    Console(highlight=False).print(table)
+    if table.rows:
+        Console(highlight=False).print(table)
+    elif select:
+        print(f"no run has {select!r} in its label; `python -m mlm runs` lists all")
+    else:
+        print(f"no runs yet; {TRAINS}")
 
 
 def _measured(run: RunFolder) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from mlm import (
     log_head,
     orphans,
     plan,
+    scales,
     tracking,
 )
 from mlm.config import Run
@@ -74,7 +75,7 @@ class Plan:
                 raise InputError(f"--config mixed={mixed}: is neither; write true or false")
             self.mixed = ["--mixed"] if mixed == "true" else []
             """What `collect` and `numbers` are told where runs of different code are to be taken together."""
-            self.study = load_study(str(settings.get("scale") or "laptop"))
+            self.study = load_study(str(settings.get("scale") or scales.DEFAULT))
             tracking.environment(self.study.scale_name, os.environ)
             # Jobs are told `python`: they get the one that runs this, though its environment is not activated.
             os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -24,6 +24,7 @@ from mlm import (
     matching,
     measured,
     plugins,
+    scales,
     yaml_file,
 )
 from mlm.config import Numerics, Run, Vocabulary
@@ -86,13 +87,13 @@ def load_study(
         InputError: every problem found, each with file, key and remedy.
     """
     scale_file = EXPERIMENTS / "scales" / f"{scale_name}.yaml"
-    scales = ", ".join(sorted(path.stem for path in scale_file.parent.glob("*.yaml"))) or "none"
+    there = ", ".join(scales.names()) or "none"
     if not re.fullmatch(NAME_PATTERN, scale_name):
-        raise InputError(f"scale {scale_name!r}: {NAMES}; there are: {scales}")
+        raise InputError(f"scale {scale_name!r}: {NAMES}; there are: {there}")
     if scale_name in PLACES:
         raise InputError(f"{scale_file}: name: results/{scale_name} is there for something else; none of "
                          f"{', '.join(sorted(PLACES))} can be a scale's; rename the file")  # fmt: skip
-    given = yaml_file.read(scale_file, f"`scale` is one of: {scales}")
+    given = yaml_file.read(scale_file, f"`scale` is one of: {there}")
     scale = yaml_file.validated(Scale, given, str(scale_file))
     found: list[str] = []
     for name in scale.experiments:

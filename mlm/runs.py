@@ -1,5 +1,6 @@
 """A run's folder: opening what training wrote."""
 
+import difflib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -196,8 +197,12 @@ def of_untrained(digest: str) -> RunFolder:
     )
 
 
-def find(name: str) -> RunFolder:
-    """A run by folder, digest, beginning of a digest, or label such as split/80-10-10/seed-0."""
+def find(name: str, others: Iterable[str] = ()) -> RunFolder:
+    """A run by folder, digest, beginning of a digest, or label such as split/80-10-10/seed-0.
+
+    Args:
+        others: experiments, one of which may have been meant.
+    """
     if Path(name).is_dir() and (Path(name) / "config.json").exists():
         return RunFolder.open(Path(name))
     found = [folder for folder in _folders() if folder.name.startswith(name)]
@@ -208,7 +213,9 @@ def find(name: str) -> RunFolder:
         return RunFolder.open(found[0])
     if found:
         raise InputError(f"{name}: fits {len(found)} runs; say more of the digest, or put the scale in front")
-    raise InputError(f"{name}: no run has this folder, digest or label; `python -m mlm runs` lists them")
+    near = difflib.get_close_matches(name, list(others), 3)
+    hint = f", and experiments are called {', '.join(near)}" if near else ""
+    raise InputError(f"{name}: no run has this folder, digest or label; `python -m mlm runs` lists them{hint}")
 
 
 def _spellings(label: tuple[str, str, str, int]) -> tuple[str, str]:

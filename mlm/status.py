@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from mlm import failures, logs, planner
+from mlm import failures, logs, planner, scales
 from mlm.errors import Damaged, InputError
 from mlm.files import is_locked, read_json
 from mlm.layout import RESULTS, run_name, study_file
@@ -77,7 +77,7 @@ def _index(scale: str) -> tuple[list[str], list[_Cell]]:
     """The experiments that a scale names, and the runs of all, as its study is kept."""
     path = study_file(scale)
     if not path.exists():
-        raise InputError(f"{path}: no study of this scale has begun; `snakemake --cores all` begins one")
+        raise InputError(f"{path}: {scales.not_begun(scale)}")
     content = read_json(path, REMEDY)
     try:
         return content["named"], [_Cell(*(cell[key] for key in _Cell._fields)) for cell in content["index"]]

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, NoReturn
 
-from mlm import identity, lineage, projection, projection_study, runs, tracking
+from mlm import identity, lineage, projection, projection_study, runs, scales, tracking
 from mlm.errors import Damaged, InputError
 from mlm.files import locked, read_json, write_json
 from mlm.layout import RESULTS
@@ -75,25 +75,27 @@ def _raise(error: Damaged) -> NoReturn:
     raise error
 
 
-def scales(scale: str | None, experiment: str | None) -> list[str | None]:
+def chosen(scale: str | None, experiment: str | None) -> list[str | None]:
     """The studies meant, and None for runs made by hand.
 
     Raises:
         InputError: no study is called so, or none has the experiment.
     """
-    there = sorted(file.parent.name for file in RESULTS.glob("*/study.json"))
+    there = scales.begun()
     if scale is not None and scale not in there:
-        raise InputError(f"--scale: no study of {scale!r} has begun; there are: {', '.join(there) or 'none'}")
-    chosen = [name for name in there if scale in (None, name)]
+        raise InputError(f"--scale: {scales.not_begun(scale)}")
+    if experiment is not None and not there:
+        raise InputError(f"--experiment: {scales.not_begun(scales.DEFAULT)}")
+    found = [name for name in there if scale in (None, name)]
     if experiment is not None:
-        known = sorted({name for one in chosen for name in projection.experiments(one)})
+        known = sorted({name for one in found for name in projection.experiments(one)})
         if experiment not in known:
             raise InputError(
                 f"--experiment: no study has {experiment!r}; there are: {', '.join(known) or 'none'}"
             )
-        chosen = [one for one in chosen if experiment in projection.experiments(one)]
+        found = [one for one in found if experiment in projection.experiments(one)]
     by_hand: list[str | None] = [None] if scale is None and experiment is None else []
-    return [*chosen, *by_hand]
+    return [*found, *by_hand]
 
 
 def upload(scale: str | None, experiment: str | None) -> tuple[int, int]:
@@ -104,7 +106,7 @@ def upload(scale: str | None, experiment: str | None) -> tuple[int, int]:
     Raises:
         Failed: W&B could not be reached, or did not take everything.
     """
-    studies, given, there = scales(scale, experiment), dict(os.environ), ended()
+    studies, given, there = chosen(scale, experiment), dict(os.environ), ended()
     uploaded = before = 0
     problems: list[str] = []
     for one in studies:

@@ -377,7 +377,7 @@ def test_the_page_does_not_stand_on_the_wandb_modules() -> None:
         (["nothing", "--dry-run"], "no experiment is called 'nothing'; there are: split"),
         (
             ["split", "--scale", "galaxy", "--dry-run"],
-            "results/galaxy/study.json: missing; plan scale 'galaxy'",
+            "results/galaxy/study.json: missing; no scale is called 'galaxy'",
         ),
     ],
 )

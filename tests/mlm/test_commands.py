@@ -17,7 +17,7 @@ from mlm.files import file_sha256, write_json
 from mlm.layout import RESULTS
 from mlm.runs import RunFolder, find
 from mlm.study import untrained_digest
-from tests.mlm.places import TOPICS, copy_of, done, environment, mlm, refused, seal_sentences
+from tests.mlm.places import TOPICS, copy_of, done, environment, mlm, refused, seal_sentences, write_yaml
 
 Typed = Callable[..., "subprocess.CompletedProcess[str]"]
 COMMANDS = {
@@ -59,10 +59,11 @@ def test_each_command_explains_itself(name: str, tmp_path: Path, typed: Typed) -
         (["train", "trial", "--checkpoint-seconds", "nan"], "--checkpoint-seconds: is nan; give"),
         (["status", "--scale", "test", "--watch", "inf"], "--watch: is inf; give 86400 seconds or fewer"),
         (["train", "nothing"], "nothing: no run has this folder, digest or label"),
+        (["train", "trail"], "`python -m mlm runs` lists them, and experiments are called trial"),
         (["train", "test/trial/80-10-10/seed-0", "--arm", "bert"], "--scale and --set go with an experiment"),
         (["mask", "--set", "split={mask: .5}"], "--set: split: mask + same + random = 0.5"),
         (["mask", "--set", "speed=3"], "--set: speed: unknown key"),
-        (["status", "--scale", "laptop"], "no study of this scale has begun"),
+        (["status", "--scale", "laptop"], "study.json: no scale is called 'laptop'; scales: test; begun: test"),
         (["export", "test/trial/80-10-10/seed-0", "out"], "BertForMaskedLM has no positions: rotary"),
         (["vocabulary", "results", "model", "--kind", "word"], "vocabulary: kind: is 'word'; choose one of"),
         (["vocabulary", "results", "model", "--size", "4"], "vocabulary: size: is 4"),
@@ -155,6 +156,17 @@ def test_runs_lists_all_with_digest_state_and_loss(place: Path, modern: RunFolde
     some = done(typed(place, "runs", "trial/bert"))
     assert "trial/bert/seed-1" in some
     assert "80-10-10" not in some
+    assert done(typed(place, "runs", "trail")).startswith("no run has 'trail' in its label; ")
+
+
+def test_where_nothing_has_begun_what_begins_it_is_said(tmp_path: Path, typed: Typed) -> None:
+    assert done(typed(tmp_path, "runs")).startswith("no runs yet; `snakemake --cores all` trains them")
+    for scale in ("laptop", "gpu"):
+        write_yaml(tmp_path / "experiments" / "scales" / f"{scale}.yaml", {})
+    begins = "`snakemake --cores all --config scale=gpu` begins one (scales: gpu, laptop; begun: none)"
+    assert begins in refused(typed(tmp_path, "status", "--scale", "gpu"))
+    assert begins in refused(typed(tmp_path, "sync", "--scale", "gpu"))
+    assert "`snakemake --cores all` begins one" in refused(typed(tmp_path, "status"))
 
 
 def test_status_counts_states_and_progress(

@@ -412,7 +412,7 @@ def test_in_the_pipeline_a_failure_is_told_and_ends_nothing(trained: Path) -> No
     ("words", "told"),
     [
         (("--experiment", "trail"), "there are: trial"),
-        (("--scale", "lap"), "there are: test"),
+        (("--scale", "lap"), "begun: test"),
         ((), "nothing has ended"),
     ],
 )
