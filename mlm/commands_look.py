@@ -35,7 +35,10 @@ def mask(
     text: Annotated[str, typer.Argument(help="Text to corrupt; a held-out passage unless given.")] = "",
     run: Annotated[str, typer.Option(help="The run whose vocabulary and masking to use.")] = "",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="e.g. rate=.4 or split={mask: 1}.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help='Change a key of `masking`: rate=.4, or "split={mask: 1}".'
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0,
 ) -> None:

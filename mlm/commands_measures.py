@@ -100,7 +100,7 @@ def measure(
     """Several measures of a run by one process; what the pipeline calls.
 
     [bold]--take probe=FILE --with probe=SENTENCES --take evaluation=FILE --with evaluation=1024[/bold];
-    also pairs=PAIRS, tasks.trec=SENTENCES, finetune.trec={data: SENTENCES, restarts: 5}, reach=[4.5] (nats)
+    also pairs=PAIRS, tasks.trec=SENTENCES, "finetune.trec={data: SENTENCES, restarts: 5}", "reach=[4.5]" (nats)
     and plugins.mine=my_lab.probes:depth.
     """
     from mlm import leases, measuring
