@@ -422,7 +422,7 @@ rule numbers:
         [
             outputs.files(c, scale, name)
             for name in study.scale.experiments
-            for c in ("collect", "contrasts", "table")
+            for c in ("collect", "contrasts")
         ],
     output:
         outputs.files("numbers", scale),

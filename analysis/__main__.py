@@ -96,7 +96,7 @@ def numbers(scale: Scale, experiment: Experiments = None, mixed: Mixed = False) 
 
 @app.command()
 def paper(scale: Scale, experiment: Experiments = None) -> None:
-    """The paper from paper/paper.md; wants all of the others."""
+    """The paper from paper/paper.md; wants numbers, table and figures."""
     from analysis import paper as room
     from analysis import study
 

@@ -26,7 +26,7 @@ AFTER: dict[str, tuple[str, ...]] = {
     "contrasts": ("collect",),
     "table": ("collect", "contrasts"),
     "figures": ("collect", "contrasts"),
-    "numbers": ("collect", "contrasts", "table"),
+    "numbers": ("collect", "contrasts"),
     "paper": ("numbers", "table", "figures"),
     "comparison": ("collect", "contrasts"),
     "report": ("collect", "contrasts", "figures"),
