@@ -31,11 +31,10 @@ class Interval(NamedTuple):
 
     def words(self, digits: int, *, signed: bool = False) -> str:
         """`value [low, high]`."""
+        digits = labels.telling(digits, *self)
         value = labels.number(self.value, digits, signed=signed)
-        ends = (
-            f" [{labels.number(self.low, digits)}, {labels.number(self.high, digits)}]" if self.bounded else ""
-        )
-        return f"{value}{ends}"
+        ends = f" [{labels.number(self.low, digits)}, {labels.number(self.high, digits)}]"
+        return value + (ends if self.bounded else "")
 
 
 NOTHING = Interval(math.nan, math.nan, math.nan)

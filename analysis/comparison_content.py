@@ -190,8 +190,8 @@ def _verdict(result: contrasts.Result, baseline: str) -> dict[str, str]:
     margin = result.margin
     claim = f"within ±{labels.number(margin, None)}" if margin is not None else f"expected {result.expect}"
     if result.against != baseline or result.up_to_tokens is not None:
-        digits = labels.digits(result.measure)
-        claim = f"{labels.number(result.difference, digits)} against {labels.arm(result.against)}, {claim}"
+        difference = labels.number(result.difference, result.digits, signed=True)
+        claim = f"{difference} against {labels.arm(result.against)}, {claim}"
     _, p_holm = result.tested
     p = "" if p_holm is None else f"; Holm p {labels.p_value(p_holm)}"
     note = f"; {result.note}" if result.note else ""

@@ -88,6 +88,12 @@ class Result:
     """Digests of the runs of the complete pairs, the arm's first."""
 
     @property
+    def digits(self) -> int:
+        """Decimals that the difference and the ends of its intervals are shown with."""
+        shown = (self.difference, self.low, self.high, self.two_level_low, self.two_level_high)
+        return labels.telling(labels.digits(self.measure), *shown)
+
+    @property
     def bounded(self) -> bool:
         """Whether n is large enough for a 95 % interval."""
         return self.low is not None and math.isfinite(self.low)

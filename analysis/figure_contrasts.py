@@ -1,18 +1,18 @@
 """Forest of the stated contrasts: every pair, the mean, its interval and what follows."""
 
-import textwrap
+from itertools import chain
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from analysis import labels, style
 from analysis.contrasts import Result
+from analysis.printed import DASH
 
 ROW = 0.29  # inches
-HEADING, DIFFERENCE, PAIRS, HOLM, VERDICT = 0.04, 4.82, 5.13, 5.58, 5.67
+HEADING, DIFFERENCE, PAIRS, HOLM, VERDICT = 0.06, 4.72, 4.98, 5.45, 5.54
 """Where the columns of text end or begin, in inches from the left."""
 LEFT, WIDE, NARROW = (
     0.96,
@@ -20,6 +20,7 @@ LEFT, WIDE, NARROW = (
     1.7,
 )  # inches: where axes begin and how wide they are; these give way to long words
 LETTER = 0.0575  # inches of a letter of 7.5 points: most are digits here
+DOT = 5.5  # points
 HEADINGS = {
     "primary": "Primary",
     "secondary": "Secondary",
@@ -32,18 +33,20 @@ UNBOUNDED = {"arrowstyle": "->", "color": style.MUTED, "linewidth": 0.9, "linest
 
 def draw(results: list[Result]) -> Figure:
     """One panel a measure, for measures have units of their own."""
-    names = list(dict.fromkeys(result.measure for result in results))
-    groups = [[r for r in results if r.measure == name] for name in names]
-    sizes = [len(group) + len({r.family for r in group}) for group in groups]
-    top, bottom, between = 0.66, 0.6, 1.05
+    names = dict.fromkeys(result.measure for result in results)
     layout = _Layout.of(results)
+    groups = list(
+        chain.from_iterable(_apart([r for r in results if r.measure == name], layout) for name in names)
+    )
+    sizes = [len(group) + len({r.family for r in group}) for group in groups]
+    top, bottom, between = 0.46, 0.46, 0.94
     height = top + bottom + ROW * sum(sizes) + between * (len(groups) - 1)
     figure = Figure(figsize=(style.WIDTH, height))
     y = height - top
-    for name, group, size in zip(names, groups, sizes, strict=True):
+    for group, size in zip(groups, sizes, strict=True):
         y -= ROW * size
         place = layout.left / style.WIDTH, y / height, layout.width / style.WIDTH, ROW * size / height
-        _panel(figure.add_axes(place), name, group, size, layout)
+        _panel(figure.add_axes(place), group, size, layout)
         y -= between
     return figure
 
@@ -55,7 +58,7 @@ class _Layout(NamedTuple):
     width: float
     """Inches, of the axes."""
     arms: float
-    differences: float
+    numbers: float
     """Points."""
 
     @classmethod
@@ -78,13 +81,29 @@ def _versus(result: Result, results: list[Result]) -> list[str]:
     return [labels.arm(result.arm), *against]
 
 
-def _panel(axes: Axes, measure: str, results: list[Result], rows: int, layout: _Layout) -> None:
+def _apart(results: list[Result], layout: _Layout) -> list[list[Result]]:
+    """Equivalences have axes of their own where their dots would hide their intervals on those of all."""
+    low, high = _limits(results)
+    same = [r for r in results if r.margin is not None]
+    points = layout.width * 72 / (high - low)
+    ends = [(r.low, r.high) for r in same if r.low is not None and r.high is not None]
+    if all(points * (above - below) >= DOT for below, above in ends):
+        return [results]
+    others = [r for r in results if r.margin is None]
+    return [others, same] if others else [same]
+
+
+def _panel(axes: Axes, results: list[Result], rows: int, layout: _Layout) -> None:
+    measure = results[0].measure
     low, high = _limits(results)
     axes.set_xlim(low, high)
     axes.set_ylim(rows - 0.5, -0.5)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
     place, family = 0, ""
-    _aside(axes, HEADING, -1.5, "Differences between arms, paired by seed", ha="left", size=8.5, weight="bold")
+    title = labels.measure(measure)
+    title = title[0].upper() + title[1:]
+    size = style.fitting(title, style.WIDTH - 2 * HEADING, 8.5)
+    _aside(axes, HEADING, -1.5, title, ha="left", size=size, weight="bold")
     for title, x in (
         ("difference [95 % interval]", DIFFERENCE),
         ("n", PAIRS),
@@ -104,11 +123,11 @@ def _panel(axes: Axes, measure: str, results: list[Result], rows: int, layout: _
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     against = _against(results)
-    base = f" minus {against[0]}" if len(against) == 1 else " minus the one below it"
-    axes.set_xlabel(textwrap.fill(f"arm{base}: {labels.measure(measure)}", 52, break_on_hyphens=False))
-    if max(abs(low), abs(high)) >= 1e4:
-        axes.xaxis.set_major_locator(MaxNLocator(3))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    apart = f"arm minus {against[0]}" if len(against) == 1 else "upper arm minus lower arm"
+    axes.set_xlabel(f"difference: {apart}")
+    unit, letter = labels.scale(measure)
+    axes.xaxis.set_major_formatter(lambda x, _: labels.number(x / unit, None) + (letter if x else ""))
+    style.round_ticks(axes, layout.width)
 
 
 def _against(results: list[Result]) -> list[str]:
@@ -116,10 +135,13 @@ def _against(results: list[Result]) -> list[str]:
 
 
 def _difference(result: Result) -> str:
-    digits = labels.digits(result.measure)
-    ends = f"[{labels.number(result.low, digits)}, {labels.number(result.high, digits)}]"
-    within = "" if result.up_to_tokens is None else f"\n{labels.within(result.up_to_tokens)}"
-    return f"{labels.number(result.difference, digits)} {ends}{within}"
+    unit, letter = labels.scale(result.measure)
+    shown = [None if x is None else x / unit for x in (result.difference, result.low, result.high)]
+    digits = labels.telling(2 if letter else result.digits, *shown)
+    low, high = (labels.number(end, digits) for end in shown[1:])
+    end = result.up_to_tokens
+    within = "" if end is None else f"\nwithin the first {labels.number(end / unit, 2)}{letter}"
+    return f"{labels.number(shown[0], digits, signed=True)}{letter} [{low}, {high}]{within}"
 
 
 def _row(axes: Axes, result: Result, y: int, low: float, high: float, versus: str, layout: _Layout) -> None:
@@ -132,7 +154,7 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float, versus: st
         )
         axes.add_patch(box)
     if result.difference is None:
-        _aside(axes, DIFFERENCE, y, "no complete pair", ha="right", size=7.2)
+        _aside(axes, DIFFERENCE, y, "no complete pair", ha="right", size=layout.numbers)
     else:
         axes.plot(
             result.differences,
@@ -153,18 +175,21 @@ def _row(axes: Axes, result: Result, y: int, low: float, high: float, versus: st
             [result.difference],
             [y],
             "o",
-            markersize=5.5,
+            markersize=DOT,
             markerfacecolor=face,
             markeredgecolor=style.INK,
             zorder=4,
         )
-        _aside(axes, DIFFERENCE, y, _difference(result), ha="right", size=layout.differences)
-    _aside(axes, HOLM, y, labels.number(result.tested[1], 4), ha="right", size=7.2)
+        _aside(axes, DIFFERENCE, y, _difference(result), ha="right", size=layout.numbers)
+    p = result.tested[1]
+    held = DASH if p is None else labels.p_value(p).removeprefix("= ")
+    _aside(axes, HOLM, y, held, ha="right", size=layout.numbers)
     pairs = str(result.n) if result.n == result.planned else f"{result.n}/{result.planned}"
-    _aside(axes, PAIRS, y, pairs, ha="right", size=7.2)
+    _aside(axes, PAIRS, y, pairs, ha="right", size=layout.numbers)
     strong = "bold" if result.verdict in FILLED else "normal"
     later = f"\n{result.stated}" if result.stated == "post hoc" else ""
-    _aside(axes, VERDICT, y, result.verdict + later, ha="left", size=6.8 if later else 7.2, weight=strong)
+    size = min(layout.numbers, 6.8) if later else layout.numbers
+    _aside(axes, VERDICT, y, result.verdict + later, ha="left", size=size, weight=strong)
 
 
 def _aside(

@@ -146,6 +146,36 @@ def digits(name: str) -> int:
     return 6 if name == "train.learning_rate" else 3
 
 
+SCALES = {"tokens": (1e6, " M"), "flops": (1e12, " T")}
+
+
+def scale(name: str) -> tuple[float, str]:
+    """What a figure shows a measure in, and how that is written behind a number.
+
+    >>> scale("reach.4.4.tokens"), scale("probe.accuracy")
+    ((1000000.0, ' M'), (1.0, ''))
+    """
+    return SCALES.get(name.rpartition(".")[2], (1.0, ""))
+
+
+MOST_DIGITS = 5
+
+
+def telling(digits: int, *values: float | None) -> int:
+    """Decimals for numbers that stand together, such as a difference and the ends of its interval.
+
+    As many as are given, or more, so that none is shown as zero that is not: an interval beside `inconclusive`
+    would seem to begin at zero. What five decimals do not show is rounding of the machine.
+
+    >>> telling(3, 0.006, -0.0004, 0.013), telling(3, 0.0, 1e-9, None), telling(0, -1_204_224.0)
+    (4, 3, 0)
+    """
+    seen = [value for value in values if value is not None and round(value, MOST_DIGITS)]
+    while digits < MOST_DIGITS and not all(round(value, digits) for value in seen):
+        digits += 1
+    return digits
+
+
 def number(value: float | None, decimals: int | None, *, signed: bool = False) -> str:
     """A number with a true minus sign; `decimals` None writes it as it is.
 

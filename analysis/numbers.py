@@ -132,8 +132,7 @@ def _of_arm(
 
 
 def _of_contrast(result: Result) -> Iterator[tuple[str, Entry]]:
-    digits = labels.digits(result.measure)
-    base = new_entry(None, digits, _unit(result.measure), result.runs) | {"n": result.n}
+    base = new_entry(None, result.digits, _unit(result.measure), result.runs) | {"n": result.n}
     ends: Entry = {"interval": SIGN_FLIP}
     if result.bounded:
         ends |= {"low": result.low, "high": result.high}

@@ -196,10 +196,11 @@ def beside(published: Published, found: Sequence[Pair]) -> tuple[tuple[str, ...]
 
 
 def _interval(pair: Pair) -> str:
-    mean = labels.number(pair.difference, 3, signed=True)
+    digits = labels.telling(3, pair.difference, pair.low, pair.high)
+    mean = labels.number(pair.difference, digits, signed=True)
     if pair.low is None or not np.isfinite(pair.low):
         return mean
-    return f"{mean}\u00a0[{labels.number(pair.low, 3)},\u00a0{labels.number(pair.high, 3)}]"
+    return f"{mean}\u00a0[{labels.number(pair.low, digits)},\u00a0{labels.number(pair.high, digits)}]"
 
 
 def highest(published: Published, measure: str, collected: tidy.Collected) -> tuple[str, str] | None:

@@ -97,7 +97,7 @@ def restricted(results: Iterable[Result]) -> str:
 
 
 def _row(result: Result, several: bool, two: bool, power: bool) -> tuple[str, ...]:
-    digits = labels.digits(result.measure)
+    digits = result.digits
     ends = [labels.number(end, digits) for end in (result.low, result.high)]
     both = [labels.number(end, digits) for end in (result.two_level_low, result.two_level_high)]
     return (
@@ -153,4 +153,4 @@ def splits(study: Study, name: str, drawn: Panel) -> Panel:
 
 
 def _asked(share: float, found: str) -> str:
-    return f"{labels.number(100 * share, None)} → {found}"
+    return f"{labels.number(round(100 * share, 3), None)} → {found}"

@@ -12,7 +12,7 @@ import matplotlib as mpl
 from fontTools import subset
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mlm.files import write_atomically
 
@@ -75,10 +75,25 @@ EPOCH = "1700000000"
 def millions() -> FuncFormatter:
     """Ticks of an axis of tokens.
 
-    >>> millions()(1_250_000)
-    '1.25 M'
+    >>> millions()(1_250_000), millions()(-500_000)
+    ('1.25 M', '−0.5 M')
     """
-    return FuncFormatter(lambda tokens, _: f"{tokens / 1e6:g} M")
+    return FuncFormatter(lambda tokens, _: f"{tokens / 1e6:g} M".replace("-", "−"))
+
+
+def round_ticks(axes: Axes, inches: float, most: int = 5) -> None:
+    """Ticks of the x axis at round numbers, so few that their labels do not run together.
+
+    Args:
+        inches: how wide the axes are, whose limits are those that stay.
+    """
+    low, high = axes.get_xlim()
+    for number in range(most, 1, -1):
+        axes.xaxis.set_major_locator(MaxNLocator(number, steps=[1, 2, 5, 10]))
+        places = axes.get_xticks()
+        longest = max(map(len, axes.xaxis.get_major_formatter().format_ticks(list(places))))
+        if (longest + 2) * LETTER <= inches * (places[1] - places[0]) / (high - low):
+            return
 
 
 def line(index: int) -> Look:

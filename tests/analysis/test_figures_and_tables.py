@@ -2,13 +2,26 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_results import EFFECTS, EXPERIMENT, Synthetic
 
-from analysis import contrasts, figure_contrasts, figures, labels, outputs, panels, study, style, table, tidy
+from analysis import (
+    contrasts,
+    figure_contrasts,
+    figures,
+    labels,
+    outputs,
+    panels,
+    report_tables,
+    study,
+    style,
+    table,
+    tidy,
+)
 from mlm import grammar
 
 Make = Callable[..., Synthetic]
@@ -21,9 +34,10 @@ def test_the_forest_draws_the_results(analysed: Make) -> None:
     results = contrasts.load(made.scale, EXPERIMENT)
     assert {one.verdict for one in results} >= {"supported", "contradicted", "inconclusive", "equivalent"}
     with style.applied():
-        (axes,) = figure_contrasts.draw(results).axes
-    rows = {text.get_text(): text.get_position()[1] for text in axes.texts}
+        forest, equivalences = figure_contrasts.draw(results).axes  # whose dots would hide their intervals
     for result in results:
+        axes = equivalences if result.margin else forest
+        rows = {text.get_text(): text.get_position()[1] for text in axes.texts}
         y = rows[labels.arm(result.arm)]
         near = [line for line in axes.lines[1:] if abs(float(line.get_ydata()[0]) - y) < 0.5]
         interval, point = (next(line for line in near if line.get_marker() == m) for m in ("None", "o"))
@@ -36,6 +50,20 @@ def test_the_forest_draws_the_results(analysed: Make) -> None:
         boxes = [box for box in axes.patches if abs(box.get_y() + box.get_height() / 2 - y) < 0.5]
         ends = [(box.get_x(), box.get_x() + box.get_width()) for box in boxes]
         assert ends == ([(-result.margin, result.margin)] if result.margin else [])
+
+
+def test_no_end_of_an_interval_is_shown_as_zero_that_is_not(analysed: Make) -> None:
+    """Beside `inconclusive` an interval from −0.0004 must not seem to begin at zero."""
+    made = analysed(seeds=6)
+    result = replace(contrasts.load(made.scale, EXPERIMENT)[0], difference=0.0062, low=-0.0004, high=0.0134)
+    result = replace(result, p_holm=0.28125)
+    printed = report_tables.contrasts([result])
+    row = dict(zip(printed.columns, printed.rows[0], strict=True))
+    assert (row["difference"], row["95 % interval"]) == ("+0.0062", "−0.0004 to 0.0134")
+    with style.applied():
+        texts = [text.get_text() for text in figure_contrasts.draw([result]).axes[0].texts]
+    assert "+0.0062 [−0.0004, 0.0134]" in texts
+    assert row["Holm p"] == "0.281" and "0.281" in texts
 
 
 def test_a_kind_that_an_arm_lacks_is_a_dash(analysed: Make) -> None:
