@@ -3,14 +3,13 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from analysis import figure_notes, labels, printed, reached, setup, style, summary, survival, tidy
+from analysis import figure_notes, labels, printed, reached, setup, style, tidy
 from analysis.study import Experiment, Study
 from mlm import figures
 
 ROW = 0.27  # inches
-RIGHT, TOP, BOTTOM = 1.45, 0.32, 0.45  # inches around the axes
+RIGHT, TOP, BOTTOM = 1.45, 0.5, 0.45  # inches around the axes
 
 
 def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figure) -> Figure:
@@ -24,7 +23,7 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     width = style.WIDTH - left - RIGHT
     axes = figure.add_axes((left / style.WIDTH, BOTTOM / height, width / style.WIDTH, ROW * len(rows) / height))
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    base = _middle(collected, experiment.baseline, measure)[0]
+    base = printed.middle(collected, experiment.baseline, measure).at
     drawn = [arm for _, arm in rows if arm]
     if base is not None and experiment.baseline in drawn:
         axes.axvline(base, color=style.MUTED, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
@@ -40,15 +39,18 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     axes.margins(x=0.05)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
     if measure.endswith(".tokens"):
         axes.xaxis.set_major_formatter(style.millions())
+    axes.autoscale_view()
+    style.round_ticks(axes, width, 6)
     axes.set_xlabel(labels.measure(measure))
-    heads = "mean ± half the interval"
+    told = [reached.of(collected, arm, measure) for arm in drawn]
+    lost = any(one is not None and one.censored for one in told)
+    heads = "mean ± half the\n95 % interval" + (", or median\n(runs that came there)" if lost else "")
     axes.text(
-        1.02, -0.75, heads, transform=axes.get_yaxis_transform(), fontsize=6.8, color=style.MUTED, va="center"
+        1.02, -0.5, heads, transform=axes.get_yaxis_transform(), fontsize=6.8, color=style.MUTED, va="bottom"
     )
-    figure_notes.write(figure, figure_notes.lost(collected, drawn))
+    figure_notes.write(figure, figure_notes.runs(collected, drawn))
     return figure
 
 
@@ -98,32 +100,15 @@ def _row(
         markeredgewidth=0.6,
         zorder=2,
     )
-    middle, interval, text = _middle(collected, arm, measure)
+    unit, letter = labels.scale(measure)
+    middle, interval, text = printed.middle(
+        collected, arm, measure, unit, 2 if letter else labels.digits(measure)
+    )
+    told = reached.of(collected, arm, measure)
+    text += letter if middle is not None else ""
+    text += f" ({told})" if told is not None and told.censored else ""
     if interval is not None:
         axes.plot(interval, [place] * 2, color=style.INK, linewidth=1.8, zorder=3)
     if middle is not None:
         axes.plot([middle], [place], "o", markersize=5, color=style.INK, zorder=4)
     axes.text(1.02, place, text, transform=beside, va="center", fontsize=7.2)
-
-
-def _middle(
-    collected: tidy.Collected, arm: str, measure: str
-) -> tuple[float | None, tuple[float, float] | None, str]:
-    """Where an arm's large dot stands, the ends of its line, and both in words.
-
-    Of runs that do not all reach a loss a mean over those that do would be too low: theirs is the median.
-    """
-    values, late = collected.array(arm, measure), reached.unreached(collected, arm, measure).to_numpy()
-    told = reached.of(collected, arm, measure)
-    if len(late):
-        times, censored = np.append(values, late), np.arange(len(values) + len(late)) >= len(values)
-        middle = survival.median(times, censored)
-        shown = "later" if middle is None else labels.number(middle, labels.digits(measure))
-        return middle, None, f"median {shown} ({told})"
-    if told is not None and told.censored:  # by operations, or with a run past the loss from the start
-        return None, None, str(told)
-    found = summary.estimate(values)
-    text = printed.plus_minus(found, labels.digits(measure))
-    if found is None:
-        return None, None, text
-    return found.mean, (found.low, found.high) if found.n > 1 else None, text

@@ -31,16 +31,18 @@ def _reach(table: Table, levels: list[str]) -> Panel:
         cells: list[str] = []
         for level in levels:
             cells += [table.cell(arm, f"{level}.tokens"), table.cell(arm, f"{level}.flops", TERA, 3)]
-            cells += table.seconds(arm, f"{level}.seconds")
-            cells.append(str(reached.of(table.collected, arm, f"{level}.tokens")))
+            told = reached.of(table.collected, arm, f"{level}.tokens")
+            seconds = table.seconds(arm, f"{level}.seconds")
+            cells += [DASH] * len(seconds) if told is not None and told.censored else seconds
+            cells.append(str(told))
         rows.append((*table.head(arm), *cells))
     return Panel(
         "reach",
         "What it took to come down to a held-out loss, before the decay of the learning rate "
-        f"({INTERVAL}; {OF_TERA}). Reached: how many of the finished runs did; the means are over these. A run "
-        "that was at the loss when it was first evaluated did so from the start, and has no cost. Where some "
-        "runs have none, contrasts of tokens do not compare these means: they count up to where all runs were "
-        "looked at.",
+        f"({INTERVAL}; {OF_TERA}). Reached: how many of the finished runs did. Where not all are seen to come "
+        "there, a mean over those that do would be too low: tokens are the Kaplan-Meier median, which there is "
+        "where half of them do, and the rest is a dash; so it is where a run was at the loss when it was first "
+        "evaluated. Contrasts of tokens then count up to where all runs were looked at.",
         (*table.heading, *columns),
         tuple(rows),
     )

@@ -6,10 +6,12 @@ A cell without a value stays a dash: an arm that never shows random tokens has n
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from analysis import labels, references, setup, summary, tidy
+from analysis import labels, reached, references, setup, summary, survival, tidy
 from analysis.study import Study
 
 DASH = "—"
@@ -58,7 +60,7 @@ class Table:
     def cell(self, arm: str, name: str, unit: float = 1.0, digits: int | None = None) -> str:
         """A measure of an arm, in so many of its own units."""
         shown = labels.digits(name) if digits is None else digits
-        return plus_minus(summary.estimate(self.collected.array(arm, name) / unit), shown)
+        return middle(self.collected, arm, name, unit, shown).words
 
     def seconds(self, arm: str, name: str) -> list[str]:
         """The cell of what the arm's finished runs took on this machine, where seconds may be shown."""
@@ -94,6 +96,36 @@ class Table:
         probed = list(dict.fromkeys(name.split(".")[0] for name in self.names if name.endswith(ends)))
         tuned = [name.removesuffix(".accuracy") for name in self.names if name.startswith("finetune.")]
         return [name for name in probed if name != "probe"] + tuned
+
+
+class Middle(NamedTuple):
+    """The middle of an arm, in the measure's unit."""
+
+    at: float | None
+    ends: tuple[float, float] | None
+    """Of the interval of a mean."""
+    words: str
+
+
+def middle(collected: tidy.Collected, arm: str, measure: str, unit: float = 1.0, digits: int = 0) -> Middle:
+    """The mean with its interval; the Kaplan-Meier median of tokens to a loss that not every run comes down to.
+
+    A mean over those that do would be too low. Of operations, and where a run was past the loss from the start,
+    there is neither.
+
+    Args:
+        unit: what the words count in, with so many digits.
+    """
+    values, told = collected.array(arm, measure), reached.of(collected, arm, measure)
+    if told is not None and told.censored:
+        late = reached.unreached(collected, arm, measure).to_numpy()
+        censored = np.arange(len(values) + len(late)) >= len(values)
+        at = survival.median(np.append(values, late), censored) if len(late) else None
+        return Middle(at, None, DASH if at is None else f"median {labels.number(at / unit, digits)}")
+    found, words = summary.estimate(values), plus_minus(summary.estimate(values / unit), digits)
+    if found is None:
+        return Middle(None, None, words)
+    return Middle(found.mean, (found.low, found.high) if found.n > 1 else None, words)
 
 
 def plus_minus(estimate: summary.Estimate | None, digits: int) -> str:
