@@ -70,7 +70,7 @@ def draw(
     words = labels.measure(measure)
     axes.set_title(words[0].upper() + words[1:], color=style.INK)
     style.label_ends(axes, ends)
-    figure_notes.write(figure, figure_notes.lost(collected, drawn))
+    figure_notes.write(figure, figure_notes.runs(collected, drawn))
     return figure
 
 

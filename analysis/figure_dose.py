@@ -36,7 +36,7 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     axes.set_title(words[0].upper() + words[1:], color=style.INK)
     style.label_ends(axes, ends)
     figure_notes.write(
-        figure, figure_notes.lost(collected, [arm for line in found.values() for arm in line.values()])
+        figure, figure_notes.runs(collected, [arm for line in found.values() for arm in line.values()])
     )
     return figure
 

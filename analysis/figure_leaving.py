@@ -51,7 +51,7 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     begun = sum(line.begun for line in found)
     notes = [f"Runs past the level when first evaluated, not drawn: {begun}"] if begun else []
     arms = [arm for line in found for arm in line.arms]
-    figure_notes.write(figure, notes + figure_notes.lost(collected, arms))
+    figure_notes.write(figure, notes + figure_notes.runs(collected, arms))
     figure.text(0.5, 0.15 / height, "visible tokens (a causal position's mean)", ha="center", fontsize=8)
     return figure
 

@@ -47,7 +47,7 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
         for j, column in enumerate(columns):
             values, size = _values(collected, row, column), max(style.SMALLEST, min(8.0, 16 * wide))
             _cell(axes, i, j, values, apart.get((row, column)), largest, own=row == column, size=size)
-    figure_notes.write(figure, figure_notes.lost(collected, rows))
+    figure_notes.write(figure, figure_notes.runs(collected, rows))
     return figure
 
 

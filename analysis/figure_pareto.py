@@ -93,7 +93,7 @@ def _draw(study: Study, name: str, collected: tidy.Collected, asked: Sequence[tu
     assert shared is not None
     words = labels.measure(figure_curves.MEASURE)
     shared.set_title(words[0].upper() + words[1:], color=style.INK)
-    figure_notes.write(figure, figure_notes.lost(collected, experiment.arms))
+    figure_notes.write(figure, figure_notes.runs(collected, experiment.arms))
     return figure
 
 

@@ -62,7 +62,7 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
         panels[arm].set_title(title, fontsize=style.fitting(title, 0.9 * pitch, 8.0))
     for arm, axes in panels.items():  # once all have the limits that they share
         style.label_ends(axes, _ends(found[arm], places), size=LETTERS)
-    figure_notes.write(figure, figure_notes.lost(collected, arms))
+    figure_notes.write(figure, figure_notes.runs(collected, arms))
     words = "distance beyond which text is resampled (tokens)"
     middle = (left + (columns * pitch - right) / 2) / style.WIDTH
     figure.text(middle, 0.15 / height, words, ha="center", fontsize=8)

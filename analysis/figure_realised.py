@@ -55,7 +55,7 @@ def draw(study: Study, name: str, collected: tidy.Collected) -> Figure:
         axes.tick_params(axis="x", labelsize=7)
     words = "drawn minus asked for (percentage points)"
     figure.text((left + (style.WIDTH - left) / 2) / style.WIDTH, 0.2 / height, words, ha="center", fontsize=8)
-    figure_notes.write(figure, figure_notes.lost(collected, arms))
+    figure_notes.write(figure, figure_notes.runs(collected, arms))
     return figure
 
 
@@ -91,5 +91,5 @@ def _row(
         axes.plot(ends, [row] * 2, color=style.INK, linewidth=1.6, zorder=3)
         yield from ends
     axes.plot([apart], [row], "o", color=style.INK, markersize=4, zorder=4)
-    words = f"{labels.number(wanted, None)} → {labels.number(found.mean, 2)}"
+    words = f"{labels.number(round(wanted, 2), None)} → {labels.number(found.mean, 2)}"
     axes.text(1.06, row, words, transform=beside, fontsize=LETTERS, va="center")
