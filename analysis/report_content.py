@@ -24,7 +24,7 @@ from analysis import (
 )
 from analysis.printed import Panel
 from analysis.quote import Quoter
-from analysis.report_origin import Fact, Link
+from analysis.report_origin import Code, Fact, Link
 from analysis.study import Study
 from mlm.experiment import FAMILIES
 from mlm.figures import EVERY
@@ -79,7 +79,7 @@ class Content:
     title: str
     question: str
     claim: str
-    reference: tuple[str | Link, ...]
+    reference: tuple[str | Link | Code, ...]
     marks: tuple[str, ...]
     """What must be seen first: smoke, partial. None for a finished study."""
     primary_measure: str

@@ -23,6 +23,13 @@ class Link:
     target: str
 
 
+@dataclass(frozen=True)
+class Code:
+    """A name as it is typed."""
+
+    text: str
+
+
 def size(name: str, quote: Quoter, corpus: runs.Corpus | None) -> Iterator[Fact]:
     """How large the experiment is."""
 
@@ -95,14 +102,18 @@ def _together(values: Iterable[str]) -> str:
     return ", ".join(sorted(set(values))) or NOTHING
 
 
-def reference(text: str) -> Iterator[str | Link]:
-    """A reference with its arXiv numbers as links.
+def reference(text: str) -> Iterator[str | Link | Code]:
+    """A reference with its arXiv numbers as links, and what stands between backticks as code.
 
     >>> list(reference("Devlin 2018 (arXiv 1810.04805), C.2"))
     ['Devlin 2018 (', Link(text='arXiv 1810.04805', target='https://arxiv.org/abs/1810.04805'), '), C.2']
+    >>> list(reference("The experiment `credit`."))
+    ['The experiment ', Code(text='credit'), '.']
     """
-    for i, part in enumerate(re.split(r"(arXiv[\s:]*\d{4}\.\d{4,5})", text)):
-        if i % 2:
+    for i, part in enumerate(re.split(r"(arXiv[\s:]*\d{4}\.\d{4,5}|`[^`]+`)", text)):
+        if part.startswith("`") and i % 2:
+            yield Code(part.strip("`"))
+        elif i % 2:
             yield Link(part, f"https://arxiv.org/abs/{part[-10:].lstrip(': ')}")
         elif part:
             yield part

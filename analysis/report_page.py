@@ -7,9 +7,9 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from analysis import figure_captions, outputs, provenance, report_content, report_svg, verdicts
+from analysis import figure_captions, outputs, provenance, report_content, report_svg, tidy, verdicts
 from analysis.report_content import Content
-from analysis.study import Study
+from analysis.study import Experiment, Study
 from mlm import layout
 from mlm.figures import EVERY
 from mlm.files import write_atomically
@@ -26,7 +26,8 @@ def write(study: Study, name: str) -> None:
     provenance.check("figures", study.scale, name, study=study.stated(name))
     page = outputs.report(study.scale, name)
     captions = figure_captions.of(study.experiment(name))
-    figures = {figure: layout.figures(study.scale, name) / f"{figure}.svg" for figure in captions}
+    shown = [figure for figure in captions if figure != "curves" or not _again(study.experiment(name))]
+    figures = {figure: layout.figures(study.scale, name) / f"{figure}.svg" for figure in shown}
     write_atomically(page, render(report_content.build(study, name), figures, captions, page.parent))
 
 
@@ -47,18 +48,33 @@ def render(content: Content, figures: dict[str, Path], captions: dict[str, str],
         keep_trailing_newline=True,
     )
     colours = {arm.colour: f"arm-{index}" for index, arm in enumerate(content.arms)}
-    return environment.get_template("report.html.j2").render(
+    return environment.get_template(
+        "report.html.j2"
+    ).render(
         content=content,
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - this project's own file
         figures={name: Markup(report_svg.inline(path, name, colours)) for name, path in figures.items()},  # noqa: S704
         captions=captions,
         own=[name for name in figures if name not in EVERY],
+        probed=[panel for panel in ("features", "pairs", "tasks") if panel in content.tables],
+        second=lambda row: (row[0], row[-1], *row[1:-1]),  # where no window cuts the verdict off
         variables=colours,
         arms={arm.name: arm for arm in content.arms},
         meanings=verdicts.VERDICTS,
         relative=lambda target: Path(os.path.relpath(target, place)).as_posix(),
         finished=_finished,
         zip=lambda *rows: list(zip(*rows, strict=True)),
+    )
+
+
+def _again(experiment: Experiment) -> bool:
+    """Whether the experiment's own figures have the curves that every experiment has, of all arms."""
+    return any(
+        one.kind == "over"
+        and one.x in (None, "tokens")
+        and (one.measure or experiment.primary_measure) == tidy.YARDSTICK
+        and set(one.arms or experiment.arms) == set(experiment.arms)
+        for one in experiment.figures
     )
 
 

@@ -13,7 +13,7 @@ import wandb_workspaces.reports.v2.interface as wr  # what `reports.v2` exports,
 from analysis import report_panels
 from analysis.printed import Panel
 from analysis.report_content import Arm, Content, Sentence
-from analysis.report_origin import Link
+from analysis.report_origin import Code, Link
 from mlm import layout
 
 TITLE_LIMIT = 128
@@ -82,9 +82,7 @@ def _pipe_table(panel: Panel) -> wr.MarkdownBlock:
 
 
 def _statement(content: Content) -> list[Any]:
-    reference = [
-        part if isinstance(part, str) else wr.Link(part.text, part.target) for part in content.reference
-    ]
+    reference = [_inline(part) for part in content.reference]
     return [
         wr.H1("Question"),
         wr.P(content.question),
@@ -153,6 +151,12 @@ def _runs(arm: Arm) -> list[Any]:
             "" if run.state == "finished" else f" {run.state}",
         ]
     return words
+
+
+def _inline(part: str | Link | Code) -> Any:
+    if isinstance(part, Link):
+        return wr.Link(part.text, part.target)
+    return wr.InlineCode(part.text) if isinstance(part, Code) else part
 
 
 def _link(link: Link, repository: str | None) -> list[Any]:
