@@ -35,6 +35,7 @@ def draw(
         (TERA, "training operations (teraFLOPs)") if spent else (MILLION, "training tokens (millions)")
     )
     ends, last = [], 0.0
+    later: list[float] = []
     for index, arm in enumerate(experiment.arms):
         if arm not in drawn:
             continue
@@ -55,6 +56,7 @@ def draw(
             [at for at, _ in banded], [e.low for _, e in banded], [e.high for _, e in banded],
             color=colour, alpha=0.18, linewidth=0, zorder=2,
         )  # fmt: skip
+        later += [y for at, e in points if at for y in (e.mean, *((e.low, e.high) if e.n > 1 else ()))]
         ends.append((places[-1], points[-1][1].mean, labels.arm(arm), colour))
         last = max(last, places[-1])
     axes.grid(axis="y")
@@ -66,6 +68,9 @@ def draw(
     else:
         axes.set_xlim(0, last * 1.005 or 1)
         axes.xaxis.set_major_locator(MaxNLocator(6))
+        if later:  # the fall from the first step would press all else together
+            room = 0.05 * (max(later) - min(later) or 1)
+            axes.set_ylim(min(later) - room, max(later) + room)
     axes.set_xlabel(title)
     words = labels.measure(measure)
     axes.set_title(words[0].upper() + words[1:], color=style.INK)
