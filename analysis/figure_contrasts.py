@@ -40,7 +40,7 @@ def draw(results: list[Result]) -> Figure:
     )
     sizes = [len(group) + len({r.family for r in group}) for group in groups]
     top, bottom, between = 0.46, 0.46, 0.94
-    height = top + bottom + ROW * sum(sizes) + between * (len(groups) - 1)
+    height = top + bottom + ROW * sum(sizes) + between * max(len(groups) - 1, 0)
     figure = Figure(figsize=(style.WIDTH, height))
     y = height - top
     for group, size in zip(groups, sizes, strict=True):

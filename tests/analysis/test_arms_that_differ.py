@@ -105,7 +105,7 @@ def test_a_loss_that_not_every_run_reaches_is_compared_up_to_where_all_were_look
     )
     with style.applied():
         texts = [text.get_text() for text in figure_contrasts.draw([result]).axes[0].texts]
-    assert [text for text in texts if text.endswith(f"]\n{within}")]
+        assert [text for text in texts if text.endswith(f"]\nwithin the first {end / 1e6:.2f} M")]
     shown = comparison_content.content(planned, [EXPERIMENT])["experiments"][0]["after"]["reach.5.tokens"]
     assert shown["100-0-0"]["difference"] is None
     assert f"compared up to {end:,} tokens" in shown["100-0-0"]["verdicts"][0]["detail"]
