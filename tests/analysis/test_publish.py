@@ -103,7 +103,9 @@ def test_the_page_says_what_contrasts_json_says(make: Make) -> None:
     told, count = findings(page), 0
     for name in (EXPERIMENT, "rate"):
         for row in read_json(made.results / f"laptop/tables/{name}/contrasts.json", "")["contrasts"]:
-            digits, count = labels.digits(row["measure"]), count + 1
+            ends = ("difference", "low", "high", "two_level_low", "two_level_high")
+            digits = labels.telling(labels.digits(row["measure"]), *(row[end] for end in ends))
+            count += 1
             contrast = f"{labels.arm(row['arm'])} − {labels.arm(row['against'])}"
             stated, difference, interval, both, n, p, verdict = told[
                 name, contrast, labels.measure(row["measure"]), row["family"]

@@ -151,15 +151,16 @@ def test_every_number_is_the_tables_and_page_and_json_agree(ready: Make) -> None
     stated = json.loads(made.table("contrasts.json").read_text())["contrasts"]
     assert len(tables["contrasts"]) == 1 + len(stated) == 7
     for row, result in zip(tables["contrasts"][1:], stated, strict=True):
-        number = [labels.number(result[key], 3) for key in ("difference", "low", "high")]
+        keys = ("difference", "low", "high", "two_level_low", "two_level_high")
+        digits = labels.telling(3, *(result[key] for key in keys))
+        *number, low, high = (labels.number(result[key], digits) for key in keys)
         assert row[0] == f"{labels.arm(result['arm'])} − {labels.arm(result['against'])}"
         assert row[3].lstrip("+") == number[0] and row[4] == f"{number[1]} to {number[2]}"
-        over = [labels.number(result[key], 3) for key in ("two_level_low", "two_level_high")]
-        assert row[5] == f"{over[0]} to {over[1]}"
+        assert row[5] == f"{low} to {high}"
         assert row[6] == ("7 of 8" if result["arm"] == "100-0-0" else "8")
         assert [float(p) for p in row[7:9]] == pytest.approx([result["p"], result["p_holm"]], abs=5.1e-4)
         assert row[1] == result["family"] and row[11] == result["verdict"]
-        assert row[9] == labels.number(result["detectable"], 3)
+        assert row[9] == labels.number(result["detectable"], digits)
 
     with made.table("table.csv").open() as stream:
         means = {(row["row"], row["measure"]): row for row in csv.DictReader(stream)}
