@@ -66,10 +66,9 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         rows = []
         told = [(one.name, result) for one in parts.values() for result in one.family("primary")]
         for name, result in told:
-            digits = labels.digits(result.measure)
-            ends = (labels.number(end, digits) for end in (result.low, result.high))
+            ends = (labels.number(end, result.digits) for end in (result.low, result.high))
             held = [quote.p(f"{result.id}.{p}").removeprefix("= ") for p in ("p", "p_holm_primaries")]
-            difference = labels.number(result.difference, digits, signed=True)
+            difference = labels.number(result.difference, result.digits, signed=True)
             rows.append(
                 (
                     name,
