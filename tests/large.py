@@ -49,7 +49,7 @@ def study(folder: Path, arms: int) -> Copy:
         del stated[key]
     (place / "large.yaml").write_text(yaml.safe_dump(stated, sort_keys=False))
     scale = yaml.safe_load((place / "scales" / "laptop.yaml").read_text())
-    scale |= {"title": "large", "experiments": ["large"]}
+    scale["experiments"] = ["large"]
     (place / "scales" / "large.yaml").write_text(yaml.safe_dump(scale, sort_keys=False))
     return copy
 
