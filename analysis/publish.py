@@ -26,7 +26,7 @@ from analysis import (
     tune,
 )
 from analysis.manuscript_markdown import escaped
-from analysis.publish_page import CHANGED, ERRATA, FACTS, RUN_COLUMNS, RUNS, Facts, Picture
+from analysis.publish_page import CHANGED, FACTS, REMARK, RUN_COLUMNS, RUNS, Facts, Picture
 from analysis.report_content import Emphasis, Sentence
 from analysis.study import Study
 from mlm import layout
@@ -220,7 +220,7 @@ def _put(place: Path, facts: Facts, contents: dict[str, bytes]) -> Iterator[Path
 
     Earlier facts go first, so that a publication that is killed leaves none beside the files of another study.
     """
-    for old in (FACTS, ERRATA):
+    for old in (FACTS, REMARK):
         (place / old).unlink(missing_ok=True)
     for name, content in contents.items():
         write_atomically(place / name, content)

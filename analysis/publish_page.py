@@ -21,8 +21,8 @@ from mlm.yaml_file import Strict
 
 TEMPLATES = Path(__file__).parent / "templates"
 FACTS, RUNS = "facts.json", "runs.csv"
-ERRATA = "errata.md"
-"""What was found wrong with an experiment since; written by hand, gone when it is published anew."""
+REMARK = "remark.md"
+"""What must be known of an experiment's numbers; written by hand, gone when it is published anew."""
 RUN_COLUMNS = ("arm", "seed", "run", "status", "tokens", "flops", "training_seconds", "wall_seconds", "commit")
 CHANGED = " with changes"
 """What may follow a commit: the tree had uncommitted changes."""
@@ -100,8 +100,8 @@ class Published:
 
     def __init__(self, place: Path) -> None:
         self.facts, self.runs = load(place), _runs(place / RUNS)
-        errata = place / ERRATA
-        self.errata = " ".join(errata.read_text(encoding="utf-8").split()) if errata.exists() else ""
+        remark = place / REMARK
+        self.remark = " ".join(remark.read_text(encoding="utf-8").split()) if remark.exists() else ""
         self.cost = Cost.of(self.runs)
         self.commits = {str(commit): mine["run"].nunique() for commit, mine in self.runs.groupby("commit")}
         self.seeds = sorted({int(seed) for seed in self.runs["seed"]})
@@ -176,7 +176,7 @@ def render(published: Sequence[Published], place: Path) -> str:
         known=[*dict.fromkeys(one.facts.restricted for one in published if one.facts.restricted), *stated],
         two_level=TWO_LEVEL if any(TWO_LEVEL in row for one in published for row in one.facts.findings) else "",
         marks=list(_whose((mark, one) for one in published for mark in one.facts.marks)),
-        errata=list(_whose((one.errata, one) for one in published if one.errata)),
+        remarks=list(_whose((one.remark, one) for one in published if one.remark)),
         mixed=any(mark.startswith(codes.MIXED) for one in published for mark in one.facts.marks),
         cost=Cost.of(pd.concat([one.runs for one in published])),
         units=listed(sorted({one.facts.unit for one in published}), "or"),

@@ -86,7 +86,7 @@ def shape(record: Mapping[str, Any]) -> str:
     training = record["training"]
     parts = ("encoder", "lengths", "objective", "sequence_length", "batch_size", "micro_batch")
     stated = {part: training[part] for part in parts} | {"attention": _attention(training)}
-    return identity.digest([stated, record["data"]["vocabulary"], record["numerics"], source()])
+    return identity.digest([stated, record["data"]["vocabulary"], record["numerics"], made_by()])
 
 
 def _attention(training: Mapping[str, Any]) -> Any:

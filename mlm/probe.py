@@ -97,6 +97,7 @@ def classify(learnt: NDArray[np.float32], classes: Labels, asked: NDArray[np.flo
     from scipy.optimize import minimize  # not by what merely reads features or words
 
     counts = np.bincount(classes)
+    assert counts.all(), "every class is learnt from examples"
     order = np.argsort(classes, kind="stable")
     firsts = np.cumsum(counts) - counts
     means = np.add.reduceat(learnt[order], firsts, axis=0, dtype=np.float64) / counts[:, None]
@@ -130,6 +131,7 @@ def classify(learnt: NDArray[np.float32], classes: Labels, asked: NDArray[np.flo
     begin = np.zeros(shape)
     begin[-1] = np.log(counts / len(classes))
     found = minimize(loss, begin.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    assert np.isfinite(found.fun), "features are numbers"
     weights = found.x.reshape(shape).astype(np.float32)
     return np.asarray((whitened(asked) @ weights[:-1] + weights[-1]).argmax(1), np.int64)
 

@@ -79,19 +79,19 @@ def test_an_accepted_change_of_the_code_is_on_the_page(make: Make) -> None:
     assert f"**Runs of [split] are kept though the code gives other bits by now:** {told}\n" in page
 
 
-def test_what_was_found_wrong_later_stands_on_the_page_until_it_is_published_anew(make: Make) -> None:
+def test_a_remark_stands_on_the_page_until_the_experiment_is_published_anew(make: Make) -> None:
     made = ready(make(seeds=2, effects=TWO), EXPERIMENT)
     publish.write(made, [])
     place = Path("docs/results/laptop")
     right = publish_page.write(place).read_text()
-    (place / EXPERIMENT / "errata.md").write_text("The probe read\nother features.\n")
+    (place / EXPERIMENT / "remark.md").write_text("The probe read\nother features.\n")
     wrong = publish_page.write(place).read_text()
-    said = "**Found wrong since:** "
+    said = "**Remark:** "
     assert f"{said}`{EXPERIMENT}`: The probe read other features.\n" in wrong
     assert f"{said}The probe read other features.\n" in wrong.partition(f"## {EXPERIMENT}: ")[2]
     publish.write(made, [])
     assert (place / "README.md").read_text() == right
-    assert not (place / EXPERIMENT / "errata.md").exists()
+    assert not (place / EXPERIMENT / "remark.md").exists()
 
 
 def test_the_page_says_what_contrasts_json_says(make: Make) -> None:
