@@ -5,7 +5,7 @@ The latter lies in analysis/captions, for Snakemake's report has no more than th
 
 from pathlib import Path
 
-from analysis import labels
+from analysis import labels, tidy
 from analysis.study import Experiment
 from mlm import figures
 
@@ -16,6 +16,19 @@ def of(experiment: Experiment) -> dict[str, str]:
     """Name of each figure of an experiment -> its caption, plain text; those of its own last."""
     fixed = {name: _read(name) for name in figures.EVERY}
     return fixed | {one.stem: f"{_shown(experiment, one)}{_read(one.kind)}" for one in experiment.figures}
+
+
+def curves(experiment: Experiment) -> str:
+    """The figure that shows the learning curves of all arms: `curves`, unless one of its own shows the same.
+
+    Logarithmic axes do not: they leave out the moment before the first step.
+    """
+    for one in experiment.figures:
+        whole = set(one.arms or experiment.arms) == set(experiment.arms)
+        measure = one.measure or experiment.primary_measure
+        if one.kind == "over" and one.x != "flops" and not one.log and whole and measure == tidy.YARDSTICK:
+            return one.stem
+    return "curves"
 
 
 def _shown(experiment: Experiment, asked: figures.Figure) -> str:

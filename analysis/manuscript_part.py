@@ -43,19 +43,13 @@ class Part:
         self.measure = labels.measure(self.stated.primary_measure)
         self.captions = figure_captions.of(self.stated)
         self.own_figures = [one.stem for one in self.stated.figures]
-        self.curves = next((one.stem for one in self.stated.figures if self._is_curves(one)), "curves")
+        self.curves = figure_captions.curves(self.stated)
         self.beside = [table for table in published.names() if name in published.load(table).experiments]
         self._leaving = {
             one.stem: leaving.lines(study, name, self.collected, one)
             for one in self.stated.figures
             if one.kind == "leaving"
         }
-
-    def _is_curves(self, one: figures.Figure) -> bool:
-        """Whether a figure of its own shows what the `curves` that every experiment has show."""
-        whole = one.arms is None or set(one.arms) == set(self.stated.arms)
-        measure = one.measure or self.stated.primary_measure
-        return one.kind == "over" and one.x != "flops" and not one.log and whole and measure == tidy.YARDSTICK
 
     def family(self, family: Family) -> list[contrasts.Result]:
         """Contrasts of a family, in the order of the file."""

@@ -7,9 +7,9 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from analysis import figure_captions, outputs, provenance, report_content, report_svg, tidy, verdicts
+from analysis import figure_captions, outputs, provenance, report_content, report_svg, verdicts
 from analysis.report_content import Content
-from analysis.study import Experiment, Study
+from analysis.study import Study
 from mlm import layout
 from mlm.figures import EVERY
 from mlm.files import write_atomically
@@ -26,7 +26,8 @@ def write(study: Study, name: str) -> None:
     provenance.check("figures", study.scale, name, study=study.stated(name))
     page = outputs.report(study.scale, name)
     captions = figure_captions.of(study.experiment(name))
-    shown = [figure for figure in captions if figure != "curves" or not _again(study.experiment(name))]
+    curves = figure_captions.curves(study.experiment(name))  # of the same curves one figure is enough
+    shown = [figure for figure in captions if figure != "curves" or figure == curves]
     figures = {figure: layout.figures(study.scale, name) / f"{figure}.svg" for figure in shown}
     write_atomically(page, render(report_content.build(study, name), figures, captions, page.parent))
 
@@ -64,17 +65,6 @@ def render(content: Content, figures: dict[str, Path], captions: dict[str, str],
         relative=lambda target: Path(os.path.relpath(target, place)).as_posix(),
         finished=_finished,
         zip=lambda *rows: list(zip(*rows, strict=True)),
-    )
-
-
-def _again(experiment: Experiment) -> bool:
-    """Whether the experiment's own figures have the curves that every experiment has, of all arms."""
-    return any(
-        one.kind == "over"
-        and one.x in (None, "tokens")
-        and (one.measure or experiment.primary_measure) == tidy.YARDSTICK
-        and set(one.arms or experiment.arms) == set(experiment.arms)
-        for one in experiment.figures
     )
 
 
