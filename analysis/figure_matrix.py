@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib import colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -11,8 +12,8 @@ from analysis import figure_notes, labels, style, summary, tidy
 from analysis.study import Study
 from mlm import figures, measures
 
-LIGHT, DARK = 1.0, 0.35
-"""Greys of no difference to the diagonal and of the largest; text turns white on the darker half."""
+LOWER, HIGHER = "#7CA0C4", "#F08C98"
+"""Of the largest loss below the diagonal's and above it, light enough to write on; none is white."""
 CELL = 0.46  # inches, of a row
 
 
@@ -81,11 +82,10 @@ def _cell(
         axes.text(j, i, "—", ha="center", va="center", color=style.MUTED)
         return
     share = min(1.0, abs(apart.mean) / largest) if largest and apart else 0.0
-    grey = LIGHT - (LIGHT - DARK) * share
-    axes.add_patch(Rectangle((j - 0.48, i - 0.47), 0.96, 0.94, facecolor=str(grey), linewidth=0))
-    ink = "white" if grey < 0.47 else style.INK
+    colour = colors.to_rgba(LOWER if apart and apart.mean < 0 else HIGHER, share)
+    axes.add_patch(Rectangle((j - 0.48, i - 0.47), 0.96, 0.94, facecolor=colour, linewidth=0))
     mean, small = labels.number(float(values.mean()), 2), max(style.SMALLEST, 0.82 * size)
-    axes.text(j, i if own else i - 0.25, mean, ha="center", va="center", fontsize=size, color=ink)
+    axes.text(j, i if own else i - 0.25, mean, ha="center", va="center", fontsize=size)
     if own:
         frame = Rectangle(
             (j - 0.46, i - 0.45), 0.92, 0.90, facecolor="none", edgecolor=style.INK, linewidth=1.2
@@ -95,4 +95,4 @@ def _cell(
         words = labels.number(apart.mean, 2, signed=True)
         half = f"± {labels.number(apart.half_width, 2)}" if apart.n > 1 else ""
         for text, below in ((words, 0.06), (half, 0.31)):
-            axes.text(j, i + below, text, ha="center", va="center", fontsize=small, color=ink, style="italic")
+            axes.text(j, i + below, text, ha="center", va="center", fontsize=small, style="italic")

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import synthetic_experiments as more
+from matplotlib import colors
+from matplotlib.patches import Rectangle
 from synthetic_results import EXPERIMENT, Synthetic, write_json
 
 from analysis import (
@@ -137,6 +139,17 @@ def test_the_matrix_is_paired_with_the_arm_whose_corruption_it_is(ready: Ready) 
     shown = [text.get_text() for text in axes.texts]
     assert labels.number(apart.mean, 2, signed=True) in shown
     assert f"± {labels.number(apart.half_width, 2)}" in shown
+    tints = {
+        tuple(round(at) for at in patch.get_center()): patch.get_facecolor()
+        for patch in axes.patches
+        if isinstance(patch, Rectangle) and patch.get_fill() and patch.get_facecolor()[3]
+    }
+    for (row, column), estimate in found.items():
+        if row != column:
+            *rgb, depth = tints[arms.index(column), arms.index(row)]
+            tint = figure_matrix.LOWER if estimate.mean < 0 else figure_matrix.HIGHER
+            assert rgb == list(colors.to_rgb(tint))
+            assert depth == pytest.approx(abs(estimate.mean) / max(abs(each.mean) for each in found.values()))
 
 
 def test_operations_end_with_those_of_the_run(ready: Ready) -> None:
