@@ -80,9 +80,9 @@ def _experiment(study: Study, name: str) -> dict[str, Any]:
         "primary": experiment.primary_measure,
         "mark": " · ".join(marks.of_results(collected)) or None,
         "arms": arms,
-        "ends": {m: _rows(experiment, values, [], collected.partial) for m, values in ends.items()},
+        "ends": {m: _rows(experiment, m, values, [], collected.partial) for m, values in ends.items()},
         "after": {
-            m: _rows(experiment, values, [s for s in stated if s.measure == m], collected.partial, known[m])
+            m: _rows(experiment, m, values, [s for s in stated if s.measure == m], collected.partial, known[m])
             for m, values in after.items()
         },
     }
@@ -139,6 +139,7 @@ def _curve(rows: pd.DataFrame, spent: figure_curves.Grown) -> dict[str, Any]:
 
 def _rows(
     experiment: Experiment,
+    measure: str,
     values: Mapping[str, Values],
     stated: Iterable[contrasts.Result],
     partial: bool,
@@ -159,7 +160,9 @@ def _rows(
         arm: _estimate(list(values.get(arm, {}).values()))
         | {
             "reached": str(told[arm]) if arm in told else None,
-            "difference": _difference(values.get(arm, {}), base, partial) if arm not in alone else None,
+            "difference": _difference(measure, values.get(arm, {}), base, partial)
+            if arm not in alone
+            else None,
             "verdicts": [_verdict(result, experiment.baseline) for result in stated if result.arm == arm],
         }
         for arm in experiment.arms
@@ -177,13 +180,14 @@ def _estimate(values: list[float]) -> dict[str, Any]:
     return {"mean": found.mean, "low": _finite(found.low), "high": _finite(found.high), "n": found.n}
 
 
-def _difference(arm: Values, base: Values, partial: bool) -> dict[str, Any] | None:
+def _difference(measure: str, arm: Values, base: Values, partial: bool) -> dict[str, Any] | None:
     pairs = [arm[seed] - base[seed] for seed in sorted(arm) if seed in base]
     if not pairs:
         return None
     test = SignFlip(pairs)
-    low, high = (math.inf, math.inf) if partial else test.interval()
-    return {"mean": test.mean, "low": _finite(low), "high": _finite(high), "n": test.n}
+    low, high = map(_finite, (math.inf, math.inf) if partial else test.interval())
+    digits = labels.telling(labels.digits(measure), test.mean, low, high)
+    return {"mean": test.mean, "low": low, "high": high, "n": test.n, "digits": digits}
 
 
 def _verdict(result: contrasts.Result, baseline: str) -> dict[str, str]:

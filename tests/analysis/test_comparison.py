@@ -97,6 +97,7 @@ def test_ends_differences_and_verdicts_are_those_of_the_tables(analysed: Make) -
         row = shown["after"][contrast["measure"]][contrast["arm"]]
         got = [row["difference"][k] for k in ("mean", "low", "high", "n")]
         assert got == pytest.approx([contrast[k] for k in ("difference", "low", "high", "n")])
+        assert row["difference"]["digits"] == labels.telling(labels.digits(contrast["measure"]), *got[:3])
         assert [verdict["verdict"] for verdict in row["verdicts"]] == [contrast["verdict"]]
         assert f"Holm p {labels.p_value(contrast['p_holm'])}" in row["verdicts"][0]["detail"]
 

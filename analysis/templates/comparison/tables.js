@@ -7,7 +7,7 @@ const opened = new Set(); // lists of runs
 function row(experiment, arm, { mean, low, high, n, reached, difference }, digits, last) {
   const cell = (kind, content) => make("td", { class: kind }, content);
   const base = arm.name === experiment.baseline;
-  const { mean: by, low: from, high: to } = difference ?? { mean: null, low: null, high: null };
+  const { mean: by, low: from, high: to, digits: finer } = difference ?? { mean: null, low: null, high: null };
   const made = make(
     "tr",
     {},
@@ -15,8 +15,8 @@ function row(experiment, arm, { mean, low, high, n, reached, difference }, digit
     cell("mean", number(mean, digits)),
     cell("interval", interval(low, high, digits)),
     cell("n", reached ?? String(n)),
-    cell(base ? "difference quiet" : "difference", base ? "baseline" : number(by, digits, true)),
-    cell("paired", base ? "" : interval(from, to, digits, true)),
+    cell(base ? "difference quiet" : "difference", base ? "baseline" : number(by, finer, true)),
+    cell("paired", base ? "" : interval(from, to, finer, true)),
     last,
   );
   made.dataset.arm = keyOf(experiment, arm);
