@@ -19,7 +19,7 @@ from mlm import layout, yaml_file
 LEVEL = 0.95
 KERNELS = ("torch", "numpy")
 """Packages whose versions decide bits."""
-COMPILER = ("compiler",)
+COMPILER = "compiler"
 """Decides those of compiled steps; publications of older versions do not say which it was."""
 
 
@@ -50,11 +50,11 @@ def unlike(here: Reference, there: Reference | None, arm: str = "") -> list[str]
             "the publication is older than reference.json: it does not say on which type of machine it was made"
         ]
     found = []
+    versions = (*KERNELS, COMPILER) if COMPILER in there.versions else KERNELS
     for what, mine, theirs in (
         ("processor", str(here.machine), str(there.machine) if there.machine else "not recorded, or several"),
         *((what, here.numerics.get(what), there.numerics.get(what)) for what in there.numerics),
-        *((what, here.versions.get(what), there.versions.get(what)) for what in KERNELS),
-        *((what, here.versions.get(what), there.versions[what]) for what in COMPILER if what in there.versions),
+        *((what, here.versions.get(what), there.versions.get(what)) for what in versions),
         *(
             ("training code", mine, there.codes.get(one))
             for one, mine in here.codes.items()
