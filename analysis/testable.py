@@ -9,7 +9,11 @@ from mlm.study import Study
 
 
 def problems(study: Study) -> Iterator[str]:
-    """Families of contrasts that no outcome could decide: they will be called descriptive."""
+    """Families of contrasts that no outcome could decide, or none but that all seeds agree.
+
+    The former will be called descriptive. Of the latter, the first that Holm's correction lets through needs
+    all signs alike: with one that differs, p is at the least 2 · sides / 2ⁿ.
+    """
     if not study.scale.evidence:
         return
     for name, experiment in study.experiments.items():
@@ -22,4 +26,10 @@ def problems(study: Study) -> Iterator[str]:
                 yield (
                     f"{EXPERIMENTS / name}.yaml: seeds: {n} cannot decide {m} {family} contrast{'s' * (m > 1)} "
                     f"at the level {verdicts.LEVEL:g}, which will be descriptive; give {enough} or more"
+                )
+            elif sides == 2 and m and all(verdicts.out_of_reach([n - 1] * m, sides)):
+                which = f"first of {m} {family} contrasts" if m > 1 else f"{family} contrast"
+                yield (
+                    f"{EXPERIMENTS / name}.yaml: seeds: with {n}, the {which} is decided only if all {n} pairs "
+                    f"agree in sign; with {n + 1} one may differ"
                 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from analysis import testable, verdicts
+from analysis.signflip import SignFlip
 from mlm import study
 from tests.mlm.places import EXPERIMENT, setting
 
@@ -22,8 +23,8 @@ def told(trial: Trial, seeds: int, secondary: int) -> list[str]:
 
 
 def test_the_number_of_seeds_that_is_named_is_enough_and_one_less_is_not(trial: Trial) -> None:
-    assert told(trial, 8, 4) == []
-    (said,) = told(trial, 6, 4)
+    assert told(trial, 9, 4) == []
+    *_, said = told(trial, 6, 4)
     assert said == (
         "experiments/trial.yaml: seeds: 6 cannot decide 4 secondary contrasts at the level 0.05, which will be "
         "descriptive; give 8 or more"
@@ -34,6 +35,18 @@ def test_the_number_of_seeds_that_is_named_is_enough_and_one_less_is_not(trial: 
     for m in range(1, 5):
         enough = next(n for n in range(1, 20) if not any(verdicts.out_of_reach([n] * m, 2)))
         assert (m * 2 / 2**enough < 0.05) and (m * 2 / 2 ** (enough - 1) >= 0.05)
+
+
+def test_a_family_that_is_decided_by_pairs_that_all_agree_and_by_none_else_is_told_of(trial: Trial) -> None:
+    (said,) = told(trial, 8, 4)
+    assert said == (
+        "experiments/trial.yaml: seeds: with 8, the first of 4 secondary contrasts is decided only if all 8 "
+        "pairs agree in sign; with 9 one may differ"
+    )
+    assert told(trial, 8, 3) == []
+    assert "the primary contrast is decided only if all 6 pairs agree in sign" in told(trial, 6, 4)[0]
+    differing = [SignFlip([-0.01, *range(1, n)]).p_two_sided() for n in (8, 9)]  # one sign, of the smallest
+    assert [verdicts.holm([p, 1.0, 1.0, 1.0])[0] < verdicts.LEVEL for p in differing] == [False, True]
 
 
 def test_a_scale_that_is_no_evidence_promises_nothing(trial: Trial) -> None:
