@@ -7,6 +7,7 @@ sentence order (SOP, Lan et al. 2019, arXiv 1909.11942): from [CLS], whether a p
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Int8
@@ -63,14 +64,16 @@ def target_positions(
         selected: [rows, length] bool.
 
     Returns:
-        at: [rows, targets] int64, each row's selected positions in order, then fillers;
+        at: [rows, targets] int64, each row's selected positions in order, then fillers, which are 0;
         real: [rows, targets] bool, False at the fillers, which no loss may count.
     """
-    counts = selected.sum(1)
-    most = max(int(counts.max()), 1)
-    at = (~selected).to(torch.int8).argsort(dim=1, stable=True)[:, :most].contiguous()
-    real = torch.arange(most, device=selected.device) < counts[:, None]
-    return at, real
+    chosen = selected.cpu().numpy()
+    counts = chosen.sum(1)
+    real = np.arange(max(int(counts.max()), 1)) < counts[:, None]
+    at = np.zeros(real.shape, np.int64)
+    at[real] = np.nonzero(chosen)[1]  # both are read row by row
+    positions, theirs = (torch.from_numpy(part).to(selected.device) for part in (at, real))
+    return positions, theirs
 
 
 def batch(
