@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mlm import config
 from mlm.encoder import Encoder
-from mlm.probe import Discriminant, Encoded, Labels, features
+from mlm.probe import Encoded, Labels, classify, features
 from mlm.tasks import Example, words
 from mlm.vocabulary import Tokenizer
 
@@ -94,17 +94,18 @@ def measure(encoder: Encoder, tokenizer: Tokenizer, examples: Sequence[Example],
         `values` (measures of the model), `references` (the most frequent class, and the words of the
         same sentences; the number only means something above those) and `counts`.
     """
-    train, test, n_classes = parts(examples)
+    train, test, _ = parts(examples)
     x = sentence_features(encoder, tokenizer, [*train.texts, *test.texts])
     learnt, asked = x[: len(train.texts)], x[len(train.texts) :]
-    model = Discriminant(learnt, train.classes, n_classes)
     width = encoder.options.width
     blocks = {name: slice(None)} | {
         f"{name}.layer_{layer}": slice(layer * width, (layer + 1) * width)
         for layer in range(encoder.options.layers + 1)
     }
     values = {
-        f"{block}.accuracy": float((model.predict(asked, columns) == test.classes).mean())
+        f"{block}.accuracy": float(
+            (classify(learnt[:, columns], train.classes, asked[:, columns]) == test.classes).mean()
+        )
         for block, columns in blocks.items()
     }
     return {"values": values, "references": references(examples, name), "counts": counts(examples)}
