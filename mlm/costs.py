@@ -47,7 +47,7 @@ START_SECONDS = 4.0
 CHECK_SECONDS = 1.0
 """A measuring job that finds all taken by the run's training."""
 MEASURE_SECONDS = {
-    "evaluation": 2.0, "probe": 8.0, "pairs": 3.0, "tasks": 3.0, "finetune": 60.0, "reach": 0.1,
+    "evaluation": 2.0, "probe": 13.0, "pairs": 3.0, "tasks": 3.0, "finetune": 60.0, "reach": 0.1,
     "corruptions": 3.0, "radius": 3.0, "bits_per_byte": 3.0, "plugins": 3.0,
 }  # fmt: skip
 """Of weights once, by the kind of measure: what they take at the scale `laptop`, roughly."""
