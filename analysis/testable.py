@@ -16,6 +16,7 @@ def problems(study: Study) -> Iterator[str]:
     """
     if not study.scale.evidence:
         return
+    close: dict[tuple[int, str], list[str]] = {}
     for name, experiment in study.experiments.items():
         n = len({cell.seed for cell in study.cells if cell.experiment == name})
         for family in FAMILIES if experiment.contrasts else ():
@@ -28,8 +29,9 @@ def problems(study: Study) -> Iterator[str]:
                     f"at the level {verdicts.LEVEL:g}, which will be descriptive; give {enough} or more"
                 )
             elif sides == 2 and m and all(verdicts.out_of_reach([n - 1] * m, sides)):
-                which = f"first of {m} {family} contrasts" if m > 1 else f"{family} contrast"
-                yield (
-                    f"{EXPERIMENTS / name}.yaml: seeds: with {n}, the {which} is decided only if all {n} pairs "
-                    f"agree in sign; with {n + 1} one may differ"
-                )
+                close.setdefault((n, family), []).append(name)
+    for (n, of), names in close.items():
+        yield (
+            f"{EXPERIMENTS}: {', '.join(names)}: seeds: with {n}, no {of} contrast is decided unless all {n} "
+            f"pairs of one agree in sign; with {n + 1} one may differ"
+        )
