@@ -38,6 +38,14 @@ def steps() -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in found}
 
 
+def compiles_one_layer(place: Path) -> Path:
+    """The place's scale, its steps now compiled, and with little to compile."""
+    scale = place / "experiments" / "scales" / "test.yaml"
+    stated = scale.read_text().replace("path: eager", "path: compiled")
+    scale.write_text(stated.replace("size: tiny", "size: tiny\n    layers: 1"))
+    return scale
+
+
 COMPARE = """
 import json, sys
 from pathlib import Path
@@ -238,11 +246,9 @@ def test_on_a_gpu_what_is_fixed_in_a_step_does_not_depend_on_what_came_before() 
 def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tmp_path: Path) -> None:
     """In processes of their own: one compiles, and the others find its code. Measures by any are the same."""
     mine = copy_of(place, tmp_path / "place")
-    scale = mine / "experiments" / "scales" / "test.yaml"
-    stated = scale.read_text().replace("path: eager", "path: compiled")
+    scale = compiles_one_layer(mine)
     growing = "lengths: {shape: staged, values: [8, 16], ends: [0.25]}"  # the second from step 10 of 40
-    stated = stated.replace("  batch_size", f"  {growing}\n  batch_size")
-    scale.write_text(stated.replace("size: tiny", "size: tiny\n    layers: 1"))  # less to compile
+    scale.write_text(scale.read_text().replace("  batch_size", f"  {growing}\n  batch_size"))
     folder = mine / "results" / "runs"
     before = {path.name for path in folder.iterdir()}
     done(mlm(mine, "train", "trial", "--scale", "test"))
@@ -272,6 +278,27 @@ def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tm
     done(mlm(mine, "measure", run, "--take", "evaluation=apart.json", "--with", "evaluation=16"))
     by_training, apart = (path.read_text() for path in (folder / run / "aside/one.json", mine / "apart.json"))
     assert untimed(by_training) == untimed(apart)
+
+
+@pytest.mark.long
+@needs_compiler
+def test_a_run_trains_to_its_end_where_its_compiled_steps_cannot_be_kept(place: Path, tmp_path: Path) -> None:
+    """It says so once, compiles where torch would, and leaves nothing where it was told to."""
+    mine, barred, passing = (tmp_path / name for name in ("place", "barred", "passing"))
+    compiles_one_layer(copy_of(place, mine))
+    barred.touch()  # root, too, makes no folder in a file
+    passing.mkdir()
+    before = {path.name for path in (mine / "results" / "runs").iterdir()}
+    command = [sys.executable, "-m", "mlm", "train", "trial", "--scale", "test"]
+    variables = environment(TMPDIR=str(passing), **{compiled.FOLDER_VARIABLE: str(barred)})
+    ended = subprocess.run(command, cwd=mine, env=variables, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("compiled steps cannot be kept there (Not a directory)") == 1
+    assert "Traceback" not in ended.stderr
+    (run,) = {path for path in (mine / "results" / "runs").iterdir() if path.name not in before}
+    assert '"path": "compiled"' in (run / "config.json").read_text()
+    assert RunFolder.open(run).outcome()["status"] == "finished" and (run / "trained").exists()
+    assert barred.read_bytes() == b"" and [*passing.glob("torchinductor_*")]
 
 
 def test_a_kept_step_that_is_spoilt_or_of_another_torch_is_made_anew(tmp_path: Path) -> None:
