@@ -162,6 +162,10 @@ def refused(result: subprocess.CompletedProcess[str]) -> str:
     return result.stderr
 
 
+BESIDE_TRAINING = {"pandas", "scipy", "matplotlib", "wandb", "transformers", "datasets"}
+"""Packages that plan, analyse or publish: a training imports none of them."""
+
+
 def loaded(place: Path, *words: str) -> set[str]:
     """Modules that `python -m mlm …` has imported when it ends, which it must do well."""
     code = f"import sys; from mlm.__main__ import main\ntry: main({[*words]})\nfinally: print(*sys.modules)"

@@ -17,7 +17,7 @@ from mlm.errors import InputError
 from mlm.files import sealed, write_json
 from mlm.runs import RunFolder
 from mlm.train import Trainer
-from tests.mlm.places import copy_of, done, environment, mlm
+from tests.mlm.places import BESIDE_TRAINING, copy_of, done, environment, loaded, mlm
 from tests.mlm.test_measuring import untimed
 
 needs_compiler = pytest.mark.skipif(bool(compiled.missing(cuda=False)), reason="no C++ compiler here")
@@ -244,7 +244,10 @@ def test_on_a_gpu_what_is_fixed_in_a_step_does_not_depend_on_what_came_before() 
 @pytest.mark.long
 @needs_compiler
 def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tmp_path: Path) -> None:
-    """In processes of their own: one compiles, and the others find its code. Measures by any are the same."""
+    """In processes of their own: one compiles, and the others find its code. Measures by any are the same.
+
+    A process that finds a step imports nothing of what plans and analyses.
+    """
     mine = copy_of(place, tmp_path / "place")
     scale = compiles_one_layer(mine)
     growing = "lengths: {shape: staged, values: [8, 16], ends: [0.25]}"  # the second from step 10 of 40
@@ -255,8 +258,7 @@ def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tm
     (run,) = {path.name for path in folder.iterdir()} - before
     weights = (folder / run / "weights.safetensors").read_bytes()
     assert '"path": "compiled"' in (folder / run / "config.json").read_text()
-    for left in ("run.json", "trained", "metrics.jsonl", "weights.safetensors"):
-        (folder / run / left).unlink()
+    as_planned(folder / run)
     kept = steps()
     assert len(kept) >= 2
     command = [sys.executable, "-m", "mlm", "train", f"results/runs/{run}", "--checkpoint-seconds", "1e-3"]
@@ -278,6 +280,17 @@ def test_a_compiled_run_is_resumed_and_repeated_to_the_same_bits(place: Path, tm
     done(mlm(mine, "measure", run, "--take", "evaluation=apart.json", "--with", "evaluation=16"))
     by_training, apart = (path.read_text() for path in (folder / run / "aside/one.json", mine / "apart.json"))
     assert untimed(by_training) == untimed(apart)
+    as_planned(folder / run)
+    imported = loaded(mine, "train", f"results/runs/{run}")
+    assert "torch._dynamo" in imported and not BESIDE_TRAINING & imported
+    assert (folder / run / "weights.safetensors").read_bytes() == weights
+    assert steps() == kept
+
+
+def as_planned(run: Path) -> None:
+    """Take away what its training left."""
+    for left in ("run.json", "trained", "metrics.jsonl", "weights.safetensors"):
+        (run / left).unlink()
 
 
 @pytest.mark.long
