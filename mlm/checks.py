@@ -193,7 +193,19 @@ def _incomparable(measure: str, one: Run | None, other: Run | None, own_pairs: b
             f"{measure} is evaluated at {one.sequence_length} and at {other.sequence_length} tokens; give both "
             "arms one sequence_length, and `lengths:` for what they are trained on"
         )
+    stretches = [run.stretch or run.sequence_length for run in (one, other)]
+    if _cut_as_trained(measure) and stretches[0] != stretches[1]:
+        return (
+            f"{measure} is evaluated on stretches of {stretches[0]} and of {stretches[1]} tokens; give both "
+            "arms one `stretch`, or compare on the yardstick"
+        )
     return None
+
+
+def _cut_as_trained(measure: str) -> bool:
+    """Whether a measure of the run's text is taken on the stretches that the run is trained on."""
+    first, what, *_ = measure.split(".")
+    return what == "own" or what.startswith("unigram-") or first in ("train", "radius", "corruption")
 
 
 def _measure(name: str, known: Sequence[str]) -> str | None:

@@ -145,6 +145,38 @@ def test_losses_on_different_windows_are_not_compared(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize(
+    ("measure", "same"),
+    [
+        ("test.own.loss_nats", False),
+        ("validation.own.mask.accuracy", False),
+        ("reach.unigram-0.5.tokens", False),
+        ("radius.1.loss_nats", False),
+        ("corruption.bert.loss_nats", False),
+        ("test.yardstick.loss_nats", True),
+        ("reach.5.6.tokens", True),
+        ("probe.accuracy", True),
+    ],
+)
+def test_losses_on_text_that_is_cut_otherwise_are_not_compared(measure: str, same: bool, trial: Trial) -> None:
+    def cut(content: dict[str, Any], stretch: int = 4) -> None:
+        content["measures"] = {
+            "reach": {"loss_nats": [5.6], "below_unigram_nats": [0.5]},
+            "radius": {"distances": [1], "sequences": 8},
+            "corruptions": {"sequences": 8},
+        }
+        content["arms"]["bert"]["stretch"] = stretch
+        content["contrasts"]["secondary"] = [{"arm": "bert", "measure": measure}]
+
+    if same:
+        assert trial(experiment=cut).cells
+    else:
+        said = refusal(trial, experiment=cut)
+        assert f"contrasts.secondary.0: {measure} is evaluated on stretches of 4 and of 16 tokens; give" in said
+    # One stretch a window is the text as it runs.
+    assert trial(experiment=lambda content: cut(content, 16)).cells
+
+
+@pytest.mark.parametrize(
     ("measure", "said"),
     [
         ("test.yardstick.loss_nats", "is counted in pieces of different vocabularies"),
