@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mlm import measures, reach, schedules, yaml_file
-from mlm.config import Numerics, Run
+from mlm.config import Masking, Numerics, Run
 from mlm.experiment import Equivalence, Experiment, Measures, Trials
 from mlm.files import read_json
 
@@ -199,7 +199,18 @@ def _incomparable(measure: str, one: Run | None, other: Run | None, own_pairs: b
             f"{measure} is evaluated on stretches of {stretches[0]} and of {stretches[1]} tokens; give both "
             "arms one `stretch`, or compare on the yardstick"
         )
+    own = measure.startswith(tuple(f"{part}.own." for part in measures.SPLITS))  # an arm may be called so, too
+    if own and _corruption(one) != _corruption(other):
+        return (
+            f"{measure} is under each arm's own corruption, and these arms have different ones; compare on the "
+            "yardstick, or under one arm's (`corruption.ARM`, with `corruptions: {}` in `measures:`)"
+        )
     return None
+
+
+def _corruption(run: Run) -> Masking:
+    """What a run is evaluated under as its own, however many of the corrupted tokens are predicted."""
+    return schedules.masking(run.masking, 1.0).model_copy(update={"predicted": 1.0})
 
 
 def _cut_as_trained(measure: str) -> bool:

@@ -19,7 +19,7 @@ def tiny(folder: Path, every_stage: bool = False) -> Copy:
     place = copy_to(folder)
     for path in (*folder.glob("experiments/*.yaml"), *folder.glob("paper/experiments/*.md")):
         path.unlink()
-    experiment = copy.deepcopy(EXPERIMENT) | {"seeds": 1, "primary_measure": "test.own.accuracy"}
+    experiment = copy.deepcopy(EXPERIMENT) | {"seeds": 1, "primary_measure": "test.yardstick.accuracy"}
     del experiment["arms"]["bert"]
     found_study(folder, trial=experiment)
     (folder / "experiments" / "scales" / "test.yaml").unlink()

@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {
     **EXPERIMENT,
     "arms": {arm: EXPERIMENT["arms"][arm] for arm in ("80-10-10", "100-0-0")},
     "seeds": 1,
-    "primary_measure": "test.own.loss_nats",
+    "primary_measure": "test.yardstick.loss_nats",
 }
 TASK = {"title": "mine", "licence": "none", "format": "labelled", "held_out": 0.3,
         "source": {"kind": "files", "paths": ["own.txt"]}}  # fmt: skip

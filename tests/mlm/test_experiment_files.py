@@ -14,7 +14,8 @@ Trial = Callable[..., study.Study]
 def test_an_experiment_is_measured_as_it_says(trial: Trial) -> None:
     """Its own measures are those of the scale, changed; a run that two experiments share has both's."""
     own = {"probe": None, "evaluation": {"sequences": 9}, "pairs": {"per_kind": 20}}
-    found = trial(other={**EXPERIMENT, "measures": own, "primary_measure": "test.own.loss_nats"})
+    other = {**EXPERIMENT, "measures": own, "primary_measure": "test.yardstick.loss_nats"}
+    found = trial(other=other)
     files = {name: {one.name: one.file for one in taken} for name, taken in found.measures.items()}
     assert set(files["trial"]) == {"evaluation", "probe"}
     assert set(files["other"]) == {"evaluation", "pairs"}
@@ -26,7 +27,7 @@ def test_an_experiment_is_measured_as_it_says(trial: Trial) -> None:
     )
     assert found.record()["experiments"]["other"]["measure_files"] == files["other"]
     both = setting("experiments", ["trial", "other"])
-    named = trial(scale=both, other={**EXPERIMENT, "measures": own, "primary_measure": "test.own.loss_nats"})
+    named = trial(scale=both, other=other)
     jobs = [taken for taken, _ in named.measured()]
     assert [sorted(one.name for one in taken) for taken in jobs] == [
         ["evaluation", "pairs", "probe"],
@@ -38,11 +39,7 @@ def test_an_experiment_is_measured_as_it_says(trial: Trial) -> None:
     assert all(set(runs) == set(named.runs) for _, runs in named.measured())
     on_the_way = setting("measures/over_training", ["probe"])
     kept = setting("base/checkpoints_at", {"first": 64, "number": 2})
-    found = trial(
-        scale=on_the_way,
-        experiment=kept,
-        other={**EXPERIMENT, "measures": own, "primary_measure": "test.own.loss_nats"},
-    )
+    found = trial(scale=on_the_way, experiment=kept, other=other)
     assert (found.stated["trial"].over_training, found.stated["other"].over_training) == (["probe"], [])
     wrong = refusal(trial, experiment=setting("measures", {"probe": {"train_sentences": 3}}))
     assert wrong.startswith(TRIAL_FILE + "measures.probe.train_sentences")
@@ -174,6 +171,36 @@ def test_losses_on_text_that_is_cut_otherwise_are_not_compared(measure: str, sam
         assert f"contrasts.secondary.0: {measure} is evaluated on stretches of 4 and of 16 tokens; give" in said
     # One stretch a window is the text as it runs.
     assert trial(experiment=lambda content: cut(content, 16)).cells
+
+
+@pytest.mark.parametrize(
+    ("masking", "same"),
+    [
+        ({"rate": 0.3}, False),
+        ({"split": {"mask": 1.0}}, False),
+        ({"unit": "word"}, False),
+        ({"strategy": "mlm.masking:corrupt"}, False),
+        ({"predicted": 0.5}, True),
+        # Evaluated is what a run ends with.
+        ({"rate": 0.3, "change": {"shape": "linear", "rate": 0.15}}, True),
+        ({"change": {"shape": "linear", "rate": 0.3}}, False),
+    ],
+)
+def test_losses_under_different_corruptions_are_not_compared(
+    masking: dict[str, Any], same: bool, trial: Trial
+) -> None:
+    def corrupted(content: dict[str, Any], measure: str = "test.own.loss_nats") -> None:
+        content["measures"] = {"corruptions": {"sequences": 8, "arms": {"own": {"rate": 0.2}}}}
+        content["arms"]["bert"]["masking"] = masking
+        content["contrasts"]["secondary"] = [{"arm": "bert", "measure": measure}]
+
+    if same:
+        assert trial(experiment=corrupted).cells
+    else:
+        said = refusal(trial, experiment=corrupted)
+        assert "contrasts.secondary.0: test.own.loss_nats is under each arm's own corruption" in said
+    for remedy in ("test.yardstick.loss_nats", "corruption.80-10-10.loss_nats", "corruption.own.loss_nats"):
+        assert trial(experiment=lambda content, remedy=remedy: corrupted(content, remedy)).cells
 
 
 @pytest.mark.parametrize(

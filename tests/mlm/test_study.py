@@ -85,7 +85,7 @@ def test_an_arm_that_two_experiments_share_is_one_run(trial: Callable[..., study
             "much": {"masking": {"rate": 0.4}},
         },
         "contrasts": {"primary": {"arm": "much"}},
-        "primary_measure": "test.own.accuracy",
+        "primary_measure": "test.yardstick.accuracy",
     }
     found = trial(other=other)
     mine, theirs = digests(found), digests(found, "other")
@@ -104,7 +104,7 @@ def test_names_measures_contrasts_and_words_are_in_no_digest(trial: Callable[...
             "baseline": "usual",
             "title": "Other",
             "claim": "Another.",
-            "primary_measure": "test.own.accuracy",
+            "primary_measure": "test.yardstick.accuracy",
         }
         content["contrasts"] = {"primary": {"arm": "bert", "against": "100-0-0"}}
 

@@ -36,7 +36,7 @@ def test_a_changed_measure_alone_is_taken_anew(tmp_path: Path) -> None:
     for name in ("split", "split-12m"):
         (folder / "experiments" / f"{name}.yaml").unlink()
     wandb = {"wandb": {"mode": "disabled"}}
-    trial = copy.deepcopy(EXPERIMENT) | {"primary_measure": "test.own.accuracy", "seeds": 1}
+    trial = copy.deepcopy(EXPERIMENT) | {"primary_measure": "test.yardstick.accuracy", "seeds": 1}
     del trial["arms"]["bert"]
     found_study(folder, SCALE, trial=trial)
     rows = [f"{label} {text} number {n}\n" for n in range(60) for label, text in (("A", "The"), ("B", "One"))]
