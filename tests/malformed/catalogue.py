@@ -27,8 +27,13 @@ HEAD = """# What is refused, and what is said
 Written by `{command}`; a test compares. {number} malformed inputs, each met by the command that reads it.
 Where nothing else is said, that ends with exit code 2, the message on standard error and no traceback; a
 line is a problem. The inputs are derived from the schemas: every key of an experiment, a scale, a corpus, a
-task and the Brown file, misspelt, missing, of a wrong type and out of range. The others are files that a
-study writes, cut short, changed, emptied, replaced and gone.
+task and the Brown file, misspelt, missing, of a wrong type and out of range. Stated one by one is what goes
+wrong between keys of an experiment that are each right by themselves. The others are files that a study
+writes, cut short, changed, emptied, replaced and gone.
+
+A contrast that could not be decided with its seeds, whatever came out, is no refusal: at a scale that counts
+as evidence `snakemake` says so before its first run, with how many seeds would do
+(`analysis/testable.py`, `tests/mlm/test_testable.py`).
 
 A file that others vouch for is known by its SHA-256, and one changed bit is noticed. Nobody vouches for
 `run.json`, `study.json`, the files of measures and the metrics of a run that goes on, before `collect` has
@@ -62,7 +67,7 @@ class Entry(NamedTuple):
 def entries(folder: Path) -> Iterator[Entry]:
     """Every case met, in places under a folder."""
     place = valid.found(folder / "stated")
-    for case in (*stated.keys(), *texts.cases()):
+    for case in (*stated.keys(), *stated.between(), *texts.cases()):
         yield Entry(case, _named(case.met(place), place))
         for name in (texts.ACCEPTED, *valid.WHOLE):
             path = place / name

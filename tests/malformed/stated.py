@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+from mlm import yaml_file
 from mlm.brown import Brown
 from mlm.config import Run
 from mlm.corpus import Corpus
@@ -35,6 +37,67 @@ WORDS = {
     valid.BROWN: ("mlm", "sentences", "out/sentences.jsonl"),
 }
 """File -> the command that reads it."""
+YARDSTICK, OWN = "test.yardstick.loss_nats", "test.own.loss_nats"
+BPE = {"kind": "bpe", "size": 300}
+
+
+def _compared(measure: str, **bert: Any) -> dict[str, Any]:
+    """A contrast of the arm `bert`, which may differ in anything from the baseline."""
+    secondary = [{"arm": "bert", "measure": measure}]
+    return {"varies": None, "arms": {"bert": bert}, "contrasts": {"secondary": secondary}}
+
+
+BETWEEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "arms differ in more than `varies` says": ({"varies": ["masking"]}, ("arms.bert", "encoder.", "varies")),
+    "`varies` names no key of a run": ({"varies": ["masking", "encoder", "rate"]}, ("varies", "'rate'")),
+    "two arms ask for the same runs": ({"arms": {"twin": {}}}, ("arms.twin", "arms.80-10-10")),
+    "the budget ends before a loss could count as reached": (
+        {"base": {"budget_tokens": 20 * valid.STEP}}, ("arms.80-10-10", "measures.reach", "decay_tokens"),
+    ),
+    "the budget ends before weights are to be kept": (
+        {"base": {"checkpoints_at": [41 * valid.STEP]}}, ("base.checkpoints_at", "budget_tokens"),
+    ),
+    "a measure on the way, and no weights are kept there": (
+        {"base": {"checkpoints_at": []}, "measures": {"over_training": ["probe"]}}, ("measures.over_training",),
+    ),
+    "windows are too short for a distance of the radius": (
+        {"measures": {"radius": {"distances": [16]}}}, ("arms.80-10-10", "measures.radius.distances"),
+    ),
+    "an arm corrupts nothing, and the loss under every arm's corruption is asked for": (
+        _compared("probe.accuracy", objective="causal"), ("arms.bert", "measures.corruptions"),
+    ),
+    "a contrast of lengths that differ": (
+        _compared(YARDSTICK, sequence_length=8, lengths=None), ("contrasts.secondary.0", "sequence_length"),
+    ),
+    "a contrast of vocabularies that differ": (
+        _compared(YARDSTICK, vocabulary=BPE), ("contrasts.secondary.0", "vocabularies"),
+    ),
+    "a contrast of minimal pairs in vocabularies that differ": (
+        _compared("pairs.accuracy", vocabulary=BPE), ("contrasts.secondary.0", "pairs"),
+    ),
+    "a contrast of stretches that differ": (_compared(OWN, stretch=4), ("contrasts.secondary.0", "stretch")),
+    "a contrast of losses under corruptions that differ": (
+        {"contrasts": {"primary": {"measure": OWN}}}, ("contrasts.primary", "corruption", "yardstick"),
+    ),
+    "a contrast on what is not measured": (
+        {"measures": {"pairs": None}, "primary_measure": "pairs.accuracy"}, ("primary_measure", "`measures:`"),
+    ),
+    "a contrast of an arm that is not there": (
+        {"contrasts": {"primary": {"arm": "bart"}}}, ("contrasts.primary.arm", "'bart'"),
+    ),
+    "a contrast of an arm with itself": (
+        {"contrasts": {"primary": {"arm": "80-10-10"}}}, ("contrasts.primary", "itself"),
+    ),
+    "a contrast is stated twice": (
+        {"contrasts": {"secondary": [{"arm": "bert"}, {"arm": "bert"}]}},
+        ("contrasts.secondary.1", "contrasts.secondary.0"),
+    ),
+    "a learning rate would be chosen on a seed of the contrasts": (
+        {"tune": {"seeds": [1, 7]}}, ("tune.seeds",),
+    ),
+    "a spread would be known from a seed of the contrasts": ({"pilot": [1, 21, 22, 23, 24]}, ("pilot",)),
+}  # fmt: skip
+"""What goes wrong between keys -> what the experiment says instead, and what must be named."""
 
 
 def keys() -> Iterator[Case]:
@@ -58,6 +121,15 @@ def keys() -> Iterator[Case]:
         yield from _of(file, (one for one in within if one.key[0] == "source"))
     yield from _of(valid.TASK, malformed(Task, valid.TASK_OF_FILES))
     yield from _of(valid.BROWN, malformed(Brown, valid.BROWN_OF_A_PACKAGE))
+
+
+def between() -> Iterator[Case]:
+    """Experiments whose keys are each right by themselves."""
+    for what, (instead, named) in BETWEEN.items():
+        text = yaml_of(yaml_file.merge(valid.EXPERIMENT_WITH_ALL, instead)).encode()
+        shown = f"`{valid.TRIAL}`: {what}: `{json.dumps(instead)}`"
+        spoil, words = written(valid.TRIAL, text), WORDS[valid.TRIAL]
+        yield Case("Experiments, between their keys", shown, spoil, words, (valid.TRIAL, *named))
 
 
 def _of(file: str, found: Iterable[Malformed]) -> Iterator[Case]:
