@@ -63,3 +63,24 @@ def test_the_first_line_of_each_file_says_how_it_is_run_and_how_many_runs_that_i
         arms, n = len(study.experiments[name].arms), seeds(study, name)
         size = f"{arms} arms × {n} seeds = {arms * n} runs"
         assert re.match(rf"# snakemake --cores all {name} +\(laptop scale: {size}", first), first
+
+
+def test_a_file_whose_text_and_size_are_the_scales_says_what_they_are_at_laptop_scale(study: Study) -> None:
+    """Who reads it alone sees what its runs are; the values themselves stand in the scale's file once."""
+    told = (
+        r"At `laptop`: a `modern` encoder of two layers of width (\d+), ([\d,]+) unigram pieces of "
+        r"Shakespeare, (\d+) sequences of (\d+) tokens a step, learning rates? ([^,]+), ([\d.]+) M tokens a run"
+    )
+    for name, path in FILES.items():
+        if "corpus" in study.experiments[name].base:
+            continue
+        found = re.search(told, path.read_text().replace("\n# ", " "))
+        assert found, name
+        width, pieces, batch, length, rates, millions = found.groups()
+        runs = [study.runs[cell.digest].config for cell in study.cells if cell.experiment == name]
+        for run in runs:
+            assert (run.corpus, run.vocabulary.kind, run.encoder.layers) == ("shakespeare", "unigram", 2), name
+            assert (run.encoder.width, run.vocabulary.size) == (int(width), int(pieces.replace(",", ""))), name
+            assert (run.batch_size, run.sequence_length) == (int(batch), int(length)), name
+            assert f"{run.budget_tokens / 1e6:.1f}" == millions, name
+        assert {*map(float, rates.split(" and "))} == {run.optimizer.learning_rate for run in runs}, name
