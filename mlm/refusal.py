@@ -37,6 +37,21 @@ def heard() -> Iterator[None]:
             os.close(nowhere)
 
 
+def _uncompiled(error: Exception) -> str | None:
+    """What to say of a C++ compiler that is there and fails, from torch's words; None of any other error."""
+    rest = str(error).partition("C++ compile error\n")[2]
+    if not rest:
+        return None
+    command, _, output = rest.partition("Command:\n")[2].partition("Output:\n")
+    compiler = command.split(maxsplit=1)[0]
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["it said nothing"]
+    why = next((line for line in lines if "error" in line), lines[0])
+    return (
+        f"{compiler}: this C++ compiler does not compile training steps: {why}; put it right, name another in "
+        "the environment variable CXX, or begin another study, with `compile: false` in its scale"
+    )
+
+
 @contextlib.contextmanager
 def refusing(leave: Callable[[int], object] = sys.exit) -> Iterator[None]:
     """Tell bad input, a full disk and want of memory as what they are, and end with status 2.
@@ -50,7 +65,7 @@ def refusing(leave: Callable[[int], object] = sys.exit) -> Iterator[None]:
     except InputError as error:
         problems = error.problems
     except (OSError, MemoryError, RuntimeError) as error:
-        if told := memory.of_error(error):
+        if told := memory.of_error(error) or _uncompiled(error):
             problems = (told,)
         elif isinstance(error, OSError) and error.filename is not None:
             problems = (f"{error.filename}: {error.strerror}; {REMEDIES.get(type(error), OTHERWISE)}",)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._inductor.exc import CppCompileError, InductorError
 
 from mlm import compiled, config, devices, shards
 from mlm.encoder import Encoder
 from mlm.errors import InputError
 from mlm.files import sealed, write_json
+from mlm.refusal import refusing
 from mlm.runs import RunFolder
 from mlm.train import Trainer
 from tests.mlm.places import BESIDE_TRAINING, copy_of, done, environment, loaded, mlm
@@ -374,6 +376,19 @@ def test_a_folder_that_cannot_be_written_is_told_of_and_done_without(
     assert f"{tmp_path}/file/code: compiled steps cannot be kept there (Not a directory)" in said
     assert compiled.FOLDER_VARIABLE in said
     assert compiled.FOLDER_VARIABLE not in os.environ
+
+
+def test_a_compiler_that_does_not_compile_is_told_of_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output = "header.hpp: warning: odd\ncc1plus: fatal error: no such program\ncompilation terminated.\n"
+    error = CppCompileError(["/opt/g++", "header.hpp", "-O3"], output)
+    with pytest.raises(SystemExit) as ended, refusing():
+        raise InductorError(error, None)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: /opt/g++: this C++ compiler does not compile training steps: cc1plus: fatal")
+    assert "CXX" in said and "`compile: false`" in said and said.count("\n") == 1
+    with pytest.raises(RuntimeError, match="of another kind"), refusing():
+        raise RuntimeError("of another kind")
 
 
 def test_without_a_compiler_a_study_is_planned_on_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
