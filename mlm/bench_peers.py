@@ -174,10 +174,12 @@ def hf_loop(
     warmup: int = 0,
     steps: int = 10**9,
     attention: str | None = None,
+    dtype: str = "bfloat16",
 ) -> None:
     """Hugging Face's model in a bare loop; linear warm-up, then linear decay to the last step.
 
     Args:
+        dtype: "bfloat16" for its autocast, or "float32", without.
         attention: "sdpa", its default, or "eager"; unless told, the one that is faster here.
     """
     import torch
@@ -188,9 +190,12 @@ def hf_loop(
     model, masks = bert(run).to(device), collator(run)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
 
+    def autocast() -> torch.autocast:
+        return torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
+
     def differentiate(tokens: "Tensor") -> None:
         inputs, labels = masks.torch_mask_tokens(tokens, tokens < config.N_SPECIAL)
-        with torch.autocast(device, torch.bfloat16):
+        with autocast():
             loss = model(input_ids=inputs.to(device), labels=labels.to(device)).loss
         optimizer.zero_grad()
         loss.backward()
@@ -202,7 +207,7 @@ def hf_loop(
     model.set_attn_implementation(attention)  # type: ignore[operator]
 
     def logits(inputs: "Tensor") -> "Tensor":
-        with torch.autocast(device, torch.bfloat16):
+        with autocast():
             found: Tensor = model(input_ids=inputs).logits
         return found
 

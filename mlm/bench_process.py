@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mlm import memory
 from mlm.identity import PACKAGE
+from mlm.refusal import refusing
 
 if TYPE_CHECKING:
     from mlm.bench_peers import Learner
@@ -79,6 +80,11 @@ class Child:
             raise Failed(f"{why}; its last line: {last[0]} ({self.log})")
         said: dict[str, Any] = json.loads(line)
         return said
+
+    def warnings(self) -> list[str]:
+        """What it has warned of, in lines that begin with `warning:`."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [line for line in lines if line.startswith("warning: ")]
 
     def ask(self, **message: Any) -> dict[str, Any]:
         """Tell it something and hear what it answers."""
@@ -171,12 +177,16 @@ def clock() -> float:
     return time.perf_counter()
 
 
-def train(channel: Channel, run: str, contestant: str) -> None:
-    """A contestant, a turn at a time."""
+def train(channel: Channel, run: str, contestant: str, **options: Any) -> None:
+    """A contestant, a turn at a time.
+
+    Args:
+        options: of the contestant.
+    """
     from mlm.bench_peers import PEERS
     from mlm.runs import RunFolder
 
-    PEERS[contestant].load()(RunFolder.open(Path(run)), Pace(channel))
+    PEERS[contestant].load()(RunFolder.open(Path(run)), Pace(channel), **options)
 
 
 def main(told: dict[str, Any]) -> None:
@@ -188,4 +198,5 @@ def main(told: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    with refusing():
+        main(json.loads(sys.argv[1]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlm.bench_peers import OURS, PEERS, Learner
 from mlm.bench_process import Channel, Child, Failed, clock
+from mlm.errors import InputError
 from mlm.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ def _curve(
     }
     with Child("mlm.bench_quality:train", log, **arguments) as child:
         started = float(child.hear()["started"])
+        for line in child.warnings():
+            say(f"  {name}: {line}")
         while "ended" not in (said := child.hear()):
             curve.append([round(said["seconds"], 3), said["tokens"], round(said["loss_nats"], 4)])
             if time.monotonic() - told > 15:
@@ -166,7 +169,11 @@ def measure(runs: list[Path], logs: Path, say: Say, levels: Sequence[float] = LE
     for number, run in enumerate(runs):
         say(f"{OURS}, seed {number}: to the end of its budget")
         log = logs / f"quality-{OURS}-{number}.log"
-        started, curve = _curve(OURS, log, run, OURS, None, 0.0, say, once=True)
+        try:
+            started, curve = _curve(OURS, log, run, OURS, None, 0.0, say, once=True)
+        except Failed as error:
+            remedy = "peers are given multiples of its seconds; see to what that says, and start again"
+            raise InputError(f"{OURS}, seed {number}: failed: {error}; {remedy}") from None
         mine.append(curve)
         starts.append(started)
     arrivals = [arrival(curve, lowest) for curve in mine]
@@ -203,7 +210,11 @@ def _median(curves: list[list[list[float]]], level: float) -> float | None:
 def _plan(
     run: Path, logs: Path, reference: float, say: Say
 ) -> list[tuple[str, str, str, float, dict[str, Any]]]:
-    """(name, contestant, title, limit in seconds, options) of every peer that is installed."""
+    """(name, contestant, title, limit in seconds, options) of every peer that is installed.
+
+    Hugging Face's model under tuned rates computes in the type that our run does: bfloat16, where a machine
+    only imitates it, takes many times as long.
+    """
     bound, tuned = BOUND * reference, TUNED_BOUND * reference
     planned: list[tuple[str, str, str, float, dict[str, Any]]] = [
         ("labml-nn", "labml-nn", "labml-nn with its own recipe (Noam)", bound, {}),
@@ -216,20 +227,23 @@ def _plan(
     planned = [one for one in planned if not PEERS[one[1]].missing]
     if PEERS["hf-bf16"].missing:
         return planned
+    opened = RunFolder.open(run)
+    asked = {"run": str(run), "contestant": "hf-bf16", "dtype": opened.numerics.dtype}
     try:
-        with Child(
-            "mlm.bench_process:train", logs / "quality-speed.log", run=str(run), contestant="hf-bf16"
-        ) as hf:
+        with Child("mlm.bench_process:train", logs / "quality-speed.log", **asked) as hf:
             attention = hf.hear()["attention"]
             turn = hf.ask(seconds=min(5.0, reference))
     except Failed as error:
-        say(f"hf-bf16: failed: {error}")
+        say(f"hf-tuned: failed: {error}")
         return planned
-    steps = max(2, round(tuned * turn["tokens"] / turn["seconds"] / RunFolder.open(run).config.tokens_per_step))
+    steps = max(2, round(tuned * turn["tokens"] / turn["seconds"] / opened.config.tokens_per_step))
     for rate in TUNED_RATES:
         warmup = round(WARMUP_SHARE * steps)
         options = {"learning_rate": rate, "warmup": warmup, "steps": steps, "attention": attention}
-        title = f"BertForMaskedLM in bfloat16, {attention} attention, {rate:g}, warm-up and linear decay"
+        options["dtype"] = asked["dtype"]
+        title = (
+            f"BertForMaskedLM in {asked['dtype']}, {attention} attention, {rate:g}, warm-up and linear decay"
+        )
         planned.append((f"hf-tuned-{rate:g}", "hf-bf16", title, tuned, options))
     return planned
 
