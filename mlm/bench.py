@@ -6,17 +6,18 @@ time, which on a quiet machine is one of the clock (on CUDA it is one of the clo
 rounds of our tokens a second by the peer's in the same round.
 """
 
+import functools
+import importlib.metadata
 import os
 import platform
 import statistics
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from mlm import bench_parts, bench_quality, bench_table, devices, files, flops, identity, planner
+from mlm import bench_parts, bench_quality, bench_table, config, devices, files, flops, log_head, planner
 from mlm.bench_peers import OURS, PEERS
 from mlm.bench_process import Child, Failed, core, result
 from mlm.bench_shapes import FOLDER, SHAPES, Shape, Study, chosen, plan
@@ -26,7 +27,7 @@ from mlm.runs import RunFolder
 QUALITY_SEEDS = 3
 STARTS = 3
 QUIET = 0.9  # share of a turn's wall time that a contestant has the core on a quiet machine
-
+PEER_PACKAGES = ("transformers", "accelerate", "labml-nn", "tokenizers")
 
 MASKS = {"mlm": OURS, "hf-collator": "hf-trainer", "hf-collator, tensors": "hf-bf16", "labml-nn": "labml-nn"}
 """Way of masking -> who trains with it."""
@@ -41,6 +42,10 @@ class Effort(NamedTuple):
     """Of each of the parts' ways."""
 
 
+def _warn(console: Console, line: str) -> None:
+    console.print(line, style="yellow", markup=False)
+
+
 def throughput(run: Path, logs: Path, effort: Effort, console: Console) -> dict[str, dict[str, Any]]:
     """Tokens a second of every contestant that is there, a figure a round."""
     told: dict[str, dict[str, Any]] = {}
@@ -48,15 +53,17 @@ def throughput(run: Path, logs: Path, effort: Effort, console: Console) -> dict[
     try:
         for name in PEERS:
             if PEERS[name].missing:
-                console.print(f"[yellow]{bench_quality.absent(name)}[/]")
+                _warn(console, bench_quality.absent(name))
                 continue
             target = "mlm.bench_process:train"
             children[name] = Child(target, logs / f"{name}.log", run=str(run), contestant=name)
             try:
                 ready = children[name].hear()  # one starts after another
+                for line in children[name].warnings():
+                    _warn(console, f"{name}: {line}")
                 told[name] = {**ready, "rounds": [], "cpu_share": [], "memory_bytes": 0}
             except Failed as error:
-                console.print(f"[yellow]{name}: left out; {error}[/]")
+                _warn(console, f"{name}: left out; {error}")
         for number in range(effort.rounds):
             names = list(told)
             first = number % len(names) if names else 0
@@ -64,7 +71,7 @@ def throughput(run: Path, logs: Path, effort: Effort, console: Console) -> dict[
                 try:
                     turn = children[name].ask(seconds=effort.turn_seconds)
                 except Failed as error:
-                    console.print(f"[yellow]{name}: left out; {error}[/]")
+                    _warn(console, f"{name}: left out; {error}")
                     del told[name]
                     continue
                 mine = told[name]
@@ -77,7 +84,7 @@ def throughput(run: Path, logs: Path, effort: Effort, console: Console) -> dict[
         for child in children.values():
             child.__exit__()
     if any(min(one["cpu_share"]) < QUIET for one in told.values()):
-        console.print("[yellow]other work took time from this core: the figures are noisier for it[/]")
+        _warn(console, "other work took time from this core: the figures are noisier for it")
     for one in told.values():
         one["tokens_per_second"] = statistics.median(one["rounds"])
         one["cpu_share"] = statistics.median(one["cpu_share"])
@@ -121,7 +128,7 @@ def measure(name: str, shape: Shape, study: Study, effort: Effort, console: Cons
             target = f"mlm.bench_parts:{function}"
             said[part] = result(target, logs / f"{part}.log", pinned=pinned, run=str(run), **options)
         except Failed as error:
-            console.print(f"[yellow]{part}: left out; {error}[/]")
+            _warn(console, f"{part}: left out; {error}")
     if starts := [said.pop(part) for part in parts if parts[part][0] == "start" and part in said]:
         said["start"] = {key: statistics.median(one[key] for one in starts) for key in starts[0]}
     said["masking_share"] = {
@@ -143,35 +150,38 @@ def measure(name: str, shape: Shape, study: Study, effort: Effort, console: Cons
     return said
 
 
-def machine(study: Study) -> dict[str, Any]:
-    """What the figures were taken on."""
-    import importlib.metadata
+def machine(numerics: config.Numerics) -> dict[str, Any]:
+    """What the figures were taken on, and with which code.
 
-    wanted = ("torch", "transformers", "accelerate", "labml-nn", "tokenizers", "sentencepiece")
-    versions: dict[str, str | None] = {}
-    for name in wanted:
+    Args:
+        numerics: ours.
+    """
+    versions: dict[str, str | None] = {**log_head.versions()}
+    for name in PEER_PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     flags = devices.cpu_flags()
     shown = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
-    asked = ["git", "-C", str(identity.PACKAGE), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(asked, capture_output=True, text=True, check=False)
     return {
         "processor": platform.processor() or platform.machine(),
         "flags": [flag for flag in shown if flag in flags],
         "cores": os.cpu_count(),
         "core": core(),
         "threads": 1,
-        "numerics": planner.load_study(study.scale, [study.experiment]).numerics.model_dump(),
+        "numerics": numerics.model_dump(),
         "versions": versions,
-        "commit": commit.stdout.strip() or None,
+        "code": log_head.code(),
     }
 
 
-def _known(path: Path) -> dict[str, Any]:
-    """What an earlier benchmark wrote; refused before anything is measured if it is something else."""
+def known(path: Path) -> dict[str, Any]:
+    """What an earlier benchmark wrote.
+
+    Raises:
+        InputError: it is something else.
+    """
     remedy = "delete it, or name another file"
     content = files.read_json(path, remedy)
     parts = [content.get(part) for part in ("ratios", "shapes")] if isinstance(content, dict) else [None]
@@ -180,32 +190,44 @@ def _known(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
+def _write(path: Path, content: dict[str, Any]) -> None:
+    try:
+        files.write_json(path, content)
+    except OSError as error:
+        remedy = "name another file, or let this user write there"
+        raise InputError(f"--json {path}: cannot be written ({error.strerror}); {remedy}") from None
+
+
 def run(
     names: Sequence[str], effort: Effort, path: Path | None, quality: bool, study: Study | None = None
 ) -> None:
-    """The command: measure, show a table, and write what was found.
+    """The command: measure, and show and write what was found of each shape as soon as it is.
 
     Args:
-        path: JSON file to write; one that is there keeps the shapes that are not measured now.
+        path: JSON file to write, before anything is measured too; one that is there keeps the shapes that are
+            not measured now.
         quality: measure time to quality in the place of the shapes.
     """
     study, console = study or Study(), Console(highlight=False, soft_wrap=True)
     shapes = {} if quality and not names else chosen(names, console.print)
     content: dict[str, Any] = {"ratios": {}, "shapes": {}}
-    if path and path.exists():
-        content |= _known(path)
-    here = machine(study)
+    if path:
+        content |= known(path) if path.exists() else {}
+        _write(path, content)
+    planned = planner.load_study(study.scale, [study.experiment])
+    console.print(devices.told(planned.numerics, planned.scale.compile))
+    here = machine(planned.numerics)
     for name, shape in shapes.items():
         said = {"machine": here, **measure(name, shape, study, effort, console)}
         content["shapes"][name] = said
         content["ratios"][name] = {peer: one["median"] for peer, one in said["spread"].items()}
+        bench_table.show(name, said, console)
         if path:
-            files.write_json(path, content)
+            _write(path, content)
     if quality:
+        say = functools.partial(console.print, markup=False)
         runs = [plan(SHAPES["tiny"], study, seed) for seed in range(QUALITY_SEEDS)]
-        content["quality"] = {"machine": here} | bench_quality.measure(runs, FOLDER / "logs", console.print)
-        if path:
-            files.write_json(path, content)
-    bench_table.show({name: content["shapes"][name] for name in shapes}, console)
-    if quality:
+        content["quality"] = {"machine": here} | bench_quality.measure(runs, FOLDER / "logs", say)
         console.print(bench_table.quality(content["quality"]))
+        if path:
+            _write(path, content)

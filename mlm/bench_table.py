@@ -6,26 +6,25 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mlm.bench_peers import OURS
+from mlm.bench_peers import OURS, PEERS
 
 UTILISATION = ("utilisation", "executed_utilisation")
 """By what the machine's products reach: the plain model's operations, and those that are computed."""
 
 
-def show(shapes: dict[str, dict[str, Any]], console: Console) -> None:
-    """Print everything that was measured of shapes."""
-    for name, said in shapes.items():
-        console.print(f"\n{_machine(said['machine'])}")
-        console.print(_throughput(name, said))
-        for line in _parts(said):
-            console.print(f"  {line}")
+def show(name: str, said: dict[str, Any], console: Console) -> None:
+    """Print everything that was measured of a shape."""
+    console.print(f"\n{_machine(said['machine'])}")
+    console.print(_throughput(name, said))
+    for line in _parts(said):
+        console.print(f"  {line}")
 
 
 def _machine(told: dict[str, Any]) -> str:
     kind = ", ".join(told["flags"]) or told["processor"]
     threads = f"{told['threads']} thread on one core of {told['cores']} ({kind})"
     ours = f"ours in {told['numerics']['dtype']}, {told['numerics']['path']}"
-    return f"{threads}, {ours}, torch {told['versions']['torch']}, commit {told['commit']}"
+    return f"{threads}, {ours}, torch {told['versions']['torch']}, {told['code']}"
 
 
 def _table(title: str, *headings: str) -> Table:
@@ -60,10 +59,15 @@ def _throughput(name: str, said: dict[str, Any]) -> Table:
         "±: half the range over rounds; CPU: of the wall time; model, executed: operations of the plain model, "
         "and those that the contestant computes (ours: logits and last layer at the targets only), by what the "
         "machine's matrix products reach; eager, sdpa: the faster of its kinds of attention; dropout: peers "
-        f".1, their default, ours {said['dropout']:g}"
+        f".1, their default, ours {said['dropout']:g}\n"
+        + _titles({peer: PEERS[peer].title for peer in said["throughput"]})
     )
     table.caption_justify = "left"
     return table
+
+
+def _titles(titles: dict[str, str]) -> str:
+    return "\n".join(f"{name}: {title}" for name, title in titles.items())
 
 
 def _parts(said: dict[str, Any]) -> list[str]:
@@ -80,14 +84,17 @@ def _parts(said: dict[str, Any]) -> list[str]:
     if shares := said["masking_share"]:
         each = [f"{name} {100 * share:.1f}" for name, share in shares.items()]
         lines.append(f"masking, % of a step: {', '.join(each)}")
-    for key, cores in (("encoding", "one core"), ("encoding_all_cores", "all cores, ours into shards")):
+    for key, cores in (
+        ("encoding", "one core"),
+        ("encoding_all_cores", "all cores, by the clock, ours into shards"),
+    ):
         if one := said.get(key):
             each = [f"{name} {speed:.2f}" for name, speed in one["megabytes_per_second"].items()]
             differs = "" if one["equal"] else "; THE TOKENS DIFFER"
             lines.append(f"encoding on {cores}, MB/s of {one['megabytes']:.1f} MB: {', '.join(each)}{differs}")
     if one := said.get("start"):
         lines.append(
-            f"a job, median of some starts: {one['start_seconds']:.2f} s to its first step, of "
+            f"a job by the clock, median of some starts: {one['start_seconds']:.2f} s to its first step, of "
             f"{one['first_step_seconds']:.2f} s; {one['cpu_seconds']:.2f} s of CPU through it"
         )
     return lines
@@ -101,7 +108,8 @@ def quality(said: dict[str, Any]) -> Table:
     table = _table(title, "contestant", *headings, "best nats", "s given", "s before")
     table.caption = (
         "s before: start and first step, in which what is made lazily is made; not in the others, which count "
-        "from the second step on; dropout: peers .1, their default, ours as its recipe states it"
+        "from the second step on; dropout: peers .1, their default, ours as its recipe states it\n"
+        + _titles({name: one["title"] for name, one in said["contestants"].items()})
     )
     table.caption_justify = "left"
     for name, one in said["contestants"].items():
@@ -111,7 +119,8 @@ def quality(said: dict[str, Any]) -> Table:
             ours = said["contestants"][OURS]["seconds"][level]
             spent = one["curves"][0][-1][0]
             missed = f"not in {spent / ours:.0f} ×" if ours else "not reached"
-            cells += [f"{seconds:.1f}" if seconds else "", f"{times:.1f}" if times else missed]
+            by_ours = f"{times:.1f}" if times else ""
+            cells += [f"{seconds:.1f}", by_ours] if seconds else ["", missed]
         best = min(point[2] for curve in one["curves"] for point in curve)
         bound = f"{one['bound_seconds']:.0f}" if one["bound_seconds"] else "its budget"
         table.add_row(name, *cells, f"{best:.2f}", bound, f"{one['start_seconds']:.1f}")

@@ -26,7 +26,7 @@ TOLD = {SCALE: "scale", "CUDA_VISIBLE_DEVICES": "CUDA_VISIBLE_DEVICES", "SLURM_J
 
 def text() -> str:
     """The head's lines, from the command to an empty one."""
-    found = {"command": shlex.join(["python", *sys.orig_argv[1:]]), "versions": _versions(), "code": _code()}
+    found = {"command": shlex.join(["python", *sys.orig_argv[1:]]), "versions": _versions(), "code": code()}
     found |= {"device": _device()}
     found |= {name: os.environ[key] for key, name in TOLD.items() if key in os.environ}
     return "".join(f"{name}: {told}\n" for name, told in found.items())
@@ -57,6 +57,13 @@ def git() -> dict[str, Any]:
     return {"commit": ask("rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
 
 
+def code() -> str:
+    """Digest of the source files, commit, and whether something has changed since."""
+    found = git()
+    commit = f", commit {found['commit'][:12]}" if found["commit"] else ""
+    return f"source {_sources()}{commit}{', changed since' if found['dirty'] else ''}"
+
+
 @functools.cache
 def _sources() -> str:
     """Digest of the source files; unlike the digests that name runs, of every byte."""
@@ -68,12 +75,6 @@ def _sources() -> str:
 
 def _versions() -> str:
     return ", ".join(f"{name} {version}" for name, version in versions().items())
-
-
-def _code() -> str:
-    found = git()
-    commit = f", commit {found['commit'][:12]}" if found["commit"] else ""
-    return f"source {_sources()}{commit}{', changed since' if found['dirty'] else ''}"
 
 
 def _device() -> str:

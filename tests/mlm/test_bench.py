@@ -1,7 +1,9 @@
 """The benchmark measures what it says: the same shape for all, masks that mask, ratios of its own figures."""
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,8 +18,11 @@ from mlm import (
     bench_quality,
     bench_shapes,
     config,
+    devices,
     evaluate,
     flops,
+    log_head,
+    planner,
 )
 from mlm.bench_peers import OURS, PEERS, Peer
 from mlm.bench_process import Child, Failed
@@ -63,6 +68,8 @@ def test_the_whole_benchmark_of_a_toy(
     assert {"mlm", "hf-collator"} <= set(toy["masking"])
     assert toy["start"]["start_seconds"] > 0 and toy["start"]["cpu_seconds"] > 0
     assert "ours in float32, " in said
+    assert "Runs compute on cpu in float32" in said
+    assert f"{OURS}: this package, as a study trains here" in said
     assert ours["utilisation"] > ours["executed_utilisation"] > 0
     assert theirs["utilisation"] == theirs["executed_utilisation"]
     masking = toy["masking_share"]
@@ -84,6 +91,83 @@ def test_a_file_of_something_else_is_refused_before_anything_is_measured(tmp_pat
     assert path.read_text() == written
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "bench.json"
+    with pytest.raises(InputError, match=r"--json .*/file/bench\.json: cannot be written .*name another file"):
+        bench.run(["tiny"], BRIEF, path, quality=False, study=STUDY)
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> config.Numerics:
+    """Numerics of a machine that has neither AMX nor a compiler, on which everything is planned."""
+    monkeypatch.setattr(devices, "cpu_flags", frozenset)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    numerics = config.Numerics(device="cpu", dtype="float32", path="eager")
+    planned = SimpleNamespace(numerics=numerics, scale=SimpleNamespace(compile=True))
+    monkeypatch.setattr(planner, "load_study", lambda *_: planned)
+    return numerics
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_shape_is_shown_and_written_before_the_next_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bench.json"
+    speed = {"attention": None, "tokens_per_second": 1234.0, "rounds": [1234.0], "cpu_share": 1.0}
+
+    def measured(name: str, shape: bench_shapes.Shape, *_: object) -> dict[str, object]:
+        if name == "mini":
+            raise InputError("no room")
+        one = speed | {"parameters": 10**6, "memory_bytes": 10**6}
+        known = {"shape": shape._asdict(), "dropout": 0.0, "spread": {}, "masking_share": {}}
+        return known | {"throughput": {OURS: one}}
+
+    monkeypatch.setattr(bench, "measure", measured)
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(InputError, match="no room"):
+        bench.run(["tiny", "mini"], BRIEF, path, quality=False, study=STUDY)
+    assert list(json.loads(path.read_text())["shapes"]) == ["tiny"]
+    said = capsys.readouterr().out
+    assert said.count("here is no AMX") == said.count("here is no C++ compiler (no-such-compiler)") == 1
+    assert said.index("here is no AMX") < said.index("tiny: 2 layers") < said.index("1,234")
+
+
+def test_the_code_is_told_with_its_changes_and_without_git(
+    plain: config.Numerics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_head, "git", lambda: {"commit": 40 * "a", "dirty": True})
+    told = bench.machine(plain)
+    assert told["code"].endswith(f", commit {12 * 'a'}, changed since")
+    assert told["versions"].keys() >= {"python", "torch", *bench.PEER_PACKAGES}
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", "")
+    assert "commit" not in bench.machine(plain)["code"]
+
+
+def test_what_a_process_of_its_own_warns_of_and_refuses_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "works.py").write_text(
+        "import sys\nfrom mlm.errors import InputError\n"
+        "def warn(channel):\n"
+        "    print('noise\\nwarning: slower', file=sys.stderr, flush=True)\n    channel.say({})\n"
+        "def refuse(channel):\n    raise InputError('x.yaml: key: wrong; mend it')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Child("works:warn", tmp_path / "warned.log") as child:
+        child.hear()
+        assert child.warnings() == ["warning: slower"]
+    with Child("works:refuse", tmp_path / "log") as child, pytest.raises(Failed) as failed:
+        child.hear()
+    assert "its last line: error: x.yaml: key: wrong; mend it (" in str(failed.value)
+
+
+def test_what_one_core_does_is_timed_in_seconds_of_cpu() -> None:
+    spent = bench_parts._seconds({"asleep": lambda: time.sleep(0.02)}, 0.05)
+    assert 0 < spent["asleep"] < 0.01
+
+
 def test_an_unknown_shape_is_told_of_and_the_others_are_measured() -> None:
     said: list[str] = []
     assert list(bench_shapes.chosen(["mini", "huge", "tiny"], said.append)) == ["mini", "tiny"]
@@ -92,7 +176,9 @@ def test_an_unknown_shape_is_told_of_and_the_others_are_measured() -> None:
         bench_shapes.chosen(["huge"], said.append)
 
 
-def test_nobody_always_has_the_same_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_always_has_the_same_turn_and_warnings_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     turns: list[str] = []
 
     class Told:
@@ -101,6 +187,9 @@ def test_nobody_always_has_the_same_turn(tmp_path: Path, monkeypatch: pytest.Mon
 
         def hear(self) -> dict[str, object]:
             return {"parameters": 1, "attention": None}
+
+        def warnings(self) -> list[str]:
+            return ["warning: [/slow]"] if self.name == "a" else []
 
         def ask(self, seconds: float) -> dict[str, float]:
             turns.append(self.name)
@@ -111,8 +200,9 @@ def test_nobody_always_has_the_same_turn(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(bench, "Child", Told)
     monkeypatch.setattr(bench, "PEERS", {name: Peer("", "") for name in "abc"})
-    bench.throughput(tmp_path, tmp_path, bench.Effort(rounds=4), Console(quiet=True))
+    bench.throughput(tmp_path, tmp_path, bench.Effort(rounds=4), Console(width=100))
     assert "".join(turns) == "abcbcacababc"
+    assert capsys.readouterr().out.count("a: warning: [/slow]\n") == 1
 
 
 @pytest.mark.usefixtures("here")
@@ -127,6 +217,15 @@ def test_the_bare_loop_takes_the_faster_attention(modern: RunFolder, monkeypatch
     tokens = torch.arange(config.N_SPECIAL, config.N_SPECIAL + 8)[None]
     first, second = (one.logits(tokens) for one in told)
     assert torch.allclose(first, second, atol=0.05)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_bare_loop_computes_in_the_stated_type(modern: RunFolder, dtype: str) -> None:
+    told: list[bench_peers.Learner] = []
+    bench_peers.hf_loop(modern, told.append, steps=1, attention="sdpa", dtype=dtype)
+    tokens = torch.arange(config.N_SPECIAL, config.N_SPECIAL + 8)[None]
+    assert str(told[0].logits(tokens).dtype) == f"torch.{dtype}"
 
 
 def test_a_function_that_ends_early_is_told_with_its_last_line(tmp_path: Path) -> None:
