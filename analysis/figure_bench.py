@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis import style
+from mlm.bench import known
 from mlm.bench_peers import OURS
-from mlm.files import read_json
+from mlm.errors import InputError
+from mlm.refusal import refusing
 
 
 def throughput(shapes: dict[str, Any]) -> Figure:
@@ -70,7 +72,9 @@ def quality(said: dict[str, Any]) -> Figure:
 
 def write(path: Path, folder: Path) -> None:
     """Draw what the file has into `bench` and `bench-quality`, each as SVG, PDF and PNG."""
-    content = read_json(path, "make it with `python -m mlm bench --json FILE`")
+    if not path.exists():
+        raise InputError(f"{path}: no such file; make it with `python -m mlm bench --json {path}`")
+    content = known(path)
     with style.applied():
         if content["shapes"]:
             style.save(throughput(content["shapes"]), folder, "bench")
@@ -79,4 +83,7 @@ def write(path: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), Path(sys.argv[2]))
+    with refusing():
+        if len(sys.argv) != 3:
+            raise InputError("give the benchmark's JSON file and a folder for the figures, and no more")
+        write(Path(sys.argv[1]), Path(sys.argv[2]))
