@@ -228,7 +228,7 @@ def _plan(
     if PEERS["hf-bf16"].missing:
         return planned
     opened = RunFolder.open(run)
-    asked = {"run": str(run), "contestant": "hf-bf16", "dtype": opened.numerics.dtype}
+    asked: dict[str, Any] = {"run": str(run), "contestant": "hf-bf16", "dtype": opened.numerics.dtype}
     try:
         with Child("mlm.bench_process:train", logs / "quality-speed.log", **asked) as hf:
             attention = hf.hear()["attention"]
