@@ -209,6 +209,7 @@ def run(
         quality: measure time to quality in the place of the shapes.
     """
     study, console = study or Study(), Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, bench_table.WIDTH)
     shapes = {} if quality and not names else chosen(names, console.print)
     content: dict[str, Any] = {"ratios": {}, "shapes": {}}
     if path:

@@ -11,6 +11,9 @@ from mlm.bench_peers import OURS, PEERS
 UTILISATION = ("utilisation", "executed_utilisation")
 """By what the machine's products reach: the plain model's operations, and those that are computed."""
 
+WIDTH = 110
+"""Columns that the widest table needs: in a file, or a narrow terminal, lines break and no figure is cut."""
+
 
 def show(name: str, said: dict[str, Any], console: Console) -> None:
     """Print everything that was measured of a shape."""

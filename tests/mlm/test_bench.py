@@ -76,6 +76,7 @@ def test_the_whole_benchmark_of_a_toy(
     assert masking.keys() >= {"mlm", "hf-collator, tensors"}
     assert masking["mlm"] == pytest.approx(ours["tokens_per_second"] / toy["masking"]["mlm"])
     assert "dropout: peers .1" in " ".join(said.split())
+    assert "…" not in said and "executed" in said  # no column is cut where it is no terminal
     assert not list(Path("results/runs").iterdir()), "a benchmark is no run of the study"
 
     axes = figure_bench.throughput(content["shapes"]).axes[0]
