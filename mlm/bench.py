@@ -27,6 +27,7 @@ from mlm.runs import RunFolder
 QUALITY_SEEDS = 3
 STARTS = 3
 QUIET = 0.9  # share of a turn's wall time that a contestant has the core on a quiet machine
+PATIENCE = 10  # times the seconds of a turn that one may take; who takes longer has no other
 PEER_PACKAGES = ("transformers", "accelerate", "labml-nn", "tokenizers")
 
 MASKS = {"mlm": OURS, "hf-collator": "hf-trainer", "hf-collator, tensors": "hf-bf16", "labml-nn": "labml-nn"}
@@ -47,8 +48,12 @@ def _warn(console: Console, line: str) -> None:
 
 
 def throughput(run: Path, logs: Path, effort: Effort, console: Console) -> dict[str, dict[str, Any]]:
-    """Tokens a second of every contestant that is there, a figure a round."""
+    """Tokens a second of every contestant that is there, a figure a round.
+
+    Whose step is much longer than a turn, as in bfloat16 where a machine only imitates it, has one round.
+    """
     told: dict[str, dict[str, Any]] = {}
+    slow: set[str] = set()
     children: dict[str, Child] = {}
     try:
         for name in PEERS:
@@ -65,7 +70,7 @@ def throughput(run: Path, logs: Path, effort: Effort, console: Console) -> dict[
             except Failed as error:
                 _warn(console, f"{name}: left out; {error}")
         for number in range(effort.rounds):
-            names = list(told)
+            names = [name for name in told if name not in slow]
             first = number % len(names) if names else 0
             for name in (*names[first:], *names[:first]):  # nobody is always behind the same other
                 try:
@@ -78,7 +83,11 @@ def throughput(run: Path, logs: Path, effort: Effort, console: Console) -> dict[
                 mine["rounds"].append(turn["tokens"] / turn["seconds"])
                 mine["cpu_share"].append(turn["cpu_share"])
                 mine["memory_bytes"] = turn["memory_bytes"]
-            speeds = ", ".join(f"{name} {one['rounds'][-1] / 1e3:.1f} k" for name, one in told.items())
+                if turn["seconds"] > PATIENCE * effort.turn_seconds:
+                    slow.add(name)
+                    _warn(console, f"{name}: a turn took {turn['seconds']:.0f} s: it has no other")
+            found = {name: told[name]["rounds"][-1] for name in names if name in told}
+            speeds = ", ".join(f"{name} {speed / 1e3:.1f} k" for name, speed in found.items())
             console.print(f"  round {number + 1} of {effort.rounds}: {speeds} tokens/s")
     finally:
         for child in children.values():
@@ -92,7 +101,7 @@ def throughput(run: Path, logs: Path, effort: Effort, console: Console) -> dict[
 
 
 def ratios(told: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Peer -> median, lowest and highest over rounds of our tokens a second by the peer's.
+    """Peer -> median, lowest and highest over the rounds that both had of our tokens a second by the peer's.
 
     >>> ratios({"mlm": {"rounds": [4.0, 6.0, 9.0]}, "peer": {"rounds": [2.0, 2.0, 3.0]}})
     {'peer': {'median': 3.0, 'low': 2.0, 'high': 3.0}}
@@ -100,7 +109,7 @@ def ratios(told: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     found = {}
     for name, one in told.items():
         if name != OURS and OURS in told:
-            each = [a / b for a, b in zip(told[OURS]["rounds"], one["rounds"], strict=True)]
+            each = [a / b for a, b in zip(told[OURS]["rounds"], one["rounds"], strict=False)]
             found[name] = {"median": statistics.median(each), "low": min(each), "high": max(each)}
     return found
 

@@ -33,7 +33,7 @@ from tests.mlm.places import found_study
 
 TOY = bench_shapes.Shape(2, 32, 4, 48, 16, 8, "char", None)
 STUDY = bench_shapes.Study("trial", "test")
-BRIEF = bench.Effort(rounds=2, turn_seconds=0.05, part_seconds=0.01)
+BRIEF = bench.Effort(rounds=2, turn_seconds=0.1, part_seconds=0.01)
 
 
 def test_the_whole_benchmark_of_a_toy(
@@ -41,7 +41,6 @@ def test_the_whole_benchmark_of_a_toy(
 ) -> None:
     """Everyone who is installed competes; who is missing or fails is named, and the rest goes on."""
     monkeypatch.chdir(found_study(tmp_path / "study"))
-    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setitem(bench_shapes.SHAPES, "toy", TOY)
     monkeypatch.setitem(PEERS, "absent", Peer("bench_peers:ours", "not installed", ("no_such_package",)))
     monkeypatch.setitem(PEERS, "broken", Peer("bench_peers:ours", "unknown to its own process"))
@@ -81,6 +80,42 @@ def test_the_whole_benchmark_of_a_toy(
 
     axes = figure_bench.throughput(content["shapes"]).axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == competed
+
+
+def test_who_takes_much_longer_than_a_turn_has_one_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also in the round in which the others are at other places; its ratio is of the rounds that both had."""
+    asked: list[str] = []
+
+    class Told:
+        def __init__(self, _target: str, _log: Path, *, contestant: str, **_: object) -> None:
+            self.name = contestant
+
+        def hear(self) -> dict[str, object]:
+            return {"attention": None}
+
+        def warnings(self) -> list[str]:
+            return []
+
+        def ask(self, seconds: float) -> dict[str, float]:
+            asked.append(self.name)
+            spent = seconds * (1 + bench.PATIENCE * (self.name == "slow"))
+            return {"tokens": 100.0 * len(asked), "seconds": spent, "cpu_share": 1.0, "memory_bytes": 1}
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(bench, "Child", Told)
+    peers = {name: Peer("bench_peers:ours", name) for name in (OURS, "slow", "fast")}
+    monkeypatch.setattr(bench, "PEERS", peers)
+    console = Console(highlight=False, soft_wrap=True)
+    told = bench.throughput(tmp_path, tmp_path, bench.Effort(rounds=3, turn_seconds=2.0), console)
+    assert asked == [OURS, "slow", "fast", "fast", OURS, OURS, "fast"]
+    assert {name: len(one["rounds"]) for name, one in told.items()} == {OURS: 3, "slow": 1, "fast": 3}
+    ratio = told[OURS]["rounds"][0] / told["slow"]["rounds"][0]
+    assert bench.ratios(told)["slow"] == {"median": ratio, "low": ratio, "high": ratio}
+    assert "slow: a turn took 22 s: it has no other" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("written", ["[1]", "3", "{}", '{"ratios": {}, "shapes": null}'])
