@@ -10,7 +10,7 @@
 # make chaos    kill the pipeline at random moments, thirty times over, and compare what it comes to; up to half an hour
 # make test-slurm    the pipeline on a Slurm that it starts, and as root on Debian installs; under ten minutes
 # make setup    set up only
-# make bench    the training speed of the same shapes beside other packages', on one core; some minutes
+# make bench    the training speed of the same shapes beside other packages', on one core; ten to twenty minutes
 # make bench-setup   the other packages, for `make bench`
 SHELL := /bin/bash
 PYTHON ?= python3
