@@ -47,36 +47,49 @@ def cuda_build() -> bool:
 
 def cuda_devices() -> int:
     """Number of CUDA devices torch can use, asked of the driver, which is quicker than loading torch."""
+    return len(_generations())
+
+
+def cuda_bfloat16() -> bool:
+    """Whether all CUDA devices multiply bfloat16 themselves: from compute capability 8 (Ampere) on."""
+    return min(_generations(), default=0) >= 8
+
+
+def _generations() -> tuple[int, ...]:
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return 0 if seen in ("", "-1") or not cuda_build() else _counted(seen)
+    return () if seen in ("", "-1") or not cuda_build() else _asked(seen)
 
 
 @functools.cache
-def _counted(_seen: str | None) -> int:
-    """The driver's own count, asked in a process apart.
+def _asked(_seen: str | None) -> tuple[int, ...]:
+    """Each device's major compute capability by the driver, asked in a process apart.
 
     What a process sees is fixed when it first asks, and none that is forked from it can ask again.
     """
-    done = subprocess.run([sys.executable, "-c", COUNT], capture_output=True, text=True, check=False)
-    return int(done.stdout or 0)
+    done = subprocess.run([sys.executable, "-c", GENERATIONS], capture_output=True, text=True, check=False)
+    return tuple(map(int, done.stdout.split())) if done.returncode == 0 else ()
 
 
-COUNT = """
+GENERATIONS = """
 import ctypes
-count, driver = ctypes.c_int(0), ctypes.CDLL("libcuda.so.1")
-print(0 if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) else count.value)
+count, device, major, driver = *(ctypes.c_int(0) for _ in range(3)), ctypes.CDLL("libcuda.so.1")
+failed = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+for number in range(0 if failed else count.value):
+    failed = driver.cuDeviceGet(ctypes.byref(device), number)
+    failed = failed or driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # COMPUTE_CAPABILITY_MAJOR
+    print(0 if failed else major.value)
 """
-"""A program that says how many devices CUDA's driver sees, and fails where there is none."""
+"""A program that says the generation of each device that CUDA's driver sees, and fails where there is none."""
 
 
 def detect(compile_steps: bool = True) -> config.Numerics:
-    """bfloat16 where the hardware multiplies it faster: CUDA, or a CPU with AMX; else float32.
+    """bfloat16 where the hardware multiplies it faster: CUDA from Ampere on, or a CPU with AMX; else float32.
 
     Args:
         compile_steps: whether training steps are to be compiled where that is possible.
     """
     device: Literal["cuda", "cpu"] = "cuda" if cuda_devices() else "cpu"
-    fast = device == "cuda" or "amx_bf16" in cpu_flags()
+    fast = cuda_bfloat16() if device == "cuda" else "amx_bf16" in cpu_flags()
     return completed(config.Numerics(device=device, dtype="bfloat16" if fast else "float32"), compile_steps)
 
 

@@ -212,19 +212,34 @@ int cuInit(unsigned flags) {
     return 0;
 }
 int cuDeviceGetCount(int *found) { *found = count; return owner == getpid() ? 0 : 3; }
+int cuDeviceGet(int *found, int number) { *found = 40 + number; return number < count ? 0 : 101; }
+int cuDeviceGetAttribute(int *found, int what, int device) {
+    if (what != 75) return 1;
+    *found = atoi(getenv("GENERATIONS") + 2 * (device - 40) % strlen(getenv("GENERATIONS")));
+    return 0;
+}
 """
 BY_HAND = """
 import os
 from mlm import config, devices, experiment, leases, planner
-print(planner._numerics(experiment.Scale.model_construct(numerics=None, compile=False), "none").device)
+numerics = planner._numerics(experiment.Scale.model_construct(numerics=None, compile=False), "none")
+print(numerics.device, numerics.dtype)
 print(leases.limit(None, {}, here=True))
 leases.take(config.Numerics(device="cuda", dtype="bfloat16"))
 print(os.environ["CUDA_VISIBLE_DEVICES"], devices.cuda_devices())
 """
 
 
-def test_a_process_that_plans_before_it_takes_a_gpu_sees_that_one(tmp_path: Path) -> None:
-    """As CUDA's driver: the first call fixes what a process sees, and what is forked from it sees nothing."""
+@pytest.mark.parametrize(
+    ("generations", "dtype"), [("8", "bfloat16"), ("9 8", "bfloat16"), ("7", "float32"), ("9 7", "float32")]
+)
+def test_a_process_that_plans_before_it_takes_a_gpu_sees_that_one(
+    tmp_path: Path, generations: str, dtype: str
+) -> None:
+    """As CUDA's driver: the first call fixes what a process sees, and what is forked from it sees nothing.
+
+    A study is planned in bfloat16 where every GPU multiplies it itself.
+    """
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler, to make a driver")
@@ -236,12 +251,13 @@ def test_a_process_that_plans_before_it_takes_a_gpu_sees_that_one(tmp_path: Path
     (tmp_path / "torch" / "version.py").write_text("cuda = '12.8'\n")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("CUDA_", "SLURM_", "MLM_RUNS"))}
     places = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}", "TMPDIR": str(tmp_path)}
+    places["GENERATIONS"] = generations
     said = subprocess.run(
         [sys.executable, "-c", BY_HAND],
         cwd=tmp_path, env={**kept, **places, "LD_LIBRARY_PATH": str(tmp_path)}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
-    assert said.stdout.splitlines() == ["cuda", "8", "0 1"], said.stderr
+    assert said.stdout.splitlines() == [f"cuda {dtype}", "8", "0 1"], said.stderr
 
 
 @pytest.mark.parametrize(
