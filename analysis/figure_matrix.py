@@ -85,7 +85,7 @@ def _cell(
     colour = colors.to_rgba(LOWER if apart and apart.mean < 0 else HIGHER, share)
     axes.add_patch(Rectangle((j - 0.48, i - 0.47), 0.96, 0.94, facecolor=colour, linewidth=0))
     mean, small = labels.number(float(values.mean()), 2), max(style.SMALLEST, 0.82 * size)
-    axes.text(j, i if own else i - 0.25, mean, ha="center", va="center", fontsize=size)
+    axes.text(j, i if own else i - 0.25, mean, ha="center", va="center", fontsize=size, color=style.INK)
     if own:
         frame = Rectangle(
             (j - 0.46, i - 0.45), 0.92, 0.90, facecolor="none", edgecolor=style.INK, linewidth=1.2
@@ -95,4 +95,6 @@ def _cell(
         words = labels.number(apart.mean, 2, signed=True)
         half = f"± {labels.number(apart.half_width, 2)}" if apart.n > 1 else ""
         for text, below in ((words, 0.06), (half, 0.31)):
-            axes.text(j, i + below, text, ha="center", va="center", fontsize=small, style="italic")
+            axes.text(
+                j, i + below, text, ha="center", va="center", fontsize=small, color=style.INK, style="italic"
+            )
