@@ -237,7 +237,8 @@ def run(
     if quality:
         say = functools.partial(console.print, markup=False)
         runs = [plan(SHAPES["tiny"], study, seed) for seed in range(QUALITY_SEEDS)]
-        content["quality"] = {"machine": here} | bench_quality.measure(runs, FOLDER / "logs", say)
+        for found in bench_quality.measure(runs, FOLDER / "logs", say):  # an hour, of which nothing is lost
+            content["quality"] = {"machine": here} | found
+            if path:
+                _write(path, content)
         console.print(bench_table.quality(content["quality"]))
-        if path:
-            _write(path, content)

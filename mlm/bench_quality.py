@@ -7,7 +7,7 @@ its start and its first step take of the CPU is told apart.
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,8 +157,10 @@ def _curve(
     return started, curve
 
 
-def measure(runs: list[Path], logs: Path, say: Say, levels: Sequence[float] = LEVELS) -> dict[str, Any]:
-    """Curves and seconds to each level, ours as the median over seeds.
+def measure(
+    runs: list[Path], logs: Path, say: Say, levels: Sequence[float] = LEVELS
+) -> Iterator[dict[str, Any]]:
+    """Curves and seconds to each level, ours as the median over seeds; once more after each peer.
 
     Args:
         runs: our run, once for each seed; peers train the first.
@@ -181,7 +183,12 @@ def measure(runs: list[Path], logs: Path, say: Say, levels: Sequence[float] = LE
     # A level that not every seed reaches bounds nobody: the whole of our training does then.
     reference = statistics.median(reached if len(reached) == len(mine) else [curve[-1][0] for curve in mine])
     said: dict[str, Any] = {"title": PEERS[OURS].title, "curves": mine, "bound_seconds": None}
-    found = {OURS: said | {"start_seconds": statistics.median(starts)}}
+    found = {OURS: _arrived(said | {"start_seconds": statistics.median(starts)}, levels)}
+
+    def so_far() -> dict[str, Any]:
+        return {"levels": list(levels), "reference_seconds": reference, "contestants": dict(found)}
+
+    yield so_far()
     for name, contestant, title, limit, options in _plan(runs[0], logs, reference, say):
         try:
             say(f"{name}: at most {limit:.0f} s of CPU")
@@ -190,15 +197,22 @@ def measure(runs: list[Path], logs: Path, say: Say, levels: Sequence[float] = LE
         except Failed as error:
             say(f"{name}: failed: {error}")
             continue
-        said = {"title": title, "curves": [curve], "bound_seconds": limit}
-        found[name] = said | {"start_seconds": started}
-    for told in found.values():
-        told["seconds"] = {f"{level:g}": _median(told["curves"], level) for level in levels}
-        told["times_ours"] = {
-            level: seconds / ours if seconds and (ours := found[OURS]["seconds"][level]) else None
-            for level, seconds in told["seconds"].items()
-        }
-    return {"levels": list(levels), "reference_seconds": reference, "contestants": found}
+        said = {"title": title, "curves": [curve], "bound_seconds": limit, "start_seconds": started}
+        found[name] = _arrived(said, levels, found[OURS]["seconds"])
+        yield so_far()
+
+
+def _arrived(
+    said: dict[str, Any], levels: Sequence[float], ours: dict[str, float | None] | None = None
+) -> dict[str, Any]:
+    """What is said of a contestant, with its seconds to each level, also in times of ours."""
+    seconds = {f"{level:g}": _median(said["curves"], level) for level in levels}
+    reference = seconds if ours is None else ours
+    times = {
+        level: spent / mine if spent and (mine := reference[level]) else None
+        for level, spent in seconds.items()
+    }
+    return said | {"seconds": seconds, "times_ours": times}
 
 
 def _median(curves: list[list[list[float]]], level: float) -> float | None:

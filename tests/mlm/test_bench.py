@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -167,6 +168,24 @@ def test_a_shape_is_shown_and_written_before_the_next_is_measured(
     said = capsys.readouterr().out
     assert said.count("here is no AMX") == said.count("here is no C++ compiler (no-such-compiler)") == 1
     assert said.index("here is no AMX") < said.index("tiny: 2 layers") < said.index("1,234")
+
+
+@pytest.mark.usefixtures("plain")
+def test_what_has_ended_of_time_to_quality_is_kept_when_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, found = tmp_path / "bench.json", {"levels": [4.4], "reference_seconds": 1.0, "contestants": {}}
+
+    def measured(*_: object) -> Iterator[dict[str, object]]:
+        yield found
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "plan", lambda *_: tmp_path)
+    monkeypatch.setattr(bench_quality, "measure", measured)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run([], BRIEF, path, quality=True, study=STUDY)
+    written = json.loads(path.read_text())["quality"]
+    assert written == found | {"machine": written["machine"]}
 
 
 def test_the_code_is_told_with_its_changes_and_without_git(

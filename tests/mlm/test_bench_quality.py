@@ -111,7 +111,10 @@ def test_measured_is_what_the_curves_say_and_a_peer_that_fails_is_told(toy: Toy,
     toy.curves = {OURS: [falling(10.0), falling(20.0), falling(40.0)], "labml-nn": [falling(600.0, end=6.0)]}
     toy.curves |= {"hf-defaults": [falling(200.0)], TUNED[0]: [falling(300.0, end=5.0)]}
     said: list[str] = []
-    found = bench_quality.measure([Path(name) for name in "abc"], tmp_path, said.append, levels=(6.0, 4.0))
+    measured = bench_quality.measure([Path(name) for name in "abc"], tmp_path, said.append, levels=(6.0, 4.0))
+    whole = list(measured)
+    found = whole[-1]
+    assert [len(one["contestants"]) for one in whole] == [1, 2, 3, 4], "what there is, as each ends"
     assert found["reference_seconds"] == 20.0
     assert toy.limits == {
         OURS: None, "labml-nn": 600.0, "hf-defaults": 600.0, **dict.fromkeys(TUNED, 300.0),
@@ -159,7 +162,7 @@ def table(found: dict[str, Any]) -> dict[str, list[str]]:
 def test_a_level_that_not_all_our_seeds_reach_bounds_nobody_and_is_no_measure(toy: Toy, tmp_path: Path) -> None:
     """A peer's seconds to it are shown all the same, and are by nobody's."""
     toy.curves = {OURS: [falling(10.0), falling(20.0, end=5.0)], "hf-defaults": [falling(200.0)]}
-    found = bench_quality.measure([Path("a"), Path("b")], tmp_path, lambda line: None, levels=(6.0, 4.0))
+    *_, found = bench_quality.measure([Path("a"), Path("b")], tmp_path, lambda line: None, levels=(6.0, 4.0))
     assert found["reference_seconds"] == 15.0, "the whole of our training"
     assert found["contestants"][OURS]["seconds"]["4"] is None
     shown = table(found)
@@ -170,7 +173,7 @@ def test_a_level_that_not_all_our_seeds_reach_bounds_nobody_and_is_no_measure(to
 def test_without_a_curve_of_ours_nothing_is_measured(toy: Toy, tmp_path: Path) -> None:
     toy.curves = {OURS: [falling(10.0)]}
     with pytest.raises(InputError, match=r"mlm, seed 1: failed: ended early; .*out of luck \(.*; peers are"):
-        bench_quality.measure([Path("a"), Path("b")], tmp_path, print)
+        next(bench_quality.measure([Path("a"), Path("b")], tmp_path, print))
 
 
 @pytest.mark.parametrize("content", [None, "[1]", json.dumps({"quality": {}})])
