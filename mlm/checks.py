@@ -205,6 +205,9 @@ def _incomparable(measure: str, one: Run | None, other: Run | None, own_pairs: b
             f"{measure} is under each arm's own corruption, and these arms have different ones; compare on the "
             "yardstick, or under one arm's (`corruption.ARM`, with `corruptions: {}` in `measures:`)"
         )
+    if own and one.relation != other.relation:
+        objectives = f"{one.objective} and {other.objective}"
+        return f"{measure} is of the sequences that {objectives} build, which differ; compare on the yardstick"
     return None
 
 

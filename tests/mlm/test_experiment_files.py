@@ -204,6 +204,29 @@ def test_losses_under_different_corruptions_are_not_compared(
 
 
 @pytest.mark.parametrize(
+    ("objective", "measure", "same"),
+    [
+        ("mlm+nsp", "test.own.loss_nats", False),
+        ("mlm+nsp", "validation.own.mask.accuracy", False),
+        ("mlm+nsp", "test.yardstick.loss_nats", True),
+    ],
+)
+def test_losses_on_pairs_of_sentences_and_on_windows_are_not_compared(
+    objective: str, measure: str, same: bool, trial: Trial
+) -> None:
+    def judged(content: dict[str, Any]) -> None:
+        bert = {"masking": content["arms"]["80-10-10"]["masking"], "objective": objective}
+        content["arms"]["bert"] = bert
+        content["contrasts"]["secondary"] = [{"arm": "bert", "measure": measure}]
+
+    if same:
+        assert trial(experiment=judged).cells
+    else:
+        said = refusal(trial, experiment=judged)
+        assert f"{measure} is of the sequences that mlm+nsp and mlm build, which differ" in said
+
+
+@pytest.mark.parametrize(
     ("measure", "said"),
     [
         ("test.yardstick.loss_nats", "is counted in pieces of different vocabularies"),
