@@ -237,8 +237,11 @@ def run(
     if quality:
         say = functools.partial(console.print, markup=False)
         runs = [plan(SHAPES["tiny"], study, seed) for seed in range(QUALITY_SEEDS)]
-        for found in bench_quality.measure(runs, FOLDER / "logs", say):  # an hour, of which nothing is lost
-            content["quality"] = {"machine": here} | found
+        for found in bench_quality.measure(runs, FOLDER / "logs", say):
+            content["quality_so_far"] = {"machine": here} | found  # beside an earlier one that is whole
             if path:
                 _write(path, content)
+        content["quality"] = content.pop("quality_so_far")
+        if path:
+            _write(path, content)
         console.print(bench_table.quality(content["quality"]))

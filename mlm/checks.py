@@ -200,20 +200,29 @@ def _incomparable(measure: str, one: Run | None, other: Run | None, own_pairs: b
             "arms one `stretch`, or compare on the yardstick"
         )
     own = measure.startswith(tuple(f"{part}.own." for part in measures.SPLITS))  # an arm may be called so, too
+    judged = own and ".relation." in measure
+    if one.relation != other.relation and (own or measure.startswith("reach.unigram-")):
+        remedy = "leave it out" if judged else "compare on the yardstick"
+        return f"{measure} is on {_sequences(one)} and on {_sequences(other)}; {remedy}"
     if own and _corruption(one) != _corruption(other):
-        return (
-            f"{measure} is under each arm's own corruption, and these arms have different ones; compare on the "
-            "yardstick, or under one arm's (`corruption.ARM`, with `corruptions: {}` in `measures:`)"
+        remedy = (
+            "" if judged else "on the yardstick, or under one arm's (`corruption.ARM`, `corruptions: {}`), or "
         )
-    if own and one.relation != other.relation:
-        objectives = f"{one.objective} and {other.objective}"
-        return f"{measure} is of the sequences that {objectives} build, which differ; compare on the yardstick"
+        return (
+            f"{measure} is under each arm's own corruption, and these arms have different ones; compare "
+            f"{remedy}arms that corrupt alike"
+        )
     return None
 
 
-def _corruption(run: Run) -> Masking:
+def _sequences(run: Run) -> str:
+    """What a run's own evaluation reads."""
+    return f"sentence pairs of {run.relation}" if run.relation else "windows of text"
+
+
+def _corruption(run: Run) -> tuple[Masking, bool]:
     """What a run is evaluated under as its own, however many of the corrupted tokens are predicted."""
-    return schedules.masking(run.masking, 1.0).model_copy(update={"predicted": 1.0})
+    return schedules.masking(run.masking, 1.0).model_copy(update={"predicted": 1.0}), run.causal
 
 
 def _cut_as_trained(measure: str) -> bool:

@@ -79,8 +79,8 @@ BETWEEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a contrast of losses under corruptions that differ": (
         {"contrasts": {"primary": {"measure": OWN}}}, ("contrasts.primary", "corruption", "yardstick"),
     ),
-    "a contrast of losses on sequences that objectives build": (
-        _compared(OWN, objective="mlm+nsp"), ("contrasts.secondary.0", "mlm+nsp", "yardstick"),
+    "a contrast of losses on sentence pairs and on windows": (
+        _compared(OWN, objective="mlm+nsp", lengths=None), ("contrasts.secondary.0", "nsp", "yardstick"),
     ),
     "a contrast on what is not measured": (
         {"measures": {"pairs": None}, "primary_measure": "pairs.accuracy"}, ("primary_measure", "`measures:`"),

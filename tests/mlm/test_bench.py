@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -174,18 +175,26 @@ def test_a_shape_is_shown_and_written_before_the_next_is_measured(
 def test_what_has_ended_of_time_to_quality_is_kept_when_it_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, found = tmp_path / "bench.json", {"levels": [4.4], "reference_seconds": 1.0, "contestants": {}}
+    path, stopped = tmp_path / "bench.json", [True]
+    earlier: dict[str, Any] = {"ratios": {}, "shapes": {}, "quality": {"reference_seconds": 2.0}}
+    path.write_text(json.dumps(earlier))
+    found: dict[str, Any] = {"levels": [], "reference_seconds": 1.0, "contestants": {}}
 
     def measured(*_: object) -> Iterator[dict[str, object]]:
         yield found
-        raise KeyboardInterrupt
+        if stopped[0]:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(bench, "plan", lambda *_: tmp_path)
     monkeypatch.setattr(bench_quality, "measure", measured)
     with pytest.raises(KeyboardInterrupt):
         bench.run([], BRIEF, path, quality=True, study=STUDY)
-    written = json.loads(path.read_text())["quality"]
-    assert written == found | {"machine": written["machine"]}
+    written = json.loads(path.read_text())
+    ended = {"machine": written["quality_so_far"]["machine"]} | found
+    assert written == earlier | {"quality_so_far": ended}, "what is whole stays until another is"
+    stopped[0] = False
+    bench.run([], BRIEF, path, quality=True, study=STUDY)
+    assert json.loads(path.read_text()) == earlier | {"quality": ended}
 
 
 def test_the_code_is_told_with_its_changes_and_without_git(

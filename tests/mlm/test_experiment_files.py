@@ -203,27 +203,54 @@ def test_losses_under_different_corruptions_are_not_compared(
         assert trial(experiment=lambda content, remedy=remedy: corrupted(content, remedy)).cells
 
 
+WINDOWS, PAIRS = "windows of text", "sentence pairs of nsp"
+
+
 @pytest.mark.parametrize(
-    ("objective", "measure", "same"),
+    ("objective", "measure", "said"),
     [
-        ("mlm+nsp", "test.own.loss_nats", False),
-        ("mlm+nsp", "validation.own.mask.accuracy", False),
-        ("mlm+nsp", "test.yardstick.loss_nats", True),
+        ("mlm+nsp", "test.own.loss_nats", f"on {PAIRS} and on {WINDOWS}; compare on the yardstick"),
+        ("mlm+nsp", "validation.own.mask.accuracy", f"on {PAIRS} and on {WINDOWS}; compare on the yardstick"),
+        ("mlm+nsp", "reach.unigram-0.5.tokens", f"on {PAIRS} and on {WINDOWS}; compare on the yardstick"),
+        ("mlm+nsp", "test.yardstick.loss_nats", None),
+        ("mlm+nsp", "reach.5.6.tokens", None),
+        # Objectives differ in what their losses are of, but a level below word frequencies is one for each.
+        ("causal", "test.own.loss_nats", "under each arm's own corruption"),
+        ("causal", "reach.unigram-0.5.tokens", None),
     ],
 )
-def test_losses_on_pairs_of_sentences_and_on_windows_are_not_compared(
-    objective: str, measure: str, same: bool, trial: Trial
+def test_losses_on_what_other_objectives_read_are_not_compared(
+    objective: str, measure: str, said: str | None, trial: Trial
 ) -> None:
     def judged(content: dict[str, Any]) -> None:
-        bert = {"masking": content["arms"]["80-10-10"]["masking"], "objective": objective}
-        content["arms"]["bert"] = bert
+        content["measures"] = {"reach": {"loss_nats": [5.6], "below_unigram_nats": [0.5]}}
+        content["varies"] = None
+        content["arms"]["bert"] = {"objective": objective}
         content["contrasts"]["secondary"] = [{"arm": "bert", "measure": measure}]
 
-    if same:
+    if said is None:
         assert trial(experiment=judged).cells
     else:
-        said = refusal(trial, experiment=judged)
-        assert f"{measure} is of the sequences that mlm+nsp and mlm build, which differ" in said
+        assert f"contrasts.secondary.0: {measure} is {said}" in refusal(trial, experiment=judged)
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ("mlm+sop", f"on {PAIRS} and on sentence pairs of sop; leave it out"),
+        ("mlm", f"on {PAIRS} and on {WINDOWS}; leave it out"),
+        ("nsp", "under each arm's own corruption, and these arms have different ones; compare arms that"),
+    ],
+)
+def test_judgements_of_other_pairs_are_not_compared(others: str, said: str, trial: Trial) -> None:
+    measure = "test.own.relation.accuracy"
+
+    def judged(content: dict[str, Any]) -> None:
+        content["varies"] = None
+        content["arms"] |= {"bert": {"objective": "mlm+nsp"}, "other": {"objective": others}}
+        content["contrasts"]["secondary"] = [{"arm": "bert", "against": "other", "measure": measure}]
+
+    assert f"contrasts.secondary.0: {measure} is {said}" in refusal(trial, experiment=judged)
 
 
 @pytest.mark.parametrize(
