@@ -26,7 +26,7 @@ def contrasts(place: Path) -> pd.DataFrame:
 
 
 def differences(place: Path, row: Any) -> Numbers:
-    """[pairs] arm minus what it is compared with, by seed; who comes after the first tokens counts with them."""
+    """[pairs] arm minus what it is compared with, by seed; who comes later counts with the first tokens."""
     reference = published_runs.Reference.model_validate(read_json(place / published_runs.FILE, ""))
     values = {(one.arm, one.seed): one.values.get(row.measure, np.nan) for one in reference.runs}
     if not np.isnan(row.up_to_tokens):
