@@ -65,6 +65,9 @@ def test_a_run_differs_where_a_hash_a_count_or_a_value_does(made: Reference) -> 
     there = here.model_copy(update={"values": values, "curve_sha256": "0" * 64})
     found = {check.what: check for check in verify_checks.bits("split", here, there, promised=True)}
     assert found["weights"].holds and not found["curve"].holds
+    renamed = here.model_copy(update={"run": "another"})
+    alike = list(verify_checks.bits("split", here, renamed, promised=False))
+    assert "weights" not in {check.what for check in alike} and all(check.holds for check in alike)
     assert found["part-of-speech accuracy"].apart == "−0.500000" and not found["part-of-speech accuracy"].holds
     (count,) = verify_checks.counted("split", here, {"tokens": here.exact["tokens"] - 64}, same=True)
     assert (count.holds, count.promised, count.apart) == (False, True, "+64")
