@@ -207,9 +207,8 @@ def _arrived(
 ) -> dict[str, Any]:
     """What is said of a contestant, with its seconds to each level, also in times of ours."""
     seconds = {f"{level:g}": _median(said["curves"], level) for level in levels}
-    reference = seconds if ours is None else ours
     times = {
-        level: spent / mine if spent and (mine := reference[level]) else None
+        level: spent / mine if spent and (mine := (ours or seconds)[level]) else None
         for level, spent in seconds.items()
     }
     return said | {"seconds": seconds, "times_ours": times}

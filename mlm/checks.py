@@ -205,13 +205,11 @@ def _incomparable(measure: str, one: Run | None, other: Run | None, own_pairs: b
         remedy = "leave it out" if judged else "compare on the yardstick"
         return f"{measure} is on {_sequences(one)} and on {_sequences(other)}; {remedy}"
     if own and _corruption(one) != _corruption(other):
-        remedy = (
-            "" if judged else "on the yardstick, or under one arm's (`corruption.ARM`, `corruptions: {}`), or "
-        )
-        return (
-            f"{measure} is under each arm's own corruption, and these arms have different ones; compare "
-            f"{remedy}arms that corrupt alike"
-        )
+        said = f"{measure} is under each arm's own corruption, and these arms have different ones; compare "
+        if judged:
+            return said + "arms that corrupt alike"
+        elsewhere = "under one arm's (`corruption.ARM`, with `corruptions: {}` in `measures:`)"
+        return f"{said}on the yardstick, or {elsewhere}"
     return None
 
 
@@ -221,7 +219,7 @@ def _sequences(run: Run) -> str:
 
 
 def _corruption(run: Run) -> tuple[Masking, bool]:
-    """What a run is evaluated under as its own, however many of the corrupted tokens are predicted."""
+    """What a run is evaluated under as its own, however many are predicted, and whether from the left."""
     return schedules.masking(run.masking, 1.0).model_copy(update={"predicted": 1.0}), run.causal
 
 
