@@ -121,10 +121,11 @@ def mask(text: str, name: str, changes: list[str], seed: int) -> None:
 def runs(select: str) -> None:
     """A table of the runs whose label contains `select`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("label", "digest", "state"):
+    table.add_column("label", overflow="fold")  # alone: a number or a digest that is cut says nothing
+    for heading in ("digest", "state"):
         table.add_column(heading, no_wrap=True)
     for heading in ("M tok", "nats", "probe"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for run in run_folders.everything():
         labels = [layout.run_name(*label) for label in run.labels] or ["by hand"]
         if select and not any(select in label for label in labels):

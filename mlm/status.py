@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from mlm.study import Study
 
 STYLES = {"finished": "green", "diverged": "magenta", "live": "cyan", "failed": "red",
           "stopped": "yellow", "waiting": "dim"}  # fmt: skip
+ORDER = ("live", "failed", "stopped", "diverged", "finished")
 REMEDY = "delete it and run the pipeline again"
 SHOWN = {"tokens", "train_seconds", "yardstick"}
 """What is told of a run's metrics."""
@@ -168,12 +170,13 @@ def summary(runs: list[RunStatus]) -> str:
 
 
 def table(runs: list[RunStatus], title: str) -> Table:
-    """The runs as a person sees them."""
+    """The runs as a person sees them: live ones first, then what needs a look; an arm's waiting runs as one row."""
     found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for heading, justify in (("run", "left"), ("state", "left"), ("M tokens", "right"), ("%", "right"),
-                             ("tokens/s", "right"), ("left", "right"), ("nats", "right")):  # fmt: skip
-        found.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for run in runs:
+    found.add_column("run", overflow="fold")  # alone: a number that is cut says nothing
+    found.add_column("state", no_wrap=True)
+    for heading in ("M tokens", "%", "tokens/s", "left", "nats"):
+        found.add_column(heading, justify="right", no_wrap=True)
+    for run in sorted((run for run in runs if run.state != "waiting"), key=lambda run: ORDER.index(run.state)):
         speed = run.tokens_per_second
         left = (run.budget_tokens - run.tokens) / speed if run.state == "live" and speed else None
         found.add_row(
@@ -185,6 +188,8 @@ def table(runs: list[RunStatus], title: str) -> Table:
             duration(left) if left is not None else "",
             f"{run.loss_nats:.3f}" if run.loss_nats is not None else "",
         )
+    for arm, waiting in Counter(run.name.rpartition("/")[0] for run in runs if run.state == "waiting").items():
+        found.add_row(arm, f"[{STYLES['waiting']}]{waiting} waiting[/]")
     return found
 
 

@@ -1,5 +1,6 @@
 """The commands a person types: what they show is true, and what they refuse is said in one line."""
 
+import io
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from safetensors.torch import load_file
 
 from mlm import brown, files, identity, runs, status
@@ -178,6 +180,28 @@ def test_status_counts_states_and_progress(
     seen = status.of_folder(modern.path, "x")
     assert (seen.state, seen.tokens, seen.budget_tokens) == ("finished", 5120, 5120)
     assert seen.tokens_per_second == pytest.approx(5120 / seen.train_seconds)
+
+
+def test_tables_are_read_on_a_narrow_terminal(
+    place: Path, modern: RunFolder, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    for said in (done(typed(place, "runs")), done(typed(place, "status", "--scale", "test"))):
+        assert "…" not in said and max(map(len, said.splitlines())) <= 80
+    assert modern.path.name in done(typed(place, "runs"))
+
+
+def test_status_shows_what_is_live_first_and_an_arms_waiting_runs_as_one_row() -> None:
+    def run(arm: str, seed: int, state: str) -> status.RunStatus:
+        return status.RunStatus(f"trial/{arm}/seed-{seed}", Path(), state, 1000, 2000, 1.0, 5.0)
+
+    states = ["waiting", "finished", "stopped", "live", "failed"]
+    runs = [run(arm, seed, state) for arm in ("a", "b") for seed, state in enumerate([*states, "waiting"])]
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(status.table(runs, "all"))
+    rows = [line.split() for line in shown.getvalue().splitlines() if "trial" in line]
+    assert [row[1] for row in rows[:8]] == [s for s in ("live", "failed", "stopped", "finished") for _ in "ab"]
+    assert rows[8:] == [["trial/a", "2", "waiting"], ["trial/b", "2", "waiting"]]
 
 
 def test_status_tells_live_from_stopped_from_waiting(
