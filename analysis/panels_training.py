@@ -92,8 +92,8 @@ def _realised(table: Table) -> Panel:
         untouched = " A causal arm selects every token and corrupts none."
     return Panel(
         "realised",
-        "What was drawn over all runs of an arm: tokens selected in per cent of the ordinary tokens, what "
-        f"stood in their place in per cent of the selected, and how many were predicted.{untouched}",
+        "What was drawn over all finished runs of an arm: tokens selected in per cent of the ordinary tokens, "
+        f"what stood in their place in per cent of the selected, and how many were predicted.{untouched}",
         (*table.heading, "rate %", "[MASK] %", "same %", "random %", "predicted"),
         tuple(rows),
     )

@@ -42,6 +42,8 @@ class Reference(Strict):
     """The runs of an experiment. What is not one for all of them is None."""
 
     machine: runs.Machine | None
+    gpu: str | None = None
+    """The type of GPU that trained them, where one did."""
     numerics: dict[str, Any]
     versions: dict[str, str]
     inputs: dict[str, Any]
@@ -60,15 +62,18 @@ def of(study: Study, name: str) -> Reference:
     """The runs of an experiment that have ended, from what they left and from the tables of `collect`."""
     collected, cells = tidy.load(study.scale, name), study.cells(name)
     ended = [(cell, record) for cell in cells if (record := runs.run(cell.digest))]
+    numerics = runs.config(cells[0].digest)["numerics"]
     machines = [record.machine for _, record in ended]
     inputs = [
         {"corpus_sha256": one.corpus_sha256, "vocabulary_sha256": one.vocabulary_sha256}
         for one in (record.inputs for _, record in ended)
     ]
+    gpus = {record.device for _, record in ended} if numerics["device"] == "cuda" else set()
     told = dict.fromkeys((*(c.measure for c in study.experiment(name).contrasts), *YARDSTICKS))
     return Reference(
         machine=machines[0] if machines and all(one == machines[0] for one in machines) else None,
-        numerics=runs.config(cells[0].digest)["numerics"],
+        gpu=gpus.pop() if len(gpus) == 1 else None,
+        numerics=numerics,
         versions=setup.versions(study, name),
         inputs=inputs[0] if inputs and all(one == inputs[0] for one in inputs) else {},
         codes={cell.arm: record.code for cell, record in ended},

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from analysis import runs, tidy
-from mlm import measures
+from mlm import measures, schedules
 
 
 class Reached(NamedTuple):
@@ -140,6 +140,6 @@ def _observed(collected: tidy.Collected, arm: str, told: str, seeds: Collection[
     curve = c[(c["arm"] == arm) & (c["measure"] == tidy.YARDSTICK)]
     found = {}
     for seed in map(int, there):
-        end = measures.trunk_tokens(runs.planned(digests[seed]))
+        end = schedules.trunk_tokens(runs.planned(digests[seed]))
         found[seed] = curve[(curve["seed"] == seed) & (curve["tokens"] <= end)]["tokens"].max()
     return pd.Series(found, dtype=float)

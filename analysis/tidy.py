@@ -73,15 +73,18 @@ class Collected:
 
     @functools.cached_property
     def _grouped(self) -> dict[tuple[str, str], pd.DataFrame]:
-        """Rows with a value by arm and measure: asked for thousands of times, and found once."""
-        there = self.results[self.results["value"].notna()]
+        """Rows with a value by arm and measure: asked for thousands of times, and found once.
+
+        A run that diverged read and drew less than an arm's runs do; its rows tell so, and are none of these.
+        """
+        there = self.results[self.results["value"].notna() & (self.results["status"] != "diverged")]
         return {(str(arm), str(measure)): rows for (arm, measure), rows in there.groupby(["arm", "measure"])}
 
     def _rows(self, arm: str, measure: str) -> pd.DataFrame:
         return self._grouped.get((arm, measure), self.results[:0])
 
     def values(self, arm: str, measure: str) -> pd.Series:
-        """The measure of an arm's runs, indexed by seed; runs without one are left out."""
+        """The measure of an arm's runs, indexed by seed; runs without one, or that diverged, are left out."""
         return self._rows(arm, measure).set_index("seed")["value"].sort_index()
 
     def array(self, arm: str, measure: str) -> NDArray[np.float64]:

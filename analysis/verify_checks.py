@@ -50,9 +50,15 @@ def unlike(here: Reference, there: Reference | None, arm: str = "") -> list[str]
             "the publication is older than reference.json: it does not say on which type of machine it was made"
         ]
     found = []
+    gpus = (
+        [("GPU", here.gpu, there.gpu or "not recorded, or several")]
+        if "cuda" in there.numerics.values()
+        else []
+    )
     versions = (*KERNELS, COMPILER) if COMPILER in there.versions else KERNELS
     for what, mine, theirs in (
         ("processor", str(here.machine), str(there.machine) if there.machine else "not recorded, or several"),
+        *gpus,
         *((what, here.numerics.get(what), there.numerics.get(what)) for what in there.numerics),
         *((what, here.versions.get(what), there.versions.get(what)) for what in versions),
         *(

@@ -25,7 +25,8 @@ def minutes(
 def memory_mb(run: config.Run, numerics: config.Numerics) -> int:
     """Limit of main memory.
 
-    Of each process itself, of eight float32 copies of the parameters, and on a CPU of a micro-batch. The
+    Of each process itself, of eight float32 copies of the parameters, and on a CPU of its rows of a
+    micro-batch. The
     copies are weights, gradients, both moments, those that are computed with, and a checkpoint's. A layer's
     activations are sequences · length · (34 · width + 5 · heads · length) bytes in 16 bits (Korthikanti et
     al. 2022, arXiv 2205.05198); logits and their gradients are counted at every position, in float32.
@@ -33,7 +34,8 @@ def memory_mb(run: config.Run, numerics: config.Numerics) -> int:
     encoder, pieces = run.encoder, matching.pieces(run)
     held = 8 * 4 * costs.parameters(encoder, pieces)
     if numerics.device == "cpu":
-        length, tokens = run.sequence_length, run.sequence_length * (run.micro_batch or run.batch_size)
+        rows = min(run.micro_batch or run.batch_size, math.ceil(run.batch_size / numerics.processes))
+        length, tokens = run.sequence_length, run.sequence_length * rows
         activations = encoder.layers * (34 * encoder.width + 5 * encoder.heads * length)
         held += tokens * (activations * (2 if numerics.dtype == "float32" else 1) + 8 * pieces)
     return numerics.processes * (PROCESS_MB[numerics.device] + math.ceil(held / 1e6))

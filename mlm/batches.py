@@ -60,7 +60,7 @@ def windows(
 ) -> Int[Tensor, "n length"]:
     """[n, length] up to `most` windows spread evenly over a stream; for evaluation.
 
-    They do not overlap unless fewer are there than asked for; then all there are come.
+    They never overlap; where fewer are there than asked for, all come.
 
     Args:
         stretch: make each window of unrelated stretches of so many tokens: far from each other in the stream.

@@ -8,7 +8,6 @@ rounds of our tokens a second by the peer's in the same round.
 
 import functools
 import importlib.metadata
-import os
 import platform
 import statistics
 from collections.abc import Sequence
@@ -17,7 +16,18 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from mlm import bench_parts, bench_quality, bench_table, config, devices, files, flops, log_head, planner
+from mlm import (
+    bench_parts,
+    bench_quality,
+    bench_table,
+    config,
+    devices,
+    files,
+    flops,
+    log_head,
+    machine,
+    planner,
+)
 from mlm.bench_peers import OURS, PEERS
 from mlm.bench_process import Child, Failed, core, result
 from mlm.bench_shapes import FOLDER, SHAPES, Shape, Study, chosen, plan
@@ -159,7 +169,7 @@ def measure(name: str, shape: Shape, study: Study, effort: Effort, console: Cons
     return said
 
 
-def machine(numerics: config.Numerics) -> dict[str, Any]:
+def taken_on(numerics: config.Numerics) -> dict[str, Any]:
     """What the figures were taken on, and with which code.
 
     Args:
@@ -176,7 +186,7 @@ def machine(numerics: config.Numerics) -> dict[str, Any]:
     return {
         "processor": platform.processor() or platform.machine(),
         "flags": [flag for flag in shown if flag in flags],
-        "cores": os.cpu_count(),
+        "cores": machine.cores(),
         "core": core(),
         "threads": 1,
         "numerics": numerics.model_dump(),
@@ -226,7 +236,7 @@ def run(
         _write(path, content)
     planned = planner.load_study(study.scale, [study.experiment])
     console.print(devices.told(planned.numerics, planned.scale.compile))
-    here = machine(planned.numerics)
+    here = taken_on(planned.numerics)
     for name, shape in shapes.items():
         said = {"machine": here, **measure(name, shape, study, effort, console)}
         content["shapes"][name] = said

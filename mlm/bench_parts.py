@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlm import config
+from mlm import config, machine
 from mlm.bench_peers import PEERS, batches, collator, rows
 from mlm.bench_process import Channel, clock
 from mlm.runs import RunFolder
@@ -185,7 +185,7 @@ def encoding(channel: Channel, run: str, rounds: int, everything: bool) -> None:
     scratch = Path(run) / "encoded"
 
     def written() -> None:
-        shards.write(folder.corpus, folder.vocabulary, scratch, os.cpu_count() or 1)
+        shards.write(folder.corpus, folder.vocabulary, scratch, machine.cores())
         shutil.rmtree(scratch)
 
     def theirs() -> list[list[int]]:

@@ -24,7 +24,7 @@ class State(NamedTuple):
     """Updates done."""
     tensors: dict[str, Tensor]
     counters: dict[str, float]
-    """Realised counts so far, and seconds of training."""
+    """Realised counts so far, seconds of training, and micro-batches a step."""
 
 
 def save(folder: Path, state: State) -> None:

@@ -264,7 +264,8 @@ def _found(file: Path) -> Any:
         tried = _instructions()
     try:
         step: Any = torch.compiler.load_compiled_function(io.BytesIO(code))
-    except Exception:  # of other versions, or without what else torch keeps: each fails in its own way
+    except Exception as error:  # of other versions, or without what else torch keeps: each fails in its own way
+        print(f"note: {file}: cannot be loaded ({type(error).__name__}), and is made anew", file=sys.stderr)
         step = None
     if step is None or tried != stated.decode().splitlines():
         cpu_vec_isa.valid_vec_isa_list.cache_clear()

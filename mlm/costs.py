@@ -113,7 +113,7 @@ class History:
                 found.measures.setdefault(measure["measure"], []).append(measure["wall_seconds"])
 
     def seconds(self, run: Run, numerics: Numerics) -> Seconds:
-        """From the start of a run's training to its end, on one core or one GPU."""
+        """From the start of a run's training to its end, on a core or a GPU for each of its processes."""
         operations = operations_of(run)
         same = self._kinds.get(_kind(run.model_dump(), numerics.model_dump()))
         if same is not None:
@@ -121,7 +121,7 @@ class History:
             return Seconds(operations / statistics.median(same.speeds) + beside, "same")
         if like := self._most_like(run, numerics, operations / run.budget_tokens):
             return Seconds(operations / statistics.median(like.speeds) + START_SECONDS, "like")
-        speed = RECORDED[numerics.device, numerics.dtype, numerics.path]
+        speed = RECORDED[numerics.device, numerics.dtype, numerics.path] * numerics.processes
         return Seconds(operations / speed + START_SECONDS, "recorded")
 
     def _most_like(self, run: Run, numerics: Numerics, flops_per_token: float) -> _Ended | None:

@@ -130,6 +130,10 @@ def check(numerics: config.Numerics, where: str) -> None:
     remedy = f"{where} fixes the numerics of this study; run it on such a machine, or begin another study"
     if numerics.device == "cuda" and not cuda_devices():
         raise InputError(f"the study was planned for CUDA, and no CUDA device is here; {remedy}")
+    if numerics.device == "cuda" and numerics.dtype == "bfloat16" and not cuda_bfloat16():
+        raise InputError(
+            f"the study was planned for GPUs that compute in bfloat16, and this one does not; {remedy}"
+        )
     amx = "amx_bf16" in cpu_flags()
     if numerics.device == "cpu" and numerics.dtype == "bfloat16" and not amx:
         raise InputError(f"the study was planned for a CPU with AMX, and this one has none; {remedy}")

@@ -1,14 +1,13 @@
 """What this machine can do for a study, and what is missing."""
 
 import importlib.metadata
-import os
 import shutil
 import sys
 from pathlib import Path
 
 from rich.table import Table
 
-from mlm import compiled, devices
+from mlm import compiled, devices, machine
 
 PACKAGES = ("torch", "numpy", "sentencepiece", "snakemake", "wandb", "pandas", "scipy", "matplotlib", "typst")
 NEEDED_BYTES = 2 * 2**30
@@ -26,7 +25,7 @@ def examine() -> tuple[Table, bool]:
     rows.append(
         (bool(shutil.which("git")) or None, "git", shutil.which("git") or "missing; commits go unrecorded")
     )
-    here = len(os.sched_getaffinity(0))
+    here = machine.cores()
     rows.append((True, "processors", f"{here}; a run uses one, so as many runs train at once"))
     flags = devices.cpu_flags()
     amx = "amx_bf16" in flags

@@ -168,7 +168,7 @@ def trials(experiment: Experiment, tune: Tune) -> Trials:
     """The arms × learning rates of an experiment's `tune:`."""
     tried = {f"{arm}.lr-{rate:g}": (arm, rate) for arm in experiment.arms for rate in tune.learning_rates}
     own = {name: experiment.arms[arm] | _at(experiment.arms[arm], rate) for name, (arm, rate) in tried.items()}
-    features = ("probe", "pairs", "tasks", "finetune", "corruptions", "radius", "bits_per_byte", "plugins")
+    features = Measures.model_fields.keys() - {"evaluation", "reach", "over_training"}
     measured = experiment.measures | dict.fromkeys(features) | {"over_training": []}
     if measured.get("evaluation", {}) is None:
         del measured["evaluation"]  # rates are chosen by it

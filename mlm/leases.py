@@ -39,12 +39,15 @@ def visible() -> list[str]:
     return list(dict.fromkeys(names[:seen]))
 
 
-def take(numerics: config.Numerics) -> None:
+def take(numerics: config.Numerics, processes: int = 1) -> None:
     """Make one GPU the only one that this process and its children see, until the process ends.
 
     Waits while others hold them all. To be called before anything asks the driver. Nothing is to choose, and
     nothing is done, in numerics without CUDA, where no GPU is seen, and for the one GPU of a Slurm job. Of the
     processes of one run each takes another GPU, also where runs share them: NCCL joins no two on one.
+
+    Args:
+        processes: that compute together, this one included, each of which takes a GPU.
 
     Raises:
         InputError: the processes of the run are more than the GPUs, so that one would wait for ever.
@@ -52,16 +55,16 @@ def take(numerics: config.Numerics) -> None:
     if numerics.device != "cuda" or _held:
         return
     names, job = visible(), os.environ.get("SLURM_JOB_ID")
-    if names and numerics.processes > len(names):
+    if names and processes > len(names):
         raise InputError(
-            f"numerics.processes: a run has {numerics.processes} processes, each on a GPU, and here are "
+            f"numerics.processes: a run has {processes} processes, each on a GPU, and here are "
             f"{len(names)}; give it more GPUs, or state fewer, which makes other runs of it"
         )
     if not names or (job and len(names) == 1):
         return
     folder = Path(tempfile.gettempdir()) / f"mlm-gpus-{os.getuid()}{f'-{job}' if job else ''}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    name, locks = _wait(folder, names, _share(), os.getppid() if numerics.processes > 1 else None)
+    name, locks = _wait(folder, names, _share(), os.getppid() if processes > 1 else None)
     _held.extend(locks)
     os.environ["CUDA_VISIBLE_DEVICES"] = name
     if log := logs.detail():
@@ -146,7 +149,7 @@ def _locked(gpu: Path, slot: int, run: int | None) -> list[IO[str]]:
             fcntl.lockf(opened[-1], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, run)
         opened.append(gpu.with_name(f"{gpu.name}.{slot}").open("a"))
         fcntl.flock(opened[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:  # no other error says that one is held, and to wait for those would be for ever
         for file in opened:
             file.close()
         return []

@@ -86,6 +86,6 @@ def _device() -> str:
     gpus = [f"{models.count(model)} × {model}" for model in dict.fromkeys(models)]
     here = machine.record()
     kind = " ".join(f"{key} {here[key]}" for key in ("vendor", "family", "model") if here[key])
-    cores, threads = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS", "not set")
+    cores, threads = machine.cores(), os.environ.get("OMP_NUM_THREADS", "not set")
     cpu = f"{cores} cores of {here['architecture']}, {kind}, OMP_NUM_THREADS {threads}"
     return "; ".join([*gpus, cpu, " ".join(here["flags"])])

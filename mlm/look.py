@@ -27,11 +27,11 @@ def _finished(name: str) -> RunFolder:
 
 
 def _is_baseline(run: RunFolder) -> bool:
-    for scale, experiment, arm, _ in run.labels:
-        path = layout.study_file(scale)
-        if path.exists():
-            return bool(projection.experiments(scale).get(experiment, {}).get("baseline") == arm)
-    return False
+    return any(
+        projection.experiments(scale).get(experiment, {}).get("baseline") == arm
+        for scale, experiment, arm, _ in run.labels
+        if layout.study_file(scale).exists()
+    )
 
 
 def _ended(run: RunFolder) -> str | None:

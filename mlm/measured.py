@@ -23,10 +23,10 @@ FROZEN = (*ENCODER, "mlm.batches", "mlm.sentence_pairs", "mlm.selection", "mlm.m
 CODE: dict[str, tuple[str, ...]] = {
     "evaluation": ("mlm.heldout", *FROZEN),
     "probe": ("mlm.probe", "mlm.brown", *ENCODER),
-    "pairs": ("mlm.pairs", "mlm.likelihood", *ENCODER),
+    "pairs": ("mlm.pairs", "mlm.likelihood", "mlm.reach", *ENCODER),
     "tasks": ("mlm.sentence_probe", "mlm.probe", "mlm.tasks", *ENCODER),
     "finetune": ("mlm.finetune", "mlm.sentence_probe", "mlm.tasks", "mlm.optimizer", *ENCODER),
-    "reach": ("mlm.reach",),
+    "reach": ("mlm.reach", "mlm.schedules"),
     "corruptions": ("mlm.corruptions", *FROZEN),
     "radius": ("mlm.radius", *FROZEN),
     "bits_per_byte": ("mlm.bits", *FROZEN),

@@ -105,11 +105,6 @@ def flatten(prefix: str, result: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield f"{prefix}.{name}", value
 
 
-def trunk_tokens(run: config.Run) -> int:
-    """Where the learning rate begins to decay; the end of the run where it does not."""
-    return run.budget_tokens - run.optimizer.decay_tokens
-
-
 MOMENTS = 10_000
 """Of a run, at most, that a changing rate is averaged over."""
 

@@ -48,7 +48,10 @@ def of_error(error: BaseException) -> str | None:
     if isinstance(error, BrokenProcessPool):
         return of_killed()
     lacking = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-    if lacking or (isinstance(error, RuntimeError) and "can't allocate memory" in told):
+    # As torch says it of main memory, and of a GPU's.
+    if lacking or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in told or "out of memory" in told)
+    ):
         return f"memory ran out ({told or type(error).__name__}); {ADVICE}"
     return None
 

@@ -1,6 +1,5 @@
 """What is to be done of a study before a start: runs, tokens, operations, hours, bytes. Loads no torch."""
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from rich import box
 from rich.table import Table
 
-from mlm import compiled, costs, devices, planner
+from mlm import compiled, costs, devices, machine, planner
 from mlm.errors import InputError
 from mlm.experiment import PILOT, TUNE
 from mlm.layout import EXPERIMENTS, RESULTS
@@ -60,13 +59,14 @@ class Reckoner:
     Args:
         at_once: runs that are trained at the same time; as many as have a core or GPU of this machine for each
             of their processes, unless told.
-        cores: of this machine that jobs may take; all, or its GPUs, unless told.
+        cores: of this machine that jobs may take; all, unless told. Runs on GPUs take one of these as well.
     """
 
     def __init__(self, study: Study, at_once: int | None = None, cores: int | None = None) -> None:
         self.study, self.history = study, costs.History()
-        cuda = study.numerics.device == "cuda"
-        here = cores or (max(1, devices.cuda_devices()) if cuda else len(os.sched_getaffinity(0)))
+        here = cores or machine.cores()
+        if study.numerics.device == "cuda":
+            here = min(here, max(1, devices.cuda_devices()))
         self.at_once = at_once or max(1, here // study.numerics.processes)
         self._alike: dict[str, _Run] = {}
 

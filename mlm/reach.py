@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlm import matching, measures
+from mlm import matching, measures, schedules
 from mlm.config import N_SPECIAL, Run
 from mlm.experiment import Reach
 
@@ -69,7 +69,7 @@ def unigram_entropy(tokens: NDArray[Any], n_tokens: int) -> float:
 
 def trunk(run: Run, records: Iterable[dict[str, Any]], corruption: str = "yardstick") -> list[dict[str, Any]]:
     """The evaluations under a corruption before the learning rate decays, in order."""
-    end = measures.trunk_tokens(run)
+    end = schedules.trunk_tokens(run)
     evaluations = (r for r in records if r["event"] == "evaluation" and r["tokens"] <= end)
     return [r for r in evaluations if "loss_nats" in r[corruption]]
 
@@ -78,11 +78,11 @@ def problem(run: Run) -> str | None:
     """Why nothing can be reached in a run, whatever its losses."""
     every = run.curve_steps
     first = min(every, run.steps) * run.tokens_per_step
-    if first <= measures.trunk_tokens(run):
+    if first <= schedules.trunk_tokens(run):
         return None
     return (
         f"the first evaluation comes after {first} tokens, and the learning rate decays from "
-        f"{measures.trunk_tokens(run)} on, where no loss counts as reached; evaluate more often "
+        f"{schedules.trunk_tokens(run)} on, where no loss counts as reached; evaluate more often "
         "(curve.every_tokens) or shorten optimizer.decay_tokens"
     )
 

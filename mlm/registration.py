@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlm.errors import Damaged
+from mlm.errors import Damaged, InputError
 from mlm.files import file_sha256, locked, read_json, write_json
 from mlm.history import WORK_TREE, History, Row, Stated, scale_file
 from mlm.layout import EXPERIMENTS, RESULTS
@@ -76,14 +76,23 @@ def _is_there(path: Path, history: History, name: str) -> bool:
     )
 
 
+def _now(history: History, name: str) -> Stated:
+    """What the file states as it is: what is registered now is not replaced, so half of it will not do."""
+    if (stated := history.stated(WORK_TREE, name)) is None:
+        raise InputError(
+            f"{EXPERIMENTS / name}.yaml: cannot be read, so what it states cannot be kept; was it "
+            "being written? Run the same command again"
+        )
+    return stated
+
+
 def _hashes(history: History, name: str) -> dict[str, str]:
-    stated = history.stated(WORK_TREE, name) or Stated()
-    paths = (*stated.files, scale_file(history.scale))
+    paths = (*_now(history, name).files, scale_file(history.scale))
     return {path.as_posix(): file_sha256(path) for path in paths if path.exists()}
 
 
 def _record(history: History, name: str) -> dict[str, Any]:
-    stated = history.stated(WORK_TREE, name) or Stated()
+    stated = _now(history, name)
     return {
         "experiment": name,
         "scale": history.scale,

@@ -17,6 +17,11 @@ def progress(step: int, steps: int) -> float:
     return step / (steps - 1) if steps > 1 else 1.0
 
 
+def trunk_tokens(run: config.Run) -> int:
+    """Where the learning rate begins to decay; the end of the run where it does not."""
+    return run.budget_tokens - run.optimizer.decay_tokens
+
+
 def moved(shape: str, progress: float, at: float = 0.5) -> float:
     """How far a quantity has gone from its first to its last value, in [0, 1].
 

@@ -20,6 +20,7 @@ from mlm import (
     layout,
     leases,
     logs,
+    machine,
     measuring,
     planner,
     registration,
@@ -63,7 +64,7 @@ def plan(experiment: str, arm: str, seed: int, scale: str, changes: list[str]) -
         else:
             vocabulary.prepare(run.config.vocabulary, data.corpus, data.vocabulary, str(data.corpus_file))
     if not (data.shards / "shards.json").exists():
-        shards.write(data.corpus, data.vocabulary, data.shards, os.cpu_count() or 1)
+        shards.write(data.corpus, data.vocabulary, data.shards, machine.cores())
     study.write_run(run)
     if not changes:
         label = (scale, experiment, wanted, seed)
@@ -102,7 +103,7 @@ def train(
     """
     distributed.check(run.numerics, str(run.path))
     if run.numerics.processes > 1:  # each process needs its device before they can talk
-        leases.take(run.numerics)
+        leases.take(run.numerics, run.numerics.processes)
     with distributed.joined(run.numerics) as group:
         if group.first:
             return _lead(run, checkpoint_seconds, Tracker(run, offline_later), group, then_measure)
@@ -158,7 +159,7 @@ def _train(
 ) -> int:
     begun = time.monotonic()
     code = run.check_code()
-    leases.take(run.numerics)
+    leases.take(run.numerics, run.numerics.processes)
     device, _ = run.compute()
     import torch
 

@@ -170,7 +170,7 @@ def summary(runs: list[RunStatus]) -> str:
 
 
 def table(runs: list[RunStatus], title: str) -> Table:
-    """The runs as a person sees them: live ones first, then what needs a look; an arm's waiting runs as one row."""
+    """The runs as a person sees them: live ones first, and an arm's waiting ones as one row."""
     found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     found.add_column("run", overflow="fold")  # alone: a number that is cut says nothing
     found.add_column("state", no_wrap=True)

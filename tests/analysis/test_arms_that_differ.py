@@ -29,7 +29,7 @@ from analysis import (
 )
 from analysis.printed import Panel
 from analysis.quote import Quoter
-from mlm import config, measures
+from mlm import config, measures, schedules
 from mlm.errors import InputError
 from mlm.figures import Figure
 from mlm.files import read_json
@@ -83,7 +83,7 @@ def test_a_loss_that_not_every_run_reaches_is_compared_up_to_where_all_were_look
 ) -> None:
     """That is the last evaluation before the learning rate decays in either arm; evaluations are 2¹⁸ apart."""
     made = analysed(effects=TWO, unreached=lost, changes={"100-0-0": {"optimizer": {"decay_tokens": decay}}})
-    trunks = [measures.trunk_tokens(runs.planned(digest)) for digest in made.digests.values()]
+    trunks = [schedules.trunk_tokens(runs.planned(digest)) for digest in made.digests.values()]
     assert min(trunks) // 2**18 * 2**18 == end
     result = with_contrast(made, "reach.5.tokens")
     assert (result.verdict, result.untested, result.n, result.up_to_tokens) == (verdict, False, 8, end)

@@ -24,6 +24,7 @@ from analysis import (
 from analysis.beforehand import Mark
 from analysis.quote import Quoter
 from mlm import registration
+from mlm.errors import InputError
 from mlm.files import read_json
 from mlm.history import History, Row
 
@@ -278,6 +279,21 @@ def test_the_first_run_fixes_the_registration(repository: Path) -> None:
     assert beforehand.Evidence("s", "e").withdrawn([LOWER, WITHIN]) == [LOWER._replace(expect="differ")]
     put(FILE, experiment("differ").replace("equivalence: [{arm: c, margin: 0.02}]", "equivalence: []"))
     assert "what is gone is named below each table" in notes()[0]
+
+
+def test_half_a_file_is_registered_by_nobody(repository: Path) -> None:
+    """One that a run has begun with is never replaced, so it must not say that nothing was stated."""
+    whole = FILE.read_text()
+    FILE.write_text(whole[: len(whole) // 2])
+    for register in (lambda: registration.begin("s", "e", "a0"), lambda: registration.write("s", ["e"])):
+        with pytest.raises(
+            InputError, match=r"experiments/e\.yaml: cannot be read, .* Run the same command again"
+        ):
+            register()
+    assert not registration.path_of("s", "e").exists()
+    FILE.write_text(whole)
+    registration.begin("s", "e", "a0")
+    assert registration.registered("s", "e")
 
 
 def test_what_is_no_longer_stated_since_there_were_results_is_known(repository: Path) -> None:

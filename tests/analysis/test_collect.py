@@ -90,6 +90,15 @@ def test_a_diverged_run_is_a_result(make: Make) -> None:
     assert rows["value"].isna().all() and len(rows) == 1
 
 
+def test_what_a_diverged_run_read_and_drew_is_none_of_its_arms_values(make: Make) -> None:
+    """It read less than the others: it bends means of draws, and axes that go as far as an arm's runs."""
+    found = gather(make(seeds=3, effects=SMALL, diverged=(("100-0-0", 0),)))
+    rows = found.results[(found.results["arm"] == "100-0-0") & (found.results["seed"] == 0)]
+    assert rows[rows["measure"].isin(["training.flops", "realised.selected"])]["value"].notna().sum() == 2
+    for measure in ("training.flops", "training.tokens", "realised.selected"):
+        assert found.values("100-0-0", measure).index.tolist() == [1, 2], measure
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 

@@ -55,6 +55,13 @@ def test_bits_are_promised_by_the_same_machine_code_and_configuration_alone(made
         found = verify_checks.unlike(made, made.model_copy(update=change), "100-0-0")
         assert any(one.startswith(f"{what}: ") for one in found), what
     assert len(verify_checks.unlike(made, made.model_copy(update=changed["100-0-0: masking.rate"]))) == 0
+    cuda = {"numerics": {**made.numerics, "device": "cuda"}, "gpu": "one type"}
+    there = made.model_copy(update=cuda)
+    assert verify_checks.unlike(there, there) == []
+    (told,) = verify_checks.unlike(there.model_copy(update={"gpu": "another"}), there)
+    assert told == "GPU: another here, one type there"
+    (told,) = verify_checks.unlike(there, there.model_copy(update={"gpu": None}))
+    assert told.endswith("not recorded, or several there")
     assert "older than reference.json" in verify_checks.unlike(made, None)[0]
 
 

@@ -64,6 +64,15 @@ def test_measures_take_time_too(nothing_ended: costs.History) -> None:
     assert more - alone >= costs.MEASURE_SECONDS["finetune"] / 60
 
 
-def test_several_processes_take_the_memory_of_each() -> None:
+def test_several_processes_take_the_memory_of_each_with_its_rows_of_a_batch() -> None:
     pair = Numerics(device="cpu", dtype="bfloat16", processes=2)
-    assert allocation.memory_mb(run(), pair) == 2 * allocation.memory_mb(run(), CPU)
+    half = allocation.memory_mb(run(batch_size=512), CPU)
+    assert allocation.memory_mb(run(batch_size=1024), pair) == 2 * half
+    assert allocation.memory_mb(run(batch_size=1024, micro_batch=512), pair) == 2 * half
+    assert allocation.memory_mb(run(batch_size=1024, micro_batch=256), pair) < 2 * half
+
+
+def test_several_processes_share_the_time_of_a_run(nothing_ended: costs.History) -> None:
+    four = GPU.model_copy(update={"processes": 4})
+    one, shared = (allocation.minutes(run(budget_tokens=10**10), n, nothing_ended) for n in (GPU, four))
+    assert shared - allocation.START_MINUTES == pytest.approx((one - allocation.START_MINUTES) / 4, abs=1)

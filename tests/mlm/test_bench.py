@@ -201,12 +201,12 @@ def test_the_code_is_told_with_its_changes_and_without_git(
     plain: config.Numerics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_head, "git", lambda: {"commit": 40 * "a", "dirty": True})
-    told = bench.machine(plain)
+    told = bench.taken_on(plain)
     assert told["code"].endswith(f", commit {12 * 'a'}, changed since")
     assert told["versions"].keys() >= {"python", "torch", *bench.PEER_PACKAGES}
     monkeypatch.undo()
     monkeypatch.setenv("PATH", "")
-    assert "commit" not in bench.machine(plain)["code"]
+    assert "commit" not in bench.taken_on(plain)["code"]
 
 
 def test_what_a_process_of_its_own_warns_of_and_refuses_is_told(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -316,12 +317,16 @@ def test_a_run_trains_to_its_end_where_its_compiled_steps_cannot_be_kept(place: 
     assert barred.read_bytes() == b"" and [*passing.glob("torchinductor_*")]
 
 
-def test_a_kept_step_that_is_spoilt_or_of_another_torch_is_made_anew(tmp_path: Path) -> None:
+def test_a_kept_step_that_is_spoilt_or_of_another_torch_is_made_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert compiled._found(tmp_path / "none") is None
     whole = sealed("\n".join(compiled._instructions()).encode() + b"\n\nof another torch")
     for content in (b"", whole[:-9], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:], whole):
         (tmp_path / "step").write_bytes(content)
         assert compiled._found(tmp_path / "step") is None
+    # The last is as it was written: if none ever loads, every run pays for compiling, and is told so.
+    assert re.fullmatch(r"note: .*/step: cannot be loaded \(\w+\), and is made anew\n", capsys.readouterr().err)
 
 
 def test_what_cannot_be_compiled_runs_as_it_is(bert: RunFolder, data: dict[str, shards.Shard]) -> None:

@@ -1,5 +1,7 @@
 """GPUs are shared out by leases: real processes, GPUs that are only named."""
 
+import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -17,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm import config, devices, leases
+from mlm import config, devices, files, leases
 from mlm.errors import InputError
 
 CUDA = config.Numerics(device="cuda", dtype="bfloat16")
@@ -66,7 +68,7 @@ def hold(end: Connection, variables: Mapping[str, str]) -> None:
     sys.stderr = Said(end)  # type: ignore[assignment]
     for _ in range(2):  # who has a lease takes no other
         try:
-            leases.take(CUDA.model_copy(update={"processes": int(os.environ.get("PROCESSES", "1"))}))
+            leases.take(CUDA, int(os.environ.get("PROCESSES", "1")))
         except InputError as error:
             end.send(str(error))
     end.send(os.environ["CUDA_VISIBLE_DEVICES"])
@@ -146,26 +148,46 @@ def test_the_processes_of_one_run_take_different_gpus_also_where_runs_share_them
 def test_a_run_of_more_processes_than_gpus_is_refused_where_one_would_wait_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    three = CUDA.model_copy(update={"processes": 3})
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     monkeypatch.setenv(leases.SHARE, "1")
     with pytest.raises(InputError, match=r"numerics\.processes: a run has 3 processes, .* here are 2; "):
-        leases.take(three)
+        leases.take(CUDA, 3)
     with pytest.raises(InputError, match=r"3 processes, each on a GPU, and no more than 2 may compute at once"):
         leases.limit(None, {}, here=True, processes=3)
     with pytest.raises(InputError, match=r"3 processes, each on a GPU of its own, and here are 2"):
         leases.limit(4, {}, here=True, processes=3)
     monkeypatch.setenv(leases.SHARE, "2")
     with pytest.raises(InputError, match="here are 2"):
-        leases.take(three)
+        leases.take(CUDA, 3)
     with pytest.raises(InputError, match="no more than 2"):
         leases.limit(2, {}, here=False, processes=3)
     assert leases.limit(None, {}, here=False, processes=3) is None  # where jobs go there may be more
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(InputError, match="here are 1"):
-        leases.take(three)
+        leases.take(CUDA, 3)
+
+
+def test_who_computes_alone_for_a_run_of_several_processes_takes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who compiles its step or measures it, on a cluster with the one GPU that its job asked for."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    leases.take(CUDA.model_copy(update={"processes": 4}))
+
+
+def test_an_error_that_is_no_lock_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where locks are not there at all, or memory or files run out, nobody ever lets go."""
+
+    def unlockable(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unlockable)
+    with pytest.raises(OSError, match="No locks available"):
+        leases._locked(tmp_path / "0", 0, None)
+    (tmp_path / "lock").touch()
+    with pytest.raises(OSError, match="No locks available"):
+        files.is_locked(tmp_path / "lock")
 
 
 def test_the_gpus_of_a_slurm_job_are_shared_out_within_it(start: Start) -> None:

@@ -38,6 +38,12 @@ def test_an_allocation_that_fails_is_told_with_what_helps(
     assert "`micro_batch`" in said
 
 
+def test_a_gpu_without_memory_is_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), refusing():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert capsys.readouterr().err.startswith("error: memory ran out (CUDA out of memory.")
+
+
 def test_another_error_is_no_want_of_memory() -> None:
     with pytest.raises(RuntimeError, match="size"), refusing():
         torch.ones(2) + torch.ones(3)

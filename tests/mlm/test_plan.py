@@ -1,5 +1,6 @@
 """What a start would do, before it does: counts are those of the runs, times those of runs that ended here."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mlm import costs, flops, plan, planner, study
+from mlm import config, costs, devices, flops, plan, planner, study
 from mlm.files import read_json, write_json
 from mlm.runs import RunFolder
 from tests.mlm.places import EXPERIMENT, digests, done, loaded, refused
@@ -54,6 +55,22 @@ def test_without_a_run_that_ended_the_time_is_by_a_recorded_speed(trial: Trial) 
     assert one.hours * 3600 == pytest.approx(one.seconds) and two.hours == pytest.approx(one.hours / 2)
     # However many at once, the longest run takes its time.
     assert plan.Reckoner(found, 1000).cost(["trial"]).hours * 3600 > expected
+    pair = run.numerics.model_copy(update={"processes": 2})
+    shared = costs.History().seconds(run.config, pair).seconds - costs.START_SECONDS
+    assert shared == pytest.approx((expected - costs.START_SECONDS) / 2)
+
+
+def test_as_many_runs_at_once_as_there_are_gpus_and_cores(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = trial()
+    assert plan.Reckoner(found, cores=16).at_once == 16
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 4)
+    cuda = config.Numerics(device="cuda", dtype="float32")
+    for processes, cores, at_once in ((1, 16, 4), (2, 16, 2), (1, 3, 3), (4, 16, 1)):
+        numerics = cuda.model_copy(update={"processes": processes})
+        on_gpus = dataclasses.replace(found, numerics=numerics)
+        assert plan.Reckoner(on_gpus, cores=cores).at_once == at_once
 
 
 @pytest.fixture

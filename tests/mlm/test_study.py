@@ -376,6 +376,12 @@ def test_numerics_that_this_machine_has_not_stop_a_run(monkeypatch: pytest.Monke
     with pytest.raises(InputError, match="AMX"):
         devices.check(config.Numerics(device="cpu", dtype="bfloat16"), "here.json")
     devices.check(config.Numerics(device="cpu", dtype="float32"), "here.json")
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 1)
+    monkeypatch.setattr(devices, "cuda_bfloat16", lambda: False)
+    with pytest.raises(InputError, match=r"GPUs that compute in bfloat16.*here\.json fixes the numerics"):
+        devices.check(config.Numerics(device="cuda", dtype="bfloat16"), "here.json")
+    devices.check(config.Numerics(device="cuda", dtype="float32"), "here.json")
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 0)
     plain = config.Numerics(device="cpu", dtype="float32")
     assert devices.detect(compile_steps=False) == plain
     assert devices.told(plain, compile_steps=False).endswith(
