@@ -17,20 +17,22 @@ from mlm.layout import RESULTS
 
 ENCODER = ("mlm.block", "mlm.encoder", "mlm.model", "mlm.randomness", "mlm.schedules", "mlm.devices")
 """The modules that decide what a run's encoder makes of tokens."""
-FROZEN = (*ENCODER, "mlm.batches", "mlm.sentence_pairs", "mlm.selection", "mlm.masking", "mlm.objectives",
+READER = ("mlm.vocabulary", *ENCODER)
+"""Those that decide what it makes of words."""
+FROZEN = (*READER, "mlm.batches", "mlm.sentence_pairs", "mlm.selection", "mlm.masking", "mlm.objectives",
           "mlm.evaluate")  # fmt: skip
 """Those that decide its losses on frozen masks."""
 CODE: dict[str, tuple[str, ...]] = {
     "evaluation": ("mlm.heldout", *FROZEN),
-    "probe": ("mlm.probe", "mlm.brown", *ENCODER),
-    "pairs": ("mlm.pairs", "mlm.likelihood", "mlm.reach", *ENCODER),
-    "tasks": ("mlm.sentence_probe", "mlm.probe", "mlm.tasks", *ENCODER),
-    "finetune": ("mlm.finetune", "mlm.sentence_probe", "mlm.tasks", "mlm.optimizer", *ENCODER),
+    "probe": ("mlm.probe", "mlm.brown", *READER),
+    "pairs": ("mlm.pairs", "mlm.likelihood", "mlm.reach", *READER),
+    "tasks": ("mlm.sentence_probe", "mlm.probe", "mlm.tasks", *READER),
+    "finetune": ("mlm.finetune", "mlm.sentence_probe", "mlm.tasks", "mlm.optimizer", *READER),
     "reach": ("mlm.reach", "mlm.schedules"),
     "corruptions": ("mlm.corruptions", *FROZEN),
     "radius": ("mlm.radius", *FROZEN),
     "bits_per_byte": ("mlm.bits", *FROZEN),
-    "plugins": ("mlm.probe", "mlm.likelihood", "mlm.sentence_probe", *ENCODER),  # what they are likely to call
+    "plugins": ("mlm.probe", "mlm.likelihood", "mlm.sentence_probe", *READER),  # what they are likely to call
 }
 """Kinds of measures, each with the modules that decide its numbers."""
 OF_UNTRAINED = ("probe", "pairs", "tasks", "plugins")

@@ -5,14 +5,16 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import yaml
 
-from mlm import grammar, identity, measured, measuring, runs
+from mlm import costs, grammar, identity, measured, measuring, runs
 from mlm.experiment import Measures
 from mlm.files import file_sha256, write_json
 from mlm.grammar import Pair
@@ -113,6 +115,39 @@ def test_every_measure_at_once_has_the_names_that_were_planned(kept: Path, typed
     assert set(values) - {"mine.layers", "mine.first"} == names
     assert "reach.1" in unreached and values["reach.unigram-0.1.observed_tokens"] > 0
     assert values["mine.layers"] == 2
+
+
+HAND_ON = {
+    *("mlm.files", "mlm.runs", "mlm.shards", "mlm.metrics", "mlm.grammar", "mlm.yaml_file", "mlm.progress"),
+    *("mlm.config", "mlm.config_masking", "mlm.experiment", "mlm.fields", "mlm.plugins", "mlm.identity"),
+    *("mlm.measures", "mlm.measured", "mlm.measuring"),
+}
+"""Modules that measures go through and that decide no number: they read files, check settings, give names."""
+
+
+def test_the_code_that_a_measure_goes_through_is_in_the_name_of_its_file(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(kept)
+    run = RunFolder.open(kept / "results" / "runs" / run_of(kept))
+    encoder = run.encoder()
+    lacking = {}
+    for name, setting in ASKED.items():
+        kind, seen = measured.kind(name), set()
+
+        def note(frame: FrameType, event: str, _: Any, seen: set[str] = seen) -> None:
+            if event == "call":
+                seen.add(frame.f_globals.get("__name__", ""))
+
+        sys.setprofile(note)
+        try:
+            measuring.TAKEN_BY[kind](run, encoder, measuring.Wanted(name, yaml.safe_load(setting)))
+        finally:
+            sys.setprofile(None)
+        ours = {module for module in seen if module.startswith("mlm.")}
+        assert len(ours & {*measured.CODE[kind]}) > 0 or kind == "plugins"
+        lacking[kind] = sorted(ours - {*measured.CODE[kind], *HAND_ON})
+    assert not any(lacking.values()), lacking
 
 
 def test_over_training_the_kept_weights_are_measured_too(kept: Path, typed: Typed) -> None:
@@ -388,3 +423,8 @@ def test_pairs_are_refused_before_training_if_the_vocabulary_cannot_spell_them(
     done(typed(kept, *words, "--file", "pairs.jsonl"))
     written = grammar.read(kept / "checked.jsonl")
     assert [pair[:3] for pair in written] == [pair[:3] for pair in PAIRS]
+
+
+def test_every_kind_of_measure_has_its_code_its_time_and_who_takes_it() -> None:
+    kinds = Measures.model_fields.keys() - {"over_training"}
+    assert kinds == measured.CODE.keys() == measuring.TAKEN_BY.keys() == costs.MEASURE_SECONDS.keys()
