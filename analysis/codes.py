@@ -68,8 +68,7 @@ def mark(codes: Codes) -> list[str]:
 
 def listed(collected: Collected, several: bool = False) -> Iterator[tuple[str, str]]:
     """(code, the runs that it trained by arm and seed), where there are several codes, here or elsewhere."""
-    r = collected.results
-    trained = r[~r["measure"].str.startswith("untrained.")].drop_duplicates("run")
+    trained = collected.trained.drop_duplicates("run")
     names = {
         run: layout.run_name(arm, seed)
         for run, arm, seed in zip(trained["run"], trained["arm"], trained["seed"], strict=True)

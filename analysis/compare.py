@@ -6,15 +6,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import labels, tidy
+from analysis import labels, published_runs
 from analysis.sides import Part, Side
 from mlm import yaml_file
 from mlm.errors import InputError
 
 STATED = ["family", "arm", "against", "measure"]
 """What makes two contrasts the same."""
-ALWAYS = (tidy.YARDSTICK, "test.yardstick.loss_nats")
-"""Measures whose means are printed beside those of contrasts."""
 
 
 class Interval(NamedTuple):
@@ -192,7 +190,7 @@ def printed(rows: Iterable[Row], a: Side, b: Side) -> list[Row]:
         (name, measure)
         for side in (a, b)
         for name, part in side.experiments.items()
-        for measure in (*ALWAYS, *part.contrasts["measure"])
+        for measure in (*published_runs.YARDSTICKS, *part.contrasts["measure"])
     }
     return [row for row in rows if (row.experiment, row.measure) in told]
 

@@ -204,15 +204,15 @@ def _verdict(result: contrasts.Result, baseline: str) -> dict[str, str]:
 
 
 def _seconds_per_token(scale: str, name: str, collected: tidy.Collected) -> dict[tuple[str, int], float]:
-    """(arm, seed) -> training seconds of a token, from seconds.csv."""
-    rows = tidy.seconds(scale, name)
-    rows = rows[rows["measure"] == "training_seconds"]
-    found = {}
-    for arm, seed, seconds in zip(rows["arm"], rows["seed"], rows["value"], strict=True):
-        tokens = collected.values(arm, "training.tokens").get(seed)
-        if tokens:
-            found[str(arm), int(seed)] = float(seconds) / float(tokens)
-    return found
+    """(arm, seed) -> training seconds of a token, from seconds.csv; also of runs that diverged."""
+
+    def of(rows: pd.DataFrame, measure: str) -> dict[tuple[str, int], float]:
+        mine = rows[rows["measure"] == measure].dropna(subset="value")
+        return {(arm, int(seed)): value for arm, seed, value in mine[["arm", "seed", "value"]].to_numpy()}
+
+    tokens = of(collected.trained, "training.tokens")
+    seconds = of(tidy.seconds(scale, name), "training_seconds")
+    return {cell: took / tokens[cell] for cell, took in seconds.items() if tokens.get(cell)}
 
 
 def _measure(name: str) -> dict[str, Any]:

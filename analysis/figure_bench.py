@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis import style
 from mlm.bench import known
@@ -56,9 +55,7 @@ def quality(said: dict[str, Any]) -> Figure:
     for level in said["levels"]:
         axes.axhline(level, color=style.MUTED, linewidth=0.8, zorder=1)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    style.logarithmic(axes.xaxis)
     axes.grid(axis="y")
     axes.set_xlabel("seconds of CPU on one core")
     axes.set_title("Held-out loss with every target shown as [MASK] (nats)", color=style.INK)

@@ -32,8 +32,7 @@ def curves(experiment: Experiment) -> str:
 
 
 def _shown(experiment: Experiment, asked: figures.Figure) -> str:
-    measure = labels.measure(asked.measure or experiment.primary_measure)
-    words = measure[0].upper() + measure[1:]
+    words = labels.title(asked.measure or experiment.primary_measure)
     match asked.kind:
         case "arms":
             return f"{words}, by arm. "

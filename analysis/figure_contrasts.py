@@ -100,8 +100,7 @@ def _panel(axes: Axes, results: list[Result], rows: int, layout: _Layout) -> Non
     axes.set_ylim(rows - 0.5, -0.5)
     axes.axvline(0, color=style.MUTED, linewidth=0.8, zorder=1)
     place, family = 0, ""
-    title = labels.measure(measure)
-    title = title[0].upper() + title[1:]
+    title = labels.title(measure)
     size = style.fitting(title, style.WIDTH - 2 * HEADING, 8.5)
     _aside(axes, HEADING, -1.5, title, ha="left", size=size, weight="bold")
     for title, x in (

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from analysis import figure_notes, labels, style, summary, tidy
 from analysis.study import Experiment
@@ -51,20 +51,14 @@ def draw(
         front = 4 if arm == experiment.baseline else 3
         axes.plot(places, [e.mean for _, e in points], color=colour, linestyle=dash, marker=marker,
                   markersize=3.5, markevery=style.every(len(points), index, FEW), zorder=front)  # fmt: skip
-        banded = [(at, e) for at, e in points if e.n > 1]
-        axes.fill_between(
-            [at for at, _ in banded], [e.low for _, e in banded], [e.high for _, e in banded],
-            color=colour, alpha=0.18, linewidth=0, zorder=2,
-        )  # fmt: skip
+        style.band(axes, points, colour)
         later += [y for at, e in points if at for y in (e.mean, *((e.low, e.high) if e.n > 1 else ()))]
         ends.append((places[-1], points[-1][1].mean, labels.arm(arm), colour))
         last = max(last, places[-1])
     axes.grid(axis="y")
     if log and ends:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        style.logarithmic(axes.xaxis)
     else:
         axes.set_xlim(0, last * 1.005 or 1)
         axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -72,8 +66,7 @@ def draw(
             room = 0.05 * (max(later) - min(later) or 1)
             axes.set_ylim(min(later) - room, max(later) + room)
     axes.set_xlabel(title)
-    words = labels.measure(measure)
-    axes.set_title(words[0].upper() + words[1:], color=style.INK)
+    axes.set_title(labels.title(measure), color=style.INK)
     style.label_ends(axes, ends)
     figure_notes.write(figure, figure_notes.runs(collected, drawn))
     return figure

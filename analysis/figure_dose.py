@@ -32,8 +32,7 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     axes.margins(x=0.06, y=0.06)
     axes.grid(axis="y")
     axes.set_xlabel(labels.key(str(asked.x)))
-    words = labels.measure(measure)
-    axes.set_title(words[0].upper() + words[1:], color=style.INK)
+    axes.set_title(labels.title(measure), color=style.INK)
     style.label_ends(axes, ends)
     figure_notes.write(
         figure, figure_notes.runs(collected, [arm for line in found.values() for arm in line.values()])

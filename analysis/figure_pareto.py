@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis import figure_curves, figure_notes, figure_over, labels, runs, setup, style, summary, tidy
 from analysis.study import Study
@@ -80,9 +79,7 @@ def _draw(study: Study, name: str, collected: tidy.Collected, asked: Sequence[tu
         axes.tick_params(labelleft=number == 0)
         if found:
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            style.logarithmic(axes.xaxis)
         if last:
             ends = [
                 (spent(arm, moments[-1][0]), moments[-1][1].mean, labels.arm(arm),
@@ -91,8 +88,7 @@ def _draw(study: Study, name: str, collected: tidy.Collected, asked: Sequence[tu
             ]  # fmt: skip
             style.label_ends(axes, ends)
     assert shared is not None
-    words = labels.measure(figure_curves.MEASURE)
-    shared.set_title(words[0].upper() + words[1:], color=style.INK)
+    shared.set_title(labels.title(figure_curves.MEASURE), color=style.INK)
     figure_notes.write(figure, figure_notes.runs(collected, experiment.arms))
     return figure
 
@@ -112,9 +108,7 @@ def _panel(
             marker=marker, markersize=3, markevery=style.every(len(points), index, figure_curves.FEW),
             zorder=4 if arm == baseline else 3,
         )  # fmt: skip
-        banded = [(at, e) for at, e in points if e.n > 1]
-        axes.fill_between([at for at, _ in banded], [e.low for _, e in banded], [e.high for _, e in banded],
-                          color=colour, alpha=0.12, linewidth=0, zorder=2)  # fmt: skip
+        style.band(axes, points, colour, alpha=0.12)
 
 
 def front(points: Iterable[Point]) -> list[Point]:

@@ -101,11 +101,7 @@ def _panel(axes: Axes, found: Moments, places: dict[int | None, float]) -> None:
         at = [places[distance] for distance in line]
         axes.plot(at, [e.mean for e in line.values()], color=colour, marker="o", markersize=2.8, linewidth=1.1,
                   zorder=3)  # fmt: skip
-        banded = [(places[distance], e) for distance, e in line.items() if e.n > 1]
-        axes.fill_between(
-            [x for x, _ in banded], [e.low for _, e in banded], [e.high for _, e in banded],
-            color=colour, alpha=0.18, linewidth=0, zorder=2,
-        )  # fmt: skip
+        style.band(axes, ((places[distance], e) for distance, e in line.items()), colour)
     if not found:
         axes.text(0.5, 0.5, "—", transform=axes.transAxes, ha="center", va="center", color=style.MUTED)
     axes.axvline(places[None] - APART / 2, color=style.FAINT, linewidth=0.8, zorder=1)

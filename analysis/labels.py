@@ -54,6 +54,16 @@ def arm(name: str) -> str:
     return name.replace("-", "/") if SPLIT.fullmatch(name) else name
 
 
+def title(name: str) -> str:
+    """A measure in words, as a heading.
+
+    >>> title("probe.accuracy")
+    'Part-of-speech accuracy'
+    """
+    words = measure(name)
+    return words[0].upper() + words[1:]
+
+
 def measure(name: str) -> str:
     """A measure in words.
 

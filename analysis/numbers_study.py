@@ -15,9 +15,7 @@ def of_all(study: Study, names: Sequence[str]) -> Iterator[tuple[str, Entry]]:
     """What the experiments come to together: runs, each once, and the primaries of all as one family."""
     states: dict[str, str] = {}
     for name in names:
-        r = tidy.load(study.scale, name).results
-        trained = r[~r["measure"].str.startswith("untrained.")]
-        states |= dict(zip(trained["run"], trained["status"], strict=True))
+        states |= tidy.load(study.scale, name).states
     of = {name: {cell.digest for cell in study.cells(name)} for name in names}
     digests = {digest for mine in of.values() for digest in mine}
     finished = [digest for digest in digests if states.get(digest) == "finished"]

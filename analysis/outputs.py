@@ -32,7 +32,6 @@ AFTER: dict[str, tuple[str, ...]] = {
     "report": ("collect", "contrasts", "figures"),
 }
 """Commands, each with those whose files it reads."""
-COMMANDS = tuple(AFTER)
 ROOMS = {"report": "report_page"}
 """Commands whose module is not called like them: `analysis.report` is what sends a report to W&B."""
 FORMATS = ("svg", "pdf", "png")
@@ -107,7 +106,7 @@ def files(command: str, scale: str, experiment: str = "", own: Iterable[str] = (
     """Everything a command writes, as paths from the root of the study.
 
     Args:
-        command: one of `COMMANDS`.
+        command: a key of `AFTER`.
         scale: name of the scale, a folder under results/.
         experiment: name of the experiment; `numbers`, `paper` and `comparison` are the scale's and need none.
         own: names of the figures made for the experiment's question.

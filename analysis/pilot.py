@@ -98,7 +98,7 @@ def _collected(planned: study.Study, name: str) -> tidy.Collected:
     if not (layout.tables(scale, pilot) / "collected.json").exists():
         raise InputError(f"{pilot}: its {len(digests)} runs have not been made; {again}")
     collected = tidy.load(scale, pilot)
-    r = collected.results[~collected.results["measure"].str.startswith("untrained.")]
+    r = collected.trained
     found = {(str(arm), int(seed)): run for arm, seed, run in zip(r["arm"], r["seed"], r["run"], strict=True)}
     if found != digests:
         raise InputError(f"{pilot}: its results are not of the runs that are planned now; {again}")

@@ -78,7 +78,7 @@ class Table:
             own = [estimates.get(arm) for estimates in found]
             n = next((estimate.n for estimate in own if estimate), 0)
             words = f"untrained, {labels.arm(arm)}" if arm else "untrained encoder"
-            rows.append((words, str(n), *(plus_minus(e, labels.digits("")) for e in own)))
+            rows.append((words, str(n), *(plus_minus(e, 3) for e in own)))
         return tuple(rows)
 
     def reference(self, words: str, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:

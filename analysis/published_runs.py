@@ -20,7 +20,7 @@ from mlm.measures import KINDS
 from mlm.yaml_file import Strict
 
 FILE = "reference.json"
-YARDSTICKS = (tidy.YARDSTICK, "test.yardstick.loss_nats")
+YARDSTICKS = (tidy.YARDSTICK, tidy.TEST_YARDSTICK)
 
 
 class Run(Strict):

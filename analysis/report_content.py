@@ -176,9 +176,8 @@ def _tallies(results: Sequence[contrasts.Result]) -> Iterator[str]:
 
 def _arms(study: Study, name: str, collected: tidy.Collected) -> Iterator[Arm]:
     experiment = study.experiment(name)
-    trained = collected.results[~collected.results["measure"].str.startswith("untrained.")]
-    states = dict(zip(trained["run"], trained["status"], strict=True))
     for index, arm in enumerate(experiment.arms):
         mine = [cell for cell in study.cells(name) if cell.arm == arm]
-        found = tuple(Run(cell.seed, cell.digest, states.get(cell.digest, "unfinished")) for cell in mine)
+        states = [collected.states.get(cell.digest, "unfinished") for cell in mine]
+        found = tuple(Run(cell.seed, cell.digest, state) for cell, state in zip(mine, states, strict=True))
         yield Arm(arm, labels.arm(arm), style.line(index)[0], arm == experiment.baseline, found)

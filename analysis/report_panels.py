@@ -9,7 +9,7 @@ from typing import Any, Final
 import wandb_workspaces.expr as runs_where
 import wandb_workspaces.reports.v2.interface as wr  # what `reports.v2` exports, with its types
 
-from analysis import labels
+from analysis import labels, tidy
 from analysis.report_content import Content
 from mlm import identity
 
@@ -84,7 +84,7 @@ def _curve(measure: str) -> wr.LinePlot:
 
 
 def _final(primary: str) -> list[Any]:
-    loss = "test.yardstick.loss_nats"
+    loss = tidy.TEST_YARDSTICK
     bars = [
         wr.BarPlot(
             title=labels.measure(measure),

@@ -13,11 +13,9 @@ from analysis import outputs, publish, publish_page, published_runs, setup, stud
 from analysis.published_runs import Reference
 from mlm import layout, scales
 from mlm.errors import Damaged, InputError
+from mlm.projection_study import WORDS
 
-TEXT = (
-    "id", "family", "arm", "against", "measure", "expect", "verdict", "note", "stated", "stated_note",
-    "seeds_added", "row", "kind", "reached",
-)  # fmt: skip
+TEXT = (*WORDS, "row", "kind", "reached")
 
 
 @dataclass(frozen=True)

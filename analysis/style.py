@@ -11,9 +11,11 @@ from typing import Any
 import matplotlib as mpl
 from fontTools import subset
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from analysis.summary import Estimate
 from mlm.files import write_atomically
 
 INK, MUTED, FAINT = "#1a1a1a", "#666666", "#d9d9d9"
@@ -70,6 +72,20 @@ _SETTINGS: dict[Any, Any] = {
 }
 EPOCH = "1700000000"
 """The moment that files with a date are given, so that building them twice gives the same bytes."""
+
+
+def logarithmic(axis: Axis) -> None:
+    """Marks at 1, 2 and 5 times the powers of ten of a logarithmic axis, written out."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def band(axes: Axes, points: Iterable[tuple[float, Estimate]], colour: str, alpha: float = 0.18) -> None:
+    """Intervals along a line, where there is more than one value to have one."""
+    there = [(at, estimate) for at, estimate in points if estimate.n > 1]
+    low, high = [estimate.low for _, estimate in there], [estimate.high for _, estimate in there]
+    axes.fill_between([at for at, _ in there], low, high, color=colour, alpha=alpha, linewidth=0, zorder=2)
 
 
 def millions() -> FuncFormatter:
@@ -207,9 +223,9 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     # Moving a block inside may push it onto the next one: settle upwards, then downwards.
     for previous, index in pairwise(order):
         placed[index] = max(placed[index], placed[previous] + gap)
-    for index, following in reversed(list(pairwise(order))):
-        if order and placed[order[-1]] > high:
-            placed[order[-1]] = high
+    if order:
+        placed[order[-1]] = min(placed[order[-1]], high)
+    for following, index in pairwise(order[::-1]):
         placed[index] = min(placed[index], placed[following] - gap)
     return placed
 

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
+LEVEL = 0.95
+
 
 class Estimate(NamedTuple):
     """A mean and its interval; infinite limits where n is too small to give one."""
@@ -25,8 +27,8 @@ class Estimate(NamedTuple):
         return (self.high - self.low) / 2
 
 
-def estimate(values: Sequence[float] | NDArray[np.float64], level: float = 0.95) -> Estimate | None:
-    """Mean and Student's t interval; None without any value.
+def estimate(values: Sequence[float] | NDArray[np.float64]) -> Estimate | None:
+    """Mean and Student's t interval of 95 %; None without any value.
 
     The interval describes one arm; two arms are compared by their paired differences, which share
     the spread between seeds that these intervals contain.
@@ -39,5 +41,5 @@ def estimate(values: Sequence[float] | NDArray[np.float64], level: float = 0.95)
     if n == 1:
         return Estimate(mean, -math.inf, math.inf, math.nan, 1)
     sd = float(x.std(ddof=1))
-    half = float(t.ppf((1 + level) / 2, n - 1)) * sd / math.sqrt(n)
+    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, sd, n)

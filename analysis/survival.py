@@ -36,8 +36,8 @@ def median(times: Floats, censored: NDArray[np.bool_]) -> float | None:
     return float(left.quantiles[below[0]]) if len(below) else None
 
 
-def range_covers_median(n: int, level: float = 0.95) -> bool:
-    """Whether n independent times, first to last, are an interval of at least this level for their median.
+def range_covers_median(n: int) -> bool:
+    """Whether n independent times, first to last, are an interval of at least 95 % for their median.
 
     All lie on one side of it with probability 2/2ⁿ, whatever their distribution (David & Nagaraja 2003, *Order
     Statistics*, §7.1). A last time that is censored leaves the upper end open.
@@ -45,7 +45,7 @@ def range_covers_median(n: int, level: float = 0.95) -> bool:
     >>> range_covers_median(5), range_covers_median(6)
     (False, True)
     """
-    return 1 - 2 / (1 << n) >= level
+    return 1 - 2 / (1 << n) >= 0.95
 
 
 def slope(x: Floats, y: Floats, censored: NDArray[np.bool_]) -> float | None:

@@ -30,6 +30,7 @@ CURVES = ("experiment", "arm", "seed", "tokens", "measure", "value")
 SECONDS = ("experiment", "arm", "seed", "measure", "value")
 TYPES: dict[str, Any] = dict.fromkeys(("experiment", "arm", "measure", "status", "run"), str)
 YARDSTICK = "validation.yardstick.loss_nats"
+TEST_YARDSTICK = "test.yardstick.loss_nats"
 TYPES |= {"seed": np.int64, "tokens": np.int64, "value": np.float64}
 
 
@@ -72,6 +73,16 @@ class Collected:
         return ", ".join(self.codes) or None
 
     @functools.cached_property
+    def trained(self) -> pd.DataFrame:
+        """The rows of trained runs, without those of encoders before their first step."""
+        return self.results[~self.results["measure"].str.startswith("untrained.")]
+
+    @functools.cached_property
+    def states(self) -> dict[str, str]:
+        """Trained run -> finished, diverged or unfinished."""
+        return dict(zip(self.trained["run"], self.trained["status"], strict=True))
+
+    @functools.cached_property
     def _grouped(self) -> dict[tuple[str, str], pd.DataFrame]:
         """Rows with a value by arm and measure: asked for thousands of times, and found once.
 
@@ -98,8 +109,7 @@ class Collected:
 
     def finished(self, arm: str) -> list[int]:
         """Seeds whose run of the arm has finished and is measured."""
-        r = self.results
-        mine = r[(r["arm"] == arm) & (r["status"] == "finished") & ~r["measure"].str.startswith("untrained.")]
+        mine = self.trained[(self.trained["arm"] == arm) & (self.trained["status"] == "finished")]
         return sorted({int(seed) for seed in mine["seed"]})
 
     def diverged(self, arm: str) -> list[int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mlm import memory
-from mlm.identity import PACKAGE
+from mlm.identity import python_path
 from mlm.refusal import refusing
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
         told = {"target": target, "core": core() if pinned else None, "begun": time.monotonic()}
-        path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
         threads: Mapping[str, str] = ONE_THREAD if pinned else {"WANDB_MODE": "disabled"}
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
@@ -62,7 +61,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
-                env={**os.environ, **threads, "PYTHONPATH": path},
+                env={**os.environ, **threads, "PYTHONPATH": python_path()},
             )
 
     def hear(self, seconds: float = READY_SECONDS) -> dict[str, Any]:

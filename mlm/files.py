@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 from mlm.errors import Damaged, DiskFull, InputError
 
 Row = TypeVar("Row")
+os.umask(_umask := os.umask(0o077))  # is only told when it is set
+MODE = 0o666 & ~_umask
+"""Of files that are written, as the user would have any."""
 PARTIAL = ".partial"
 """Ends the name of a file that is not whole yet; one that a killed writer left is not read by anything."""
 
@@ -40,7 +43,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
                 stream.write(raw)
                 stream.flush()
                 os.fsync(stream.fileno())
-            Path(temporary).chmod(0o644)
+            Path(temporary).chmod(MODE)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

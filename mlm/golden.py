@@ -115,8 +115,7 @@ def _known(names: Iterable[str]) -> dict[str, str]:
 
 def _start(missing: Sequence[Question]) -> None:
     """Compute golden runs in a process that loads torch."""
-    path = os.pathsep.join([str(identity.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path}
+    environment = {**os.environ, "PYTHONPATH": identity.python_path()}
     command = [sys.executable, "-m", "mlm", "golden"]
     # What it prints belongs to no command's own output.
     ended = subprocess.run(

@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ from mlm.errors import InputError
 PACKAGE = Path(__file__).parent
 BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 """Where a node of Python's syntax has statements, or what holds them."""
+
+
+def python_path() -> str:
+    """PYTHONPATH for a process that is started: as it is here, with this package before all else."""
+    return os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
 
 
 def canonical(content: Any) -> str:

@@ -22,6 +22,7 @@ import psutil
 from mlm import logs, yaml_file
 from mlm.errors import InputError
 from mlm.experiment import Scale, Wandb
+from mlm.identity import python_path
 from mlm.layout import EXPERIMENTS, RESULTS
 from mlm.runs import RunFolder
 
@@ -169,7 +170,7 @@ class Tracker:
                 [sys.executable, "-m", "mlm", "track", str(self.run.path), "--trainer", str(os.getpid())],
                 env={
                     **self.environment,
-                    "PYTHONPATH": f"{Path(__file__).parents[1]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+                    "PYTHONPATH": python_path(),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,

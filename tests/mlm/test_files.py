@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from mlm import identity
 from mlm.errors import Damaged, DiskFull
 from mlm.files import file_sha256, read_json, write_atomically, write_json
+from tests.mlm.places import ROOT
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -56,6 +59,16 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new_one(tmp_path: Path, call
     assert path.read_text() == "old"
     write_atomically(path, "new")
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [("077", 0o600), ("022", 0o644), ("002", 0o664)])
+def test_a_file_may_be_read_by_whom_the_user_lets(tmp_path: Path, umask: str, mode: int) -> None:
+    program = (
+        "from pathlib import Path; from mlm.files import write_atomically; write_atomically(Path('one'), '')"
+    )
+    command = ["sh", "-c", f'umask {umask}; exec {sys.executable} -c "{program}"']
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    assert (tmp_path / "one").stat().st_mode & 0o777 == mode
 
 
 def test_a_failing_write_leaves_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
