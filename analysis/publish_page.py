@@ -176,7 +176,7 @@ def render(published: Sequence[Published], place: Path) -> str:
         known=[*dict.fromkeys(one.facts.restricted for one in published if one.facts.restricted), *stated],
         two_level=TWO_LEVEL if any(TWO_LEVEL in row for one in published for row in one.facts.findings) else "",
         marks=list(_whose((mark, one) for one in published for mark in one.facts.marks)),
-        remarks=list(_whose((one.remark, one) for one in published if one.remark)),
+        remarks=[f"`{one.facts.experiment}`" for one in published if one.remark],
         mixed=any(mark.startswith(codes.MIXED) for one in published for mark in one.facts.marks),
         cost=Cost.of(pd.concat([one.runs for one in published])),
         units=listed(sorted({one.facts.unit for one in published}), "or"),

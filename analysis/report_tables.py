@@ -91,8 +91,8 @@ def restricted(results: Iterable[Result]) -> str:
     if all(result.up_to_tokens is None for result in results):
         return ""
     return (
-        " Within the first tokens: as not every run came down to the loss, one that did not before counts with "
-        "that many."
+        " Within the first N tokens: not every run came down to the loss, so what is compared is the mean up to "
+        "N, by which a run that had not counts as N."
     )
 
 

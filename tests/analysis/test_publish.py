@@ -87,8 +87,9 @@ def test_a_remark_stands_on_the_page_until_the_experiment_is_published_anew(make
     (place / EXPERIMENT / "remark.md").write_text("The probe read\nother features.\n")
     wrong = publish_page.write(place).read_text()
     said = "**Remark:** "
-    assert f"{said}`{EXPERIMENT}`: The probe read other features.\n" in wrong
-    assert f"{said}The probe read other features.\n" in wrong.partition(f"## {EXPERIMENT}: ")[2]
+    above, _, below = wrong.partition(f"## {EXPERIMENT}: ")
+    assert f"which stands with the experiment below: `{EXPERIMENT}`." in above and said not in above
+    assert f"{said}The probe read other features.\n" in below
     publish.write(made, [])
     assert (place / "README.md").read_text() == right
     assert not (place / EXPERIMENT / "remark.md").exists()
