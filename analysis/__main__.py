@@ -132,7 +132,7 @@ def comparison(scale: Scale, experiment: Experiments = None) -> None:
 @app.command()
 def report(scale: Scale, experiment: Experiment) -> None:
     """An experiment's report as one HTML page, for use without a network; wants contrasts and figures."""
-    from analysis import report_page as room
+    from analysis import report as room
     from analysis import study
 
     room.write(study.load(scale), experiment)

@@ -32,8 +32,6 @@ AFTER: dict[str, tuple[str, ...]] = {
     "report": ("collect", "contrasts", "figures"),
 }
 """Commands, each with those whose files it reads."""
-ROOMS = {"report": "report_page"}
-"""Commands whose module is not called like them: `analysis.report` is what sends a report to W&B."""
 FORMATS = ("svg", "pdf", "png")
 PAPER_SOURCES = ("paper.md", "experiment.md", "paper.lua", "paper.typ.tpl", "refs.bib", "published.yaml")
 """Files under paper/ that decide the paper beside the numbers."""
@@ -151,7 +149,7 @@ def modules(command: str) -> tuple[str, ...]:
     them makes the command's outputs old.
     """
     found: set[str] = {module for before in AFTER[command] for module in modules(before)}
-    ahead = [f"analysis.{ROOMS.get(command, command)}"]
+    ahead = [f"analysis.{command}"]
     while ahead:
         module = ahead.pop()
         if module not in found:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis import collect, comparison, contrasts, figures, marks, outputs, report_page, table, tidy
+from analysis import collect, comparison, contrasts, figures, marks, outputs, report, table, tidy
 from analysis.study import Study
 from mlm import layout
 from mlm.files import write_json
@@ -45,7 +45,7 @@ def write(study: Study, names: Sequence[str]) -> tuple[list[Path], list[str]]:
         elif not ended:
             lines.append(f"{name}: no run is measured yet")
         else:
-            for room in (contrasts, table, figures, report_page):
+            for room in (contrasts, table, figures, report):
                 room.write(here, name)
             lines.append(f"{name}: {'; '.join(marks.of(here, collected))}")
             begun.append(name)

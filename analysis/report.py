@@ -1,139 +1,73 @@
-"""The report of an experiment for Weights & Biases: python -m analysis.report EXPERIMENT.
+"""A report on an experiment as one HTML page that needs nothing beside it, and no network."""
 
-The same content as one page, offline: python -m analysis report SCALE EXPERIMENT.
-"""
-
-import argparse
 import os
-import re
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from analysis import report_content, study
-from analysis.__main__ import main as told
-from mlm import tracking
-from mlm.errors import InputError
+import jinja2
+from markupsafe import Markup
+
+from analysis import figure_captions, outputs, provenance, report_content, report_svg, verdicts
+from analysis.report_content import Content
+from analysis.study import Study
+from mlm import layout
+from mlm.figures import EVERY
 from mlm.files import write_atomically
 
-PATIENCE_SECONDS = 10.0
-"""How long the server may take to answer at all; the client itself would go on trying."""
+TEMPLATES = Path(__file__).parent / "templates"
 
 
-def push(content: report_content.Content, entity: str, project: str, repository: str | None) -> str:
-    """Save the report on the server, in place of an earlier one of the same experiment and scale.
-
-    Args:
-        entity: user or team; empty takes the key's own.
-
-    Returns:
-        The report's address.
+def write(study: Study, name: str) -> None:
+    """Write the page of an experiment, from the tables of `collect` and `contrasts` and the figures.
 
     Raises:
-        InputError: no key, no entity, or a server that cannot be reached or refuses.
+        InputError: one of them is missing, was changed, or was made from other tables or for another study.
     """
-    import wandb
-
-    server = wandb.setup().settings.base_url
-    try:
-        _reach(server)
-        api = wandb.Api()
-        owner = entity or api.default_entity
-        if not owner:
-            raise InputError("--entity: none given, and the key has no default; name a user or a team")
-        from analysis import report_wandb
-
-        report = report_wandb.build(content, owner, project, repository)
-        report.id = _earlier(api, owner, project, report_wandb.head(content.experiment, content.scale))
-        report.save()
-        return _address(report)
-    except InputError:
-        raise
-    except wandb.errors.UsageError as error:
-        raise InputError(
-            f"Weights & Biases: {_harmless(error)} Or set WANDB_API_KEY; --dry-run needs no key"
-        ) from None
-    except Exception as error:  # the client raises what its parts raise
-        raise InputError(
-            f"Weights & Biases at {server}: {_harmless(error)}; "
-            "check WANDB_API_KEY, --entity and --project, or look at the report with --dry-run"
-        ) from None
+    provenance.check("figures", study.scale, name, study=study.stated(name))
+    page = outputs.report(study.scale, name)
+    captions = figure_captions.of(study.experiment(name))
+    curves = figure_captions.curves(study.experiment(name))  # of the same curves one figure is enough
+    shown = [figure for figure in captions if figure != "curves" or figure == curves]
+    figures = {figure: layout.figures(study.scale, name) / f"{figure}.svg" for figure in shown}
+    write_atomically(page, render(report_content.build(study, name), figures, captions, page.parent))
 
 
-def _reach(server: str) -> None:
-    try:
-        urllib.request.urlopen(server, timeout=PATIENCE_SECONDS).close()  # noqa: S310 - the user's own setting
-    except urllib.error.HTTPError:
-        pass  # it answers
-    except (OSError, ValueError) as error:
-        why = _harmless(getattr(error, "reason", error))
-        raise InputError(
-            f"Weights & Biases at {server}: cannot be reached ({why}); check the network and WANDB_BASE_URL, "
-            "or look at the report with --dry-run"
-        ) from None
+def render(content: Content, figures: dict[str, Path], captions: dict[str, str], place: Path) -> str:
+    """The page.
 
-
-def _earlier(api: Any, entity: str, project: str, beginning: str) -> str:
-    """Id of the report to replace; empty where there is none, or no such project yet."""
-    try:
-        found = [
-            r.id for r in api.reports(f"{entity}/{project}") if (r.display_name or "").startswith(beginning)
-        ]
-    except ValueError:
-        return ""
-    return found[0] if found else ""
-
-
-def _address(report: Any) -> str:
-    """The library's own breaks at a question mark in the title."""
-    words = re.sub(r"\W+", "-", report.title).strip("-")
-    return f"{report.url.partition('/reports/')[0]}/reports/{words}--{report.id.rstrip('=')}"
-
-
-def _harmless(error: object) -> str:
-    """What went wrong, on one line and without the key, whatever the client puts into its messages."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    key = os.environ.get("WANDB_API_KEY")
-    return text.replace(key, "(key)") if key else text
-
-
-def run(arguments: Sequence[str] | None = None) -> None:
-    """Build the report that the command line asks for; push it, or write its JSON."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__.partition("\n")[0])
-    parser.add_argument("experiment", help="name of the experiment, as its file is called")
-    parser.add_argument("--scale", default="laptop", help="a folder under results/ (default: %(default)s)")
-    parser.add_argument("--entity", help="user or team that owns the project; unless told, where runs go")
-    parser.add_argument("--project", help="unless told, where runs go")
-    parser.add_argument("--repository", metavar="URL", help="where this repository is to be read, for links")
-    parser.add_argument(
-        "--dry-run",
-        nargs="?",
-        const="-",
-        metavar="FILE",
-        help="write the report's JSON instead: to FILE, or print it",
+    Args:
+        figures: name -> SVG file; beside the fixed ones those made for the experiment's question, in order.
+        captions: name -> what stands below it.
+        place: folder that the page's links start from.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    options = parser.parse_args(arguments)
-    content = report_content.build(study.load(options.scale), options.experiment)
-    usual = tracking.environment(options.scale, os.environ)
-    entity = options.entity or usual.get("WANDB_ENTITY") or ""
-    project = options.project or usual["WANDB_PROJECT"]
-    if options.dry_run is None:
-        # W&B's folders lie where the runs' do; silent, its client asks for no key at the terminal.
-        tracking.enter(options.scale, {**os.environ, "WANDB_MODE": "online", "WANDB_SILENT": "true"})
-        print(push(content, entity, project, options.repository))
-        return
-    from analysis import report_wandb
+    colours = {arm.colour: f"arm-{index}" for index, arm in enumerate(content.arms)}
+    return environment.get_template(
+        "report.html.j2"
+    ).render(
+        content=content,
+        css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - this project's own file
+        figures={name: Markup(report_svg.inline(path, name, colours)) for name, path in figures.items()},  # noqa: S704
+        captions=captions,
+        own=[name for name in figures if name not in EVERY],
+        probed=[panel for panel in ("features", "pairs", "tasks") if panel in content.tables],
+        second=lambda row: (row[0], row[-1], *row[1:-1]),  # where no window cuts the verdict off
+        variables=colours,
+        arms={arm.name: arm for arm in content.arms},
+        meanings=verdicts.VERDICTS,
+        relative=lambda target: Path(os.path.relpath(target, place)).as_posix(),
+        finished=_finished,
+        zip=lambda *rows: list(zip(*rows, strict=True)),
+    )
 
-    text = report_wandb.as_json(report_wandb.build(content, entity, project, options.repository))
-    if options.dry_run == "-":
-        sys.stdout.write(text)
-    else:
-        write_atomically(Path(options.dry_run), text)
-        print(options.dry_run)
 
-
-if __name__ == "__main__":
-    told(run)
+def _finished(runs: Sequence[report_content.Run]) -> str:
+    ended = sum(run.state == "finished" for run in runs)
+    return f"{ended} of {len(runs)} finished"

@@ -91,8 +91,8 @@ def restricted(results: Iterable[Result]) -> str:
     if all(result.up_to_tokens is None for result in results):
         return ""
     return (
-        " Within the first N tokens: not every run came down to the loss, so what is compared is the mean up to "
-        "N, by which a run that had not counts as N."
+        " Within the first N tokens: not every run came down to the loss, so what is compared is the mean up "
+        "to N, by which a run that had not counts as N."
     )
 
 

@@ -37,7 +37,7 @@ def test_bad_input_ends_with_status_2_and_no_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", outputs.AFTER)
 def test_a_commands_modules_are_found_and_load_no_torch(command: str) -> None:
     found = outputs.modules(command)
-    assert f"analysis.{outputs.ROOMS.get(command, command)}" in found
+    assert f"analysis.{command}" in found
     assert "mlm.files" in found
     assert len(code_hash(found)) == 16
     loading = re.compile(r"^(import|from) torch", re.MULTILINE)  # as it is read, not in a function

@@ -25,7 +25,7 @@ from analysis import (
     labels,
     leaving,
     outputs,
-    report_page,
+    report,
     study,
     style,
     tidy,
@@ -171,7 +171,7 @@ def test_own_figures_are_written_as_said_twice_the_same_bytes_and_stand_on_the_p
         figures.write(planned, "corruptions")
         bits.append([path.read_bytes() for path in paths])
     assert bits[0] == bits[1]
-    report_page.write(planned, "corruptions")
+    report.write(planned, "corruptions")
     page = outputs.report(planned.scale, "corruptions").read_text()
     captions = figure_captions.of(planned.experiment("corruptions"))
     for name in own:

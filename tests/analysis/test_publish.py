@@ -22,7 +22,7 @@ from analysis import (
     provenance,
     publish,
     publish_page,
-    report_page,
+    report,
     study,
     table,
     tidy,
@@ -278,7 +278,7 @@ def test_figures_that_were_drawn_for_another_file_get_no_caption_of_this_one(mak
     assert {path.parent.name for path in written} == {"rate", "laptop"}
     assert len(left_out) == len(publish.STEPS) and "than `figures` was told; run" in left_out[-1]
     with pytest.raises(InputError, match="than `figures` was told; run `python -m analysis figures laptop"):
-        report_page.write(planned, EXPERIMENT)
+        report.write(planned, EXPERIMENT)
 
 
 def test_results_that_were_made_anew_are_not_mixed_with_what_was_made_from_the_old(make: Make) -> None:

@@ -24,9 +24,9 @@ from analysis import (
     figures,
     labels,
     outputs,
+    push_report,
     report,
     report_content,
-    report_page,
     report_wandb,
     study,
     style,
@@ -91,7 +91,7 @@ class Page(HTMLParser):
 
 
 def page_of(made: Synthetic) -> Page:
-    report_page.write(study.load(made.scale), EXPERIMENT)
+    report.write(study.load(made.scale), EXPERIMENT)
     return Page((made.root / outputs.report(made.scale, EXPERIMENT)).read_text())
 
 
@@ -370,7 +370,7 @@ def test_the_page_needs_nothing_beside_it_and_is_the_same_bytes_twice(analysed: 
 def test_the_page_does_not_stand_on_the_wandb_modules() -> None:
     found = outputs.modules("report")
     assert "analysis.report_content" in found and "analysis.sentences" in found
-    assert not {"analysis.report", "analysis.report_wandb", "analysis.report_panels"} & set(found)
+    assert not {"analysis.push_report", "analysis.report_wandb", "analysis.report_panels"} & set(found)
     assert all((REPOSITORY / path).exists() for path in outputs.report_sources())
 
 
@@ -389,7 +389,7 @@ def test_what_is_not_there_is_named(
 ) -> None:
     ready(seeds=1)
     with pytest.raises(SystemExit) as ended:
-        main(lambda: report.run(arguments))
+        main(lambda: push_report.run(arguments))
     assert ended.value.code == 2
     told = capsys.readouterr()
     assert message in told.err and not told.out
@@ -400,7 +400,7 @@ def test_missing_tables_and_figures_are_named_with_their_remedy(ready: Make) -> 
     planned = study.load(made.scale)
     (layout.figures(made.scale, EXPERIMENT) / "curves.svg").unlink()
     with pytest.raises(Exception, match=r"curves\.svg: missing; run `python -m analysis figures"):
-        report_page.write(planned, EXPERIMENT)
+        report.write(planned, EXPERIMENT)
     made.table("contrasts.json").unlink()
     with pytest.raises(
         Exception, match=r"contrasts\.json: missing; run `python -m analysis contrasts laptop split`"
@@ -411,7 +411,7 @@ def test_missing_tables_and_figures_are_named_with_their_remedy(ready: Make) -> 
 def push(made: Synthetic, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     plain = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
     return subprocess.run(
-        [sys.executable, "-m", "analysis.report", EXPERIMENT, *arguments],
+        [sys.executable, "-m", "analysis.push_report", EXPERIMENT, *arguments],
         cwd=made.root, capture_output=True, text=True, check=False,
         timeout=PATIENCE_SECONDS, stdin=subprocess.DEVNULL,
         env=plain | {"PYTHONPATH": str(REPOSITORY), "HOME": str(made.root)} | environment,
@@ -438,7 +438,7 @@ def test_dry_run_is_the_same_bytes_twice_and_holds_no_key(ready: Make) -> None:
 
 def test_a_report_loads_no_torch() -> None:
     code = (
-        "import sys; from analysis import report, report_page, report_wandb; sys.exit('torch' in sys.modules)"
+        "import sys; from analysis import push_report, report, report_wandb; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
 
