@@ -1,6 +1,6 @@
 """Markdown as the paper's filter reads it: tables with labels, lists in a sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 RULE = ("\\midrule",)
 """A row that the Lua filter turns into a rule."""
@@ -15,17 +15,34 @@ def pipe_table(
     label: str, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: bool = False
 ) -> str:
     """A Markdown table that can be referred to as [@tbl:label], of numbers or of text."""
-    rules = [":---", *[":---" if text else "---:"] * (len(columns) - 1)]
     full = [[*row, *[""] * (len(columns) - len(row))] for row in rows]
-    lines = ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in (columns, *full)]
-    lines.insert(1, "| " + " | ".join(rules) + " |")
-    return "\n".join(lines) + f"\n\n: {caption} {{#tbl:{label}}}\n"
+    return f"{pipes(columns, full, _cell, text=text)}\n\n: {caption} {{#tbl:{label}}}\n"
+
+
+def pipes(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], cell: Callable[[str], str], *, text: bool = False
+) -> str:
+    """The lines of a Markdown table: of numbers, to the right, behind its first column, or of text.
+
+    >>> print(pipes(["arm", "n"], [["a", "8"]], str.upper))
+    | ARM | N |
+    | :--- | ---: |
+    | A | 8 |
+    """
+    rules = [":---", *[":---" if text else "---:"] * (len(columns) - 1)]
+    first, *others = [[cell(one) for one in line] for line in (columns, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (first, rules, *others))
 
 
 def _cell(text: str) -> str:
     if text == RULE[0] or text.startswith("`"):
         return text.replace(RULE[0], "`\\midrule`")
-    return escaped(text.replace(" ± ", "\u00a0±\u00a0")).replace("|", "\\|")
+    return escaped(unbroken(text)).replace("|", "\\|")
+
+
+def unbroken(text: str) -> str:
+    """Text whose ± no line ends beside."""
+    return text.replace(" ± ", "\u00a0±\u00a0")
 
 
 def escaped(text: str) -> str:

@@ -27,7 +27,7 @@ from analysis import (
 )
 from analysis.manuscript_markdown import escaped
 from analysis.publish_page import CHANGED, FACTS, REMARK, RUN_COLUMNS, RUNS, Facts, Picture
-from analysis.report_content import Emphasis, Sentence
+from analysis.report_content import emphasised
 from analysis.study import Study
 from mlm import layout
 from mlm.errors import Damaged, InputError
@@ -39,7 +39,6 @@ STEPS = ("collect", "contrasts", "table", "figures")
 SLOPES = "slopes.csv"
 MOST_BYTES = 200_000
 """Of a figure. An SVG grows with the points in it: of one that passes this the PNG is taken."""
-MARKS: dict[Emphasis, str] = {"": "", "strong": "**", "em": "*"}
 
 
 def write(study: Study, names: Sequence[str], to: Path | None = None) -> tuple[list[Path], list[str]]:
@@ -204,15 +203,13 @@ def _facts(study: Study, name: str, pictures: list[Picture], files: list[str]) -
         ],
         restricted=report_tables.restricted([one.result for one in content.verdicts]).strip(),
         stated=report_tables.stated([one.result for one in content.verdicts], content.withdrawn).strip(),
-        primary=[_markdown(one.sentence) for one in content.verdicts if one.result.family == "primary"],
+        primary=[
+            emphasised(one.sentence, escaped) for one in content.verdicts if one.result.family == "primary"
+        ],
         tallies=list(content.tallies),
         figures=pictures,
         files=files,
     )
-
-
-def _markdown(sentence: Sentence) -> str:
-    return "".join(f"{MARKS[kind]}{escaped(text)}{MARKS[kind]}" for kind, text in sentence)
 
 
 def _put(place: Path, facts: Facts, contents: dict[str, bytes]) -> Iterator[Path]:

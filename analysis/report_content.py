@@ -4,7 +4,7 @@ The page and the Weights & Biases report only lay it out, so the two cannot disa
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +33,7 @@ from mlm.history import Row
 Emphasis = Literal["", "strong", "em"]
 Sentence = tuple[tuple[Emphasis, str], ...]
 """Stretches of text, each with its emphasis."""
+MARKS: dict[Emphasis, str] = {"": "", "strong": "**", "em": "*"}
 EMPHASIS = re.compile(r"\*\*(.+?)\*\*|\*(\w+)\*")
 PLURALS = {"secondary": "secondary contrasts", "equivalence": "equivalences"}
 
@@ -108,6 +109,18 @@ class Content:
     settings: tuple[Fact, ...]
     provenance: tuple[Fact, ...]
     links: tuple[Link, ...]
+
+
+def emphasised(sentence: Sentence, escape: Callable[[str], str]) -> str:
+    """A sentence in Markdown, its parts in bold or italics.
+
+    Args:
+        escape: what Markdown would read as its own in a part, written so that it does not.
+
+    >>> emphasised((("", "so "), ("strong", "it")), str.upper)
+    'SO **IT**'
+    """
+    return "".join(f"{MARKS[kind]}{escape(text)}{MARKS[kind]}" for kind, text in sentence)
 
 
 def build(study: Study, name: str) -> Content:

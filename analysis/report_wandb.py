@@ -11,8 +11,9 @@ from typing import Any
 import wandb_workspaces.reports.v2.interface as wr  # what `reports.v2` exports, with its types
 
 from analysis import report_panels
+from analysis.manuscript_markdown import pipes
 from analysis.printed import Panel
-from analysis.report_content import Arm, Content, Sentence
+from analysis.report_content import Arm, Content, emphasised
 from analysis.report_origin import Code, Link
 from mlm import layout
 
@@ -69,16 +70,9 @@ def _line(text: str) -> str:
     return re.sub(r"\s*[\r\n]+\s*", " ", text)
 
 
-def _markdown(sentence: Sentence) -> str:
-    around = {"": "", "strong": "**", "em": "*"}
-    return "".join(f"{around[kind]}{escaped(text)}{around[kind]}" for kind, text in sentence)
-
-
 def _pipe_table(panel: Panel) -> wr.MarkdownBlock:
-    rules = [":---", *["---:"] * (len(panel.columns) - 1)]
-    rows = [[escaped(cell) for cell in row] for row in (panel.columns, *panel.rows, *panel.references)]
-    lines = ["| " + " | ".join(row) + " |" for row in (rows[0], rules, *rows[1:])]
-    return wr.MarkdownBlock(text="\n".join(lines) + f"\n\n{escaped(panel.caption)}")
+    table = pipes(panel.columns, (*panel.rows, *panel.references), escaped)
+    return wr.MarkdownBlock(text=f"{table}\n\n{escaped(panel.caption)}")
 
 
 def _statement(content: Content) -> list[Any]:
@@ -95,9 +89,10 @@ def _statement(content: Content) -> list[Any]:
 def _verdicts(content: Content) -> list[Any]:
     primary = [verdict for verdict in content.verdicts if verdict.headline]
     stated = [
-        f"**{verdict.result.verdict.capitalize()}.** {_markdown(verdict.headline)}" for verdict in primary
+        f"**{verdict.result.verdict.capitalize()}.** {emphasised(verdict.headline, escaped)}"
+        for verdict in primary
     ]
-    words = "\n".join(f"- {_markdown(verdict.sentence)}" for verdict in content.verdicts)
+    words = "\n".join(f"- {emphasised(verdict.sentence, escaped)}" for verdict in content.verdicts)
     return [
         wr.H1("Verdict"),
         wr.MarkdownBlock(text="\n\n".join([*stated, " ".join(content.tallies)])),

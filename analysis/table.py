@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from analysis import codes, marks, outputs, provenance, reached, references, summary, tidy
+from analysis.manuscript_markdown import pipes, unbroken
 from analysis.panels import panels
 from analysis.printed import DASH, Panel
 from analysis.study import Experiment, Study
@@ -15,11 +16,7 @@ COLUMNS = ("row", "kind", "measure", "mean", "low", "high", "sd", "n", "reached"
 
 def markdown(panel: Panel) -> str:
     """A pipe table with its caption; spaces around ± do not break."""
-    rules = [":---", *["---:"] * (len(panel.columns) - 1)]
-    lines = [panel.columns, tuple(rules), *panel.rows, *panel.references]
-    body = "\n".join(
-        "| " + " | ".join(cell.replace(" ± ", "\u00a0±\u00a0") for cell in line) + " |" for line in lines
-    )
+    body = pipes(panel.columns, (*panel.rows, *panel.references), unbroken)
     return f"{body}\n\n: {panel.caption}\n"
 
 
