@@ -1,5 +1,6 @@
 """`python -m mlm compare`: two studies side by side, for a terminal or as a file."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,8 +31,11 @@ def show(first: str, second: str, experiments: Sequence[str], json: Path | None,
         write_atomically(csv, tidy.csv_text(compare.frame([*contrasts, *means]), ()))
     if json:
         rows = compare.frame([*contrasts, *means]).astype(object)
+        said = rows.where(
+            rows.notna() & ~rows.isin([math.inf, -math.inf]), None
+        )  # of few pairs nothing is bounded
         write_json(json, {
-            "a": a.name, "b": b.name, "rows": rows.where(rows.notna(), None).to_dict("records"),
+            "a": a.name, "b": b.name, "rows": said.to_dict("records"),
             "differences": [one._asdict() for one in differences], "alone": alone,
         })  # fmt: skip
     console = Console(highlight=False)

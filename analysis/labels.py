@@ -46,7 +46,7 @@ def heading(arms: Iterable[str]) -> str:
 
 
 def arm(name: str) -> str:
-    """A corruption split is written as in BERT's table C.2; any other arm by its name.
+    """A corruption split is written as in BERT's table 8; any other arm by its name.
 
     >>> arm("80-10-10"), arm("no-warmup")
     ('80/10/10', 'no-warmup')

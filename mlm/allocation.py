@@ -26,10 +26,10 @@ def memory_mb(run: config.Run, numerics: config.Numerics) -> int:
     """Limit of main memory.
 
     Of each process itself, of eight float32 copies of the parameters, and on a CPU of its rows of a
-    micro-batch. The
-    copies are weights, gradients, both moments, those that are computed with, and a checkpoint's. A layer's
-    activations are sequences · length · (34 · width + 5 · heads · length) bytes in 16 bits (Korthikanti et
-    al. 2022, arXiv 2205.05198); logits and their gradients are counted at every position, in float32.
+    micro-batch. The copies are weights, gradients, both moments, those that are computed with, and a
+    checkpoint's. A layer's activations are sequences · length · (34 · width + 5 · heads · length) bytes in
+    16 bits (Korthikanti et al. 2022, arXiv 2205.05198); logits and their gradients are counted at every
+    position, in float32.
     """
     encoder, pieces = run.encoder, matching.pieces(run)
     held = 8 * 4 * costs.parameters(encoder, pieces)

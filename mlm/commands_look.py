@@ -40,7 +40,7 @@ def mask(
             "--set", metavar="KEY=VALUE", help='Change a key of `masking`: rate=.4, or "split={mask: 1}".'
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the masks.")] = 0,
 ) -> None:
     """Show a corrupted sample in colour, and what was realised."""
     from mlm import look

@@ -9,7 +9,7 @@ from mlm.yaml_file import Strict
 
 
 class Split(Strict):
-    """How the selected tokens are corrupted, as shares of them: MASK/SAME/RND of BERT's table C.2."""
+    """How the selected tokens are corrupted, as shares of them: MASK/SAME/RND of BERT's table 8."""
 
     mask: Share = 0.0
     same: Share = 0.0

@@ -40,8 +40,19 @@ def _ended(run: RunFolder) -> str | None:
     return str(run_folders.read_outcome(path)["status"]) if path.exists() else None
 
 
+def _readable(text: str) -> None:
+    """Refuse what the shell handed over and is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"text: {text!r} is not in UTF-8; write it in a terminal that is, or correct it"
+        ) from None
+
+
 def fill(text: str, name: str, candidates: int) -> None:
     """Show what a run would write at each [MASK]."""
+    _readable(text)
     if "[MASK]" not in text:
         raise InputError(f"text: {text!r} has no [MASK]; write one where the model is to fill in")
     run = _finished(name)
@@ -72,6 +83,7 @@ def fill(text: str, name: str, candidates: int) -> None:
 
 def mask(text: str, name: str, changes: list[str], seed: int) -> None:
     """Show one corrupted sequence in colour, and what was realised over many of them."""
+    _readable(text)
     run = _finished(name)
     merged = yaml_file.merge(run.config.masking.model_dump(), single.overrides(changes))
     masking = schedules.masking(yaml_file.validated(config.Masking, merged, "--set"), 0.0)

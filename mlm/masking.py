@@ -58,7 +58,7 @@ def strategy(masking: config.Masking) -> Strategy:
     found = plugins.load(path, "strategy", "masking.strategy")
 
     def checked(tokens: Tensor, masking: config.Masking, uniform: Uniform, **stated: Any) -> Corrupted:
-        result = found(tokens, masking, uniform, **stated)
+        result = found(tokens.clone(), masking, uniform, **stated)  # who writes into them would write targets
         wanted = {"inputs": torch.int64, "selected": torch.bool, "predicted": torch.bool, "kind": torch.int8}
         for name, dtype in {**wanted, "labels": torch.int64}.items():
             part = getattr(result, name, None)

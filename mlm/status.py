@@ -171,7 +171,7 @@ def summary(runs: list[RunStatus]) -> str:
 
 def table(runs: list[RunStatus], title: str) -> Table:
     """The runs as a person sees them: live ones first, and an arm's waiting ones as one row."""
-    found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    found = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     found.add_column("run", overflow="fold")  # alone: a number that is cut says nothing
     found.add_column("state", no_wrap=True)
     for heading in ("M tokens", "%", "tokens/s", "left", "nats"):

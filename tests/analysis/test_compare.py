@@ -173,6 +173,19 @@ def test_the_command_prints_both_and_writes_all(
     json.dumps(content, allow_nan=False)
 
 
+def test_intervals_that_so_few_pairs_do_not_bound_are_null_in_json(
+    elsewhere: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = elsewhere("here", seeds=2)
+    monkeypatch.chdir(made.root)
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", made.scale, made.scale, "--json", "both.json"])
+    assert ended.value.code == 0
+    rows = read_json(Path("both.json"), "")["rows"]
+    unbounded = [row for row in rows if row["family"] == "primary"]
+    assert unbounded and all(None in row.values() for row in unbounded)
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

@@ -45,6 +45,8 @@ def test_each_command_explains_itself(name: str, tmp_path: Path, typed: Typed) -
     ("words", "said"),
     [
         (["fill", "no place to fill"], "has no [MASK]; write one"),
+        (["fill", "caf\udce9 [MASK]"], "is not in UTF-8; "),
+        (["mask", "caf\udce9"], "is not in UTF-8; "),
         (["fill", "a [MASK]", "--run", "zzz"], "zzz: no run has this folder, digest or label"),
         (["fill", "[MASK] " * 200], "tokens; this run reads 96 at most"),
         (["evaluate", "trial/none/seed-0"], "no run has this folder"),
@@ -182,13 +184,15 @@ def test_status_counts_states_and_progress(
     assert seen.tokens_per_second == pytest.approx(5120 / seen.train_seconds)
 
 
-def test_tables_are_read_on_a_narrow_terminal(
-    place: Path, modern: RunFolder, typed: Typed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
-    for said in (done(typed(place, "runs")), done(typed(place, "status", "--scale", "test"))):
-        assert "…" not in said and max(map(len, said.splitlines())) <= 80
-    assert modern.path.name in done(typed(place, "runs"))
+def test_tables_are_read_on_a_narrow_terminal(place: Path, modern: RunFolder) -> None:
+    said = done(mlm(place, "runs", COLUMNS="60"))
+    assert modern.path.name in said and "…" not in said and max(map(len, said.splitlines())) <= 60
+    name = "split/short-first-flops/seed-0"
+    one = status.RunStatus(name, Path(), "live", 12_345_678, 99_999_999, 500.0, 5.123)
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(status.table([one], "all"))
+    (row,) = (line.split() for line in shown.getvalue().splitlines() if "live" in line)
+    assert row == [name, "live", "12.35", "12", "24,691", "59:10", "5.123"]
 
 
 def test_status_shows_what_is_live_first_and_an_arms_waiting_runs_as_one_row() -> None:

@@ -186,6 +186,27 @@ def test_a_strategy_whose_kinds_are_none_is_refused(lab: Path, kind: int) -> Non
     assert "`kind` must be 0 where `selected` is False, and else 1 (shown [MASK]), 2" in said
 
 
+IN_PLACE = """
+import torch
+from mlm import config
+from mlm.masking import Corrupted
+
+def written(tokens, masking, uniform, *, n_tokens, begins_word, step):
+    selected = tokens == 7
+    tokens[selected] = config.MASK
+    return Corrupted(tokens, selected, selected, selected.to(torch.int8))
+"""
+
+
+def test_a_strategy_that_writes_into_the_tokens_writes_no_targets(lab: Path) -> None:
+    write(lab / "my_lab" / "writes.py", IN_PLACE)
+    run = small(masking={"strategy": "my_lab.writes:written"})
+    tokens, draws = torch.full((4, 20), 7), uniform(generator(0, Purpose.MASKING))
+    given = {"n_tokens": 90, "begins_word": torch.ones(90, dtype=torch.bool), "step": 0}
+    corrupted = masking.strategy(run.masking)(tokens, run.masking, draws, **given)
+    assert (corrupted.inputs == config.MASK).all() and (tokens == 7).all()
+
+
 def test_a_run_of_nothing_but_plug_ins_trains_and_its_bits_do_not_depend_on_what_came_before(
     lab: Path, vocabularies: dict[str, Tokenizer]
 ) -> None:
