@@ -101,7 +101,8 @@ def test_a_loss_that_not_every_run_reaches_is_compared_up_to_where_all_were_look
     assert "only complete pairs" not in sentences.verdict(result, quote, 1)
     told = report_content.build(planned, EXPERIMENT).contrasts
     assert (
-        told.rows[0][0] == f"100/0/0 − 80/10/10, {within}" and "within the first tokens" in told.caption.lower()
+        told.rows[0][0] == f"100/0/0 − 80/10/10, {within}"
+        and "within the first n tokens" in told.caption.lower()
     )
     with style.applied():
         texts = [text.get_text() for text in figure_contrasts.draw([result]).axes[0].texts]
