@@ -31,9 +31,8 @@ def show(first: str, second: str, experiments: Sequence[str], json: Path | None,
         write_atomically(csv, tidy.csv_text(compare.frame([*contrasts, *means]), ()))
     if json:
         rows = compare.frame([*contrasts, *means]).astype(object)
-        said = rows.where(
-            rows.notna() & ~rows.isin([math.inf, -math.inf]), None
-        )  # of few pairs nothing is bounded
+        unbounded = rows.isin([math.inf, -math.inf])  # so few pairs bound no interval
+        said = rows.where(rows.notna() & ~unbounded, None)
         write_json(json, {
             "a": a.name, "b": b.name, "rows": said.to_dict("records"),
             "differences": [one._asdict() for one in differences], "alone": alone,

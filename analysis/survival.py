@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import CensoredData, ecdf, norm, t
 
+from analysis.summary import LEVEL
+
 Floats = NDArray[np.float64]
 
 
@@ -45,7 +47,7 @@ def range_covers_median(n: int) -> bool:
     >>> range_covers_median(5), range_covers_median(6)
     (False, True)
     """
-    return 1 - 2 / (1 << n) >= 0.95
+    return 1 - 2 / (1 << n) >= LEVEL
 
 
 def slope(x: Floats, y: Floats, censored: NDArray[np.bool_]) -> float | None:

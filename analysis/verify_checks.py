@@ -50,15 +50,11 @@ def unlike(here: Reference, there: Reference | None, arm: str = "") -> list[str]
             "the publication is older than reference.json: it does not say on which type of machine it was made"
         ]
     found = []
-    gpus = (
-        [("GPU", here.gpu, there.gpu or "not recorded, or several")]
-        if "cuda" in there.numerics.values()
-        else []
-    )
+    on_gpu = there.numerics.get("device") == "cuda"
     versions = (*KERNELS, COMPILER) if COMPILER in there.versions else KERNELS
     for what, mine, theirs in (
         ("processor", str(here.machine), str(there.machine) if there.machine else "not recorded, or several"),
-        *gpus,
+        *([("GPU", here.gpu, there.gpu or "not recorded, or several")] if on_gpu else []),
         *((what, here.numerics.get(what), there.numerics.get(what)) for what in there.numerics),
         *((what, here.versions.get(what), there.versions.get(what)) for what in versions),
         *(
