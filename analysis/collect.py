@@ -154,10 +154,12 @@ def _values(name: str, measure: runs.MeasureFile) -> Iterator[tuple[str, float]]
 
 def _over_training(measure: runs.MeasureFile, tokens: int) -> Iterator[tuple[int, str, float]]:
     """(tokens, measure, value) of the kept weights, and of those at the end where there are any."""
+    known: set[str] = set()
     for moment in measure.over_training:
+        known |= moment.values.keys()
         yield from ((moment.tokens, key, value) for key, value in moment.values.items())
-    if measure.over_training:
-        yield from ((tokens, key, value) for key, value in measure.values.items())
+    # At the end more is known, such as what each layer tells: a curve of one point.
+    yield from ((tokens, key, value) for key, value in measure.values.items() if key in known)
 
 
 def _add_untrained(study: Study, cell: Cell, tables: _Tables) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mlm import measures, reach, schedules, yaml_file
-from mlm.config import Masking, Numerics, Run
+from mlm.config import Masking, Numerics, Optimizer, Run, Span
+from mlm.corpus import Corpus
 from mlm.experiment import Equivalence, Experiment, Measures, Trials
 from mlm.files import read_json
 
@@ -24,6 +25,19 @@ def sentences(where: str, run: Run, shards: Path) -> Iterator[str]:
                 f"{where}: {run.objective} reads pairs of lines, and no document of corpus {run.corpus}, "
                 f"{split} split, has two; write a sentence a line, or choose another objective"
             )
+
+
+def divided(path: Path, stated: Corpus) -> Iterator[str]:
+    """Names of documents that a corpus holds out for both splits, of which the first would have them."""
+    for key, division in (
+        ("split", stated.split),
+        *((f"sources.{number}.split", part.split) for number, part in enumerate(stated.sources)),
+    ):
+        if division is None or not isinstance(division.validation, list) or not isinstance(division.test, list):
+            continue
+        for name in dict.fromkeys(division.test):
+            if name in division.validation:
+                yield f"{path}: {key}.test: {name!r} is in {key}.validation too; hold it out for one of them"
 
 
 def shared(where: str, run: Run, numerics: Numerics) -> list[str]:
@@ -118,12 +132,42 @@ def _under(key: str, asked: str) -> bool:
 
 
 def duplicates(path: Path, resolved: Mapping[str, Run]) -> Iterator[str]:
-    """Arms that ask for the same runs."""
+    """Arms that ask for the same runs, or for runs that differ in what has no effect alone."""
     first: dict[str, str] = {}
     for arm, run in resolved.items():
-        same = first.setdefault(run.model_dump_json(), arm)
-        if same != arm:
+        same = first.setdefault(_in_effect(run).model_dump_json(), arm)
+        if same == arm:
+            continue
+        if idle := sorted(_differing(run, resolved[same])):
+            yield (
+                f"{path}: arms.{arm}: differs from arms.{same} in {', '.join(idle)} alone, which has no effect "
+                "here (a span without `unit: span`, attention as wide as the sequence, the shape of a decay of "
+                "no tokens); change something that has one, or remove an arm"
+            )
+        else:
             yield f"{path}: arms.{arm}: asks for the same runs as arms.{same}; change or remove one"
+
+
+def _in_effect(run: Run) -> Run:
+    """The run with what changes nothing in it as it is by default."""
+    masking, attention, optimizer = run.masking, run.attention, run.optimizer
+    if masking.unit != "span":
+        masking = masking.model_copy(update={"span": Span()})
+    if isinstance(attention.window, int):
+        seen = schedules.Pattern(window=attention.window if not run.causal else 2 * attention.window)
+        if seen.everywhere(run.sequence_length):
+            attention = attention.model_copy(update={"window": None})
+    if attention.group == run.sequence_length:
+        attention = attention.model_copy(update={"group": None})
+    if not optimizer.decay_tokens:
+        optimizer = optimizer.model_copy(update={"decay_shape": Optimizer().decay_shape})
+    return run.model_copy(update={"masking": masking, "attention": attention, "optimizer": optimizer})
+
+
+def _differing(one: Run, other: Run) -> set[str]:
+    """The dotted keys in which two runs differ."""
+    first, second = (yaml_file.flat(run.model_dump()) for run in (one, other))
+    return {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
 
 
 def contrasts(
@@ -142,28 +186,38 @@ def contrasts(
     arms = ", ".join(experiment.arms)
     if experiment.baseline not in experiment.arms:
         yield f"{path}: baseline: no arm is called {experiment.baseline!r}; there are: {arms}"
-    seen: dict[tuple[str, ...], str] = {}
+    seen: dict[tuple[str, frozenset[str], str], str] = {}
     told: set[tuple[str, str]] = set()
     if isinstance(experiment, Trials):
-        for tried, names in known.items():
-            if problem := _measure(experiment.primary_measure, names):
-                yield f"{path}: tune.measure: {problem} ({tried})"
-                break
+        yield from _tuning(path, experiment, known)
     for _, where, contrast in experiment.contrasts.stated() if experiment.contrasts else ():
         claim = "equivalence" if isinstance(contrast, Equivalence) else "difference"
-        compared = (claim, contrast.arm, str(contrast.against), str(contrast.measure))
-        if (first := seen.setdefault(compared, where)) != where:
-            yield f"{path}: contrasts.{where}: says the same as contrasts.{first}; remove one"
         key = f"{path}: contrasts.{where}"
         against = contrast.against or experiment.baseline
+        measure = contrast.measure or experiment.primary_measure
+        # Whichever arm comes first, and whether baseline and measure are spelled: one more makes p's larger.
+        compared = (claim, frozenset((contrast.arm, against)), measure)
+        if (first := seen.setdefault(compared, where)) != where:
+            yield f"{key}: says the same as contrasts.{first}; remove one"
         for role, named in (("arm", contrast.arm), ("against", contrast.against)):
             if named is not None and named not in experiment.arms:
                 yield f"{key}.{role}: no arm is called {named!r}; there are: {arms}"
         if contrast.arm == against:
             yield f"{key}: compares {against} with itself; name another arm"
-        measure = contrast.measure or experiment.primary_measure
-        if problem := _incomparable(measure, resolved.get(contrast.arm), resolved.get(against), own_pairs):
-            yield f"{key}: {problem}"
+        if (
+            isinstance(contrast, Equivalence)
+            and contrast.margin >= 1
+            and _is_share(measure, known.get(contrast.arm, ()))
+        ):
+            yield (
+                f"{key}.margin: is {contrast.margin:g}, and {measure} is a share, of which no two are further "
+                "apart than 1; give one below it, .02 for two points"
+            )
+        one, other = resolved.get(contrast.arm), resolved.get(against)
+        if one is not None and other is not None:
+            found = _incomparable(measure, one, other, own_pairs)
+            if found := found or _budgets(measure, experiment, contrast.arm, against, resolved):
+                yield f"{key}: {found}"
         source = f"{key}.measure" if contrast.measure else f"{path}: primary_measure"
         for arm in (contrast.arm, against):
             if arm in known and (problem := _measure(measure, known[arm])):
@@ -173,10 +227,40 @@ def contrasts(
                 break
 
 
-def _incomparable(measure: str, one: Run | None, other: Run | None, own_pairs: bool) -> str | None:
-    """Why two arms' values of a measure are of different things."""
-    if one is None or other is None:
+def _tuning(path: Path, experiment: Trials, known: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A measure by which no learning rate can be chosen, or none should."""
+    measure, key = experiment.primary_measure, f"{path}: tune.measure"
+    if measure.startswith("test."):
+        validation = f"validation.{measure.partition('.')[2]}"
+        yield f"{key}: {measure} is of the text that contrasts are judged on; choose rates by {validation}"
+    for tried, names in known.items():
+        if problem := _measure(measure, names):
+            yield f"{key}: {problem} ({tried})"
+            break
+
+
+def _budgets(
+    measure: str, experiment: Experiment, arm: str, against: str, resolved: Mapping[str, Run]
+) -> str | None:
+    """Why two arms were not trained for as long as the experiment says.
+
+    What a loss costs (`reach`) is asked on the way there: a budget is where it is no longer waited for.
+    """
+    matched = {experiment.arms[one].get("match", experiment.match) for one in (arm, against)}
+    told = any(_under("budget_tokens", key) for key in experiment.varies or ())
+    if "flops" in matched or told or measure.startswith("reach."):
         return None
+    here, there = (resolved[one].budget_tokens for one in (arm, against))
+    if here == there:
+        return None
+    return (
+        f"{arm} is trained on {here} tokens and {against} on {there}, with `match: tokens`; give both one "
+        "`budget_tokens`, `match: flops`, or name budget_tokens in `varies:`"
+    )
+
+
+def _incomparable(measure: str, one: Run, other: Run, own_pairs: bool) -> str | None:
+    """Why two arms' values of a measure are of different things."""
     if measure == measures.BITS_PER_BYTE and one.corpus != other.corpus:
         return f"{measure} is of the text of corpus {one.corpus} and of {other.corpus}; compare on one corpus"
     pieces = {(run.corpus, run.tokenizer or str(run.vocabulary)) for run in (one, other)}
@@ -204,12 +288,41 @@ def _incomparable(measure: str, one: Run | None, other: Run | None, own_pairs: b
     if one.relation != other.relation and (own or measure.startswith("reach.unigram-")):
         remedy = "leave it out" if judged else "compare on the yardstick"
         return f"{measure} is on {_sequences(one)} and on {_sequences(other)}; {remedy}"
+    if measure.startswith("reach.") and (problem := _asked_otherwise(one, other)):
+        return f"{measure} {problem}"
+    if (
+        measure.startswith("reach.unigram-")
+        and one.causal == other.causal
+        and _corruption(one) != _corruption(other)
+    ):
+        return (
+            f"{measure} is under each arm's own corruption, and these arms have different ones, under which "
+            "the same model has another loss; compare on the yardstick (`reach.LOSS`)"
+        )
     if own and _corruption(one) != _corruption(other):
         said = f"{measure} is under each arm's own corruption, and these arms have different ones; compare "
         if judged:
             return said + "arms that corrupt alike"
         elsewhere = "under one arm's (`corruption.ARM`, with `corruptions: {}` in `measures:`)"
         return f"{said}on the yardstick, or {elsewhere}"
+    return None
+
+
+def _asked_otherwise(one: Run, other: Run) -> str | None:
+    """Why a loss that two arms come down to is not seen in both alike, however they learn."""
+    if one.curve != other.curve:
+        first, second = ((c.every_tokens, c.sequences) for c in (one.curve, other.curve))
+        return (
+            f"is read off held-out losses that are taken otherwise (every {first[0]} tokens on {first[1]} "
+            f"sequences, and every {second[0]} on {second[1]}); give both arms one `curve`"
+        )
+    if one.budget_tokens == other.budget_tokens:
+        ends = [schedules.trunk_tokens(run) for run in (one, other)]
+        if ends[0] != ends[1]:
+            return (
+                f"counts until the learning rate decays, after {ends[0]} tokens in one and {ends[1]} in the "
+                "other; give both arms one `optimizer.decay_tokens`"
+            )
     return None
 
 
@@ -227,6 +340,11 @@ def _cut_as_trained(measure: str) -> bool:
     """Whether a measure of the run's text is taken on the stretches that the run is trained on."""
     first, what, *_ = measure.split(".")
     return what == "own" or what.startswith("unigram-") or first in ("train", "radius", "corruption")
+
+
+def _is_share(measure: str, known: Sequence[str]) -> bool:
+    """Whether the values of a measure lie between 0 and 1; of a plug-in's, known by `*`, nobody knows."""
+    return measure in known and measure.endswith(("accuracy", ".censored", ".begun"))
 
 
 def _measure(name: str, known: Sequence[str]) -> str | None:

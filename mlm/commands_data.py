@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mlm.written import ending
+
 app = typer.Typer()
 PANEL = "Data"
 
@@ -15,16 +17,20 @@ def corpus(
     folder: Annotated[Path, typer.Argument(help="Where to write the prepared corpus.")],
 ) -> None:
     """Fetch, verify, clean and split a corpus."""
-    from mlm import corpus
+    from mlm import checks, corpus
+    from mlm.errors import InputError
     from mlm.layout import EXPERIMENTS
 
-    corpus.prepare(EXPERIMENTS / "corpora" / f"{name}.yaml", folder, anew=True)  # asked for by name
+    path = EXPERIMENTS / "corpora" / f"{name}.yaml"
+    if found := list(checks.divided(path, corpus.load(path))):
+        raise InputError(*found)
+    corpus.prepare(path, folder, anew=True)  # asked for by name
 
 
 @app.command(rich_help_panel=PANEL)
 def vocabulary(
     prepared: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a prepared corpus.")],
-    model: Annotated[Path, typer.Argument(help="Model file to write.")],
+    model: Annotated[Path, typer.Argument(help="Model file to write.", callback=ending(".model"))],
     kind: Annotated[str, typer.Option(help="unigram, bpe or char.")] = "unigram",
     size: Annotated[int, typer.Option(help="Pieces, the five special tokens included.")] = 2048,
     tokenizer: Annotated[
@@ -56,7 +62,7 @@ def shards(
 
 @app.command(rich_help_panel=PANEL)
 def sentences(
-    path: Annotated[Path, typer.Argument(help="File of sentences to write.")],
+    path: Annotated[Path, typer.Argument(help="File of sentences to write.", callback=ending(".jsonl"))],
     train_sentences: Annotated[int, typer.Option(min=50, help="Sentences the probe is trained on.")] = 4000,
     test_sentences: Annotated[int, typer.Option(min=50, help="Held-out sentences.")] = 1500,
 ) -> None:
@@ -70,7 +76,7 @@ def sentences(
 @app.command(rich_help_panel=PANEL)
 def task(
     name: Annotated[str, typer.Argument(help="A sentence task under experiments/probes, without .yaml.")],
-    path: Annotated[Path, typer.Argument(help="File of sentences to write.")],
+    path: Annotated[Path, typer.Argument(help="File of sentences to write.", callback=ending(".jsonl"))],
 ) -> None:
     """Fetch, clean and divide the sentences of a task."""
     from mlm import tasks
@@ -81,7 +87,10 @@ def task(
 @app.command(rich_help_panel=PANEL)
 def grammar(
     prepared: Annotated[Path, typer.Argument(metavar="CORPUS", help="Folder of a prepared corpus.")],
-    path: Annotated[Path, typer.Argument(help="File of minimal pairs to write, in BLiMP's format.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="File of minimal pairs to write, in BLiMP's format.", callback=ending(".jsonl")),
+    ],
     per_kind: Annotated[int, typer.Option(min=1, help="Pairs of each kind, at least.")] = 200,
     file: Annotated[
         Path | None, typer.Option(help="BLiMP's .jsonl file, or a folder of them, in the grammar's place.")

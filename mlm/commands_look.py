@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mlm.errors import InputError
+from mlm.written import ending
 
 app = typer.Typer()
 PANEL = "Look"
@@ -127,7 +128,10 @@ def bench(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each contestant.")] = 5,
     json: Annotated[
-        Path | None, typer.Option("--json", help="File to write; it keeps shapes not measured now.")
+        Path | None,
+        typer.Option(
+            "--json", help="File to write; it keeps shapes not measured now.", callback=ending(".json")
+        ),
     ] = None,
     quality: Annotated[
         bool,

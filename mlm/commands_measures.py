@@ -7,12 +7,13 @@ import typer
 
 from mlm.commands_runs import RunName
 from mlm.errors import InputError
+from mlm.written import ending
 
 app = typer.Typer()
 PANEL = "Measures"
 
 Untrained = Annotated[bool, typer.Option(help="RUN is the digest of an encoder before its first step.")]
-Output = Annotated[Path | None, typer.Option(help="File to write; else shown only.")]
+Output = Annotated[Path | None, typer.Option(help="File to write; else shown only.", callback=ending(".json"))]
 At = Annotated[int | None, typer.Option(min=1, help="The weights kept after so many steps (`checkpoints_at`).")]
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mlm.written import ending
+
 app = typer.Typer()
 PANEL = "Studies"
 
@@ -21,8 +23,13 @@ def compare(
         str, typer.Argument(metavar="B", help="The same of another study, as docs/results/laptop.")
     ],
     experiment: Annotated[list[str] | None, typer.Option(help="Only this experiment; repeat for more.")] = None,
-    json: Annotated[Path | None, typer.Option("--json", help="Write all of it to this file.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write contrasts and means to this file.")] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="Write all of it to this file.", callback=ending(".json"))
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write contrasts and means to this file.", callback=ending(".csv")),
+    ] = None,
 ) -> None:
     """Two studies side by side: what they found, whether it agrees, and in what they differ."""
     from analysis import compare_text

@@ -236,6 +236,11 @@ class Run(Strict):
             raise ValueError("; ".join(found))
         return self
 
+    def _targets(self) -> float:
+        """Tokens to be predicted in the whole run, at the higher of the rates that it may change between."""
+        rate = max(self.masking.rate, (self.masking.change and self.masking.change.rate) or 0.0)
+        return rate * self.masking.predicted * self.steps * self.tokens_per_step
+
     def _problems(self) -> Iterator[str]:
         longest = self.sequence_length
         if longest > self.encoder.max_positions:
@@ -258,6 +263,12 @@ class Run(Strict):
         ends = (self.masking.rate, self.masking.change.rate if self.masking.change else None)
         if 0.0 in ends and self.objective.split("+")[0] == "mlm":
             yield "masking.rate is 0, and nothing would be predicted; give a share above it"
+        elif self.predicts_tokens and 0 < (targets := self._targets()) < 1:
+            key = "masking.predicted" if self.causal else "masking.rate"
+            yield (
+                f"{key}: of {self.steps * self.tokens_per_step} tokens less than one would be predicted "
+                f"({targets:.2g}); raise it"
+            )
         planned = self.optimizer.warmup_tokens + self.optimizer.decay_tokens
         if planned > self.budget_tokens:
             yield (

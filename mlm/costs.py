@@ -51,6 +51,8 @@ MEASURE_SECONDS = {
     "corruptions": 3.0, "radius": 3.0, "bits_per_byte": 3.0, "plugins": 3.0,
 }  # fmt: skip
 """Of weights once, by the kind of measure: what they take at the scale `laptop`, roughly."""
+KEPT_SHARE = {"probe": 0.6}
+"""What a measure of weights kept on the way takes, of what it takes at the end: no layer is read by itself."""
 COMPILE_SECONDS = 30.0
 """A shape of steps that no run has had yet; seen were 11 to 33, and up to 60 on crowded cores."""
 MEASURED = 5
@@ -151,8 +153,8 @@ class History:
         for one in taken:
             told = same.measures.get(one.name) if same else None
             once = statistics.median(told) if told else MEASURE_SECONDS[kind(one.name)]
-            moments = 1 + len(run.kept_steps) if one.over_training and trained else 1
-            seconds += once * moments
+            kept = len(run.kept_steps) if one.over_training and trained else 0
+            seconds += once * (1 + kept * KEPT_SHARE.get(kind(one.name), 1.0))
         return seconds + (CHECK_SECONDS if loaded else START_SECONDS) if seconds else 0.0
 
 

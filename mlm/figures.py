@@ -157,6 +157,9 @@ def problems(
                 "`validation.`, or take it on the way (`measures.over_training`, `checkpoints_at`)"
             )
             continue
+        if figure.kind == "over" and wanted[0].startswith("probe.layer_"):
+            yield f"{key}.measure: layers are read one by one at the end of a run alone; give probe.accuracy"
+            continue
         for measure in wanted:
             if not any(measures.known(measure, known[arm]) for arm in arms):
                 yield f"{key}: no arm has the measure {measure}; it is switched on in `measures:`"

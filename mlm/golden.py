@@ -121,6 +121,8 @@ def _start(missing: Sequence[Question]) -> None:
     ended = subprocess.run(
         command, input=json.dumps(missing), env=environment, stdout=STDERR, text=True, check=False
     )
+    if ended.returncode == 2:
+        raise InputError("nothing can be planned before that, told above, is put right")
     if ended.returncode:
         raise InputError("the code fails in a golden run, as told above (mlm/golden.py); correct it")
 
@@ -135,7 +137,7 @@ def compute(questions: Sequence[Question]) -> None:
         try:
             bits = golden_run.bits(Run.model_validate(asked["training"]), asked["dtype"])
         except Exception as error:
-            if not asked["plugins"] or isinstance(error, OSError | MemoryError):
+            if not asked["plugins"] or isinstance(error, OSError | MemoryError | InputError):
                 raise
             # A part of the user's own may need other sizes: the code of its runs goes by its source.
             bits = {"source": identity.code_hash(CODE)}

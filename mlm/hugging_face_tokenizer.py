@@ -102,6 +102,11 @@ class Processor:
             self.fast = Tokenizer.from_str(self.files["tokenizer.json"])
         except Exception as error:  # the library knows no other
             raise ValueError(str(error)) from None
+        if dropout := description["model"].get("dropout"):
+            raise InputError(
+                f"tokenizer: {source}: leaves out merges at random (`dropout` {dropout:g} in "
+                "tokenizer.json), so that a text has other tokens each time; set it to null there"
+            )
         self.fast.no_truncation()
         self.fast.no_padding()
         self.fast.encode_special_tokens = True  # "[MASK]" in a text is three words of it

@@ -76,9 +76,35 @@ def strategy(masking: config.Masking) -> Strategy:
                 f"masking.strategy: {path}: gives kinds {', '.join(map(str, kinds))}; `kind` must be 0 where "
                 "`selected` is False, and else 1 (shown [MASK]), 2 (the same) or 3 (random)"
             )
+        if problem := _untrue(tokens, result):
+            raise InputError(f"masking.strategy: {path}: {problem}")
         return result  # type: ignore[no-any-return]
 
     return checked
+
+
+def _untrue(tokens: Tensor, made: Corrupted) -> str | None:
+    """What a corrupted batch says of itself that its inputs do not show."""
+    told = {
+        "is 0 (not selected), and its input is another token": (made.kind == 0) & (made.inputs != tokens),
+        "is 1 (shown [MASK]), and its input is not [MASK]": (
+            (made.kind == KIND_NUMBERS["mask"]) & (made.inputs != config.MASK)
+        ),
+        "is 2 (the same), and its input is another token": (
+            (made.kind == KIND_NUMBERS["same"]) & (made.inputs != tokens)
+        ),
+    }
+    for what, wrong in told.items():
+        if wrong.any():
+            return f"{_first(wrong)} `kind` {what}; make one of them say what the other does"
+    if (stray := made.predicted & ~made.selected).any():
+        return f"{_first(stray)} `predicted` is True and `selected` is not; predict what is selected alone"
+    return None
+
+
+def _first(wrong: Tensor) -> str:
+    row, place = wrong.nonzero()[0].tolist()
+    return f"at row {row}, position {place}"
 
 
 def corrupt(

@@ -13,6 +13,7 @@ from mlm.experiment import BitsPerByte, Corruptions, Evaluation, Finetuning, Rad
 from mlm.files import file_sha256, read_json, write_json
 from mlm.layout import RESULTS
 from mlm.runs import RunFolder
+from mlm.written import ending
 
 if TYPE_CHECKING:
     from mlm.encoder import Encoder
@@ -31,6 +32,8 @@ class Wanted(NamedTuple):
     """Whether it is taken of the kept weights too."""
     code: str = ""
     """Digest of the code by which it was planned; unless told, that of today will do."""
+    on_the_way: bool = False
+    """Whether it is of weights kept before the end, of which the probe reads all layers together alone."""
 
 
 def evaluation(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def probe(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
     from mlm import brown
     from mlm import probe as measure
 
-    return measure.probe(encoder, run.tokenizer(), brown.read(_told(wanted)))
+    return measure.probe(encoder, run.tokenizer(), brown.read(_told(wanted)), each_layer=not wanted.on_the_way)
 
 
 def pairs(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]:
@@ -211,6 +214,7 @@ def wanted(
     ]
     for one in asked:
         _told(one)
+        ending(".json")(one.output)
     return asked
 
 
@@ -342,6 +346,7 @@ def _timed(run: RunFolder, encoder: "Encoder", wanted: Wanted) -> dict[str, Any]
 
 def _on_the_way(run: RunFolder, step: int, wanted: Wanted) -> dict[str, Any]:
     """A measure of the weights kept after a step."""
+    wanted = wanted._replace(on_the_way=True)
     values = TAKEN_BY[measured.kind(wanted.name)](run, run.encoder(step=step), wanted)["values"]
     return {"step": step, "tokens": step * run.config.tokens_per_step, "values": values}
 

@@ -386,4 +386,7 @@ def _own(path: Path, key: str, seeds: Sequence[int], taken: Mapping[str, Sequenc
 def _corpus_digest(file: Path) -> str:
     modules = ("corpus", "division", "sources", "archives", "cleaning", "prose", "duplicates")
     code = identity.code_hash(tuple(f"mlm.{name}" for name in modules))
-    return identity.digest([corpus.load(file).identity(file), code])
+    stated = corpus.load(file)
+    if found := list(checks.divided(file, stated)):
+        raise InputError(*found)
+    return identity.digest([stated.identity(file), code])

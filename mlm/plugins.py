@@ -4,6 +4,7 @@ A path is `module.of.theirs:name`; the current folder and PYTHONPATH are searche
 """
 
 import contextlib
+import copy
 import difflib
 import functools
 import importlib
@@ -250,7 +251,8 @@ def take_probe(
     Raises:
         InputError: it gives something else.
     """
-    given = load(path, "probe", where)(encoder, tokenizer, run)
+    # A copy: what it does to the encoder must not reach what is measured after it.
+    given = load(path, "probe", where)(copy.deepcopy(encoder), tokenizer, run)
     if not isinstance(given, dict) or not given:
         raise InputError(f"{where}: {path}: gives {given!r}; it must give a dictionary of numbers")
     values: dict[str, float] = {}

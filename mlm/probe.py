@@ -166,10 +166,15 @@ def lookup(keys: Sequence[Any], tags: Sequence[str], asked: Sequence[Any]) -> li
     return [table.get(key, usual) for key in asked]
 
 
-def probe(encoder: Encoder, tokenizer: Tokenizer, sentences: Sequence[Sentence]) -> dict[str, Any]:
-    """Accuracy on held-out words, on all and on ambiguous ones, of all layers and of each.
+def probe(
+    encoder: Encoder, tokenizer: Tokenizer, sentences: Sequence[Sentence], each_layer: bool = True
+) -> dict[str, Any]:
+    """Accuracy on held-out words, on all and on ambiguous ones, of all layers together and of each.
 
     A word form is ambiguous if the training sentences show it with more than one tag.
+
+    Args:
+        each_layer: whether each layer is read by itself too, which takes as long as all together.
 
     Returns:
         `values` (measures of the model), `references` (lookup by first piece and by word on the
@@ -214,7 +219,7 @@ def probe(encoder: Encoder, tokenizer: Tokenizer, sentences: Sequence[Sentence])
         for name, counted in (("accuracy", np.full_like(ambiguous, True)), ("ambiguous_accuracy", ambiguous))
         if counted.any()
     }
-    for layer in range(encoder.options.layers + 1):
+    for layer in range(encoder.options.layers + 1) if each_layer else ():
         block = slice(layer * width, (layer + 1) * width)
         predicted = classify(x[False][:, block], learnt, x[True][:, block])
         values |= accuracies(f"probe.layer_{layer}", predicted)

@@ -29,6 +29,9 @@ MOST_VALUES = 100_000
 OPENING, MOST_OPENED = "[{-?", 1_000
 """What nests in a line, and how often a text has it at most for the loader that asks not how deep it is."""
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
+_NUMBERS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float")}
+_ANCIENT = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
+"""What YAML 1.1 reads as a number to the base of 8 or 60, and hardly anybody means so."""
 _STRANGE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -62,6 +65,13 @@ class _Strict(yaml.constructor.SafeConstructor):
             shown = node.tag.replace("tag:yaml.org,2002:", "!!")
             raise _Refusal(
                 problem=f"{shown} is not read here; write text (in quotes), a number, true, false or null",
+                problem_mark=node.start_mark,
+            )
+        if node.tag in _NUMBERS and _ANCIENT.fullmatch(node.value):
+            number = super().construct_object(node, deep)
+            raise _Refusal(
+                problem=f"{node.value} is {number} in YAML, by eights or sixties; write the number that you "
+                "mean, or put text in quotes",
                 problem_mark=node.start_mark,
             )
         return super().construct_object(node, deep)

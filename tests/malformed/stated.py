@@ -60,6 +60,14 @@ BETWEEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a measure on the way, and no weights are kept there": (
         {"base": {"checkpoints_at": []}, "measures": {"over_training": ["probe"]}}, ("measures.over_training",),
     ),
+    "a curve over training of what the end alone tells": (
+        {"figures": [{"kind": "over", "measure": "pairs.accuracy"}], "measures": {"pairs": {"per_kind": 20}}},
+        ("figures.0.measure", "end of a run"),
+    ),
+    "a curve over training of one layer": (
+        {"figures": [{"kind": "over", "measure": "probe.layer_1.accuracy"}]},
+        ("figures.0.measure", "probe.accuracy"),
+    ),
     "windows are too short for a distance of the radius": (
         {"measures": {"radius": {"distances": [16]}}}, ("arms.80-10-10", "measures.radius.distances"),
     ),
@@ -94,6 +102,39 @@ BETWEEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a contrast is stated twice": (
         {"contrasts": {"secondary": [{"arm": "bert"}, {"arm": "bert"}]}},
         ("contrasts.secondary.1", "contrasts.secondary.0"),
+    ),
+    "a contrast is stated a second time, with its baseline and measure spelled": (
+        {"contrasts": {"secondary": [{"arm": "80-10-10", "against": "100-0-0", "measure": "probe.accuracy"}]}},
+        ("contrasts.secondary.0", "contrasts.primary"),
+    ),
+    "a margin beyond what shares can differ by": (
+        {"contrasts": {"equivalence": [{"arm": "bert", "margin": 2}]}, "varies": None},
+        ("contrasts.equivalence.0.margin", "below it"),
+    ),
+    "a contrast of budgets that differ, with `match: tokens`": (
+        _compared(YARDSTICK, budget_tokens=30 * valid.STEP, checkpoints_at=[]),
+        ("contrasts.secondary.0", "match: tokens", "budget_tokens"),
+    ),
+    "a contrast of when a loss is reached, which is looked at otherwise": (
+        _compared("reach.5.5.tokens", curve={"every_tokens": valid.STEP}), ("contrasts.secondary.0", "`curve`"),
+    ),
+    "a contrast of when a loss is reached, with decays that differ": (
+        _compared("reach.5.5.tokens", optimizer={"decay_tokens": 0}),
+        ("contrasts.secondary.0", "optimizer.decay_tokens"),
+    ),
+    "a contrast of when losses under corruptions that differ are reached": (
+        {"contrasts": {"primary": {"measure": "reach.unigram-0.5.tokens"}}},
+        ("contrasts.primary", "own corruption", "yardstick"),
+    ),
+    "two arms differ in what has no effect": (
+        {"varies": None, "arms": {"twin": {"masking": {"span": {"p": .5}}}}},
+        ("arms.twin", "arms.80-10-10", "masking.span.p", "no effect"),
+    ),
+    "a loss to be reached that a run begins with": (
+        {"measures": {"reach": {"loss_nats": [9]}}}, ("measures.reach", "begins", "ask for less"),
+    ),
+    "a learning rate would be chosen by what contrasts are judged on": (
+        {"tune": {"measure": OWN}}, ("tune.measure", "validation.own.loss_nats"),
     ),
     "a learning rate would be chosen on a seed of the contrasts": (
         {"tune": {"seeds": [1, 7]}}, ("tune.seeds",),

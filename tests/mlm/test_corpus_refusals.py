@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlm import archives, corpus
+from mlm import archives, checks, corpus
 from mlm.errors import InputError
 from tests.mlm.corpora import (
     PLAYS,
@@ -272,3 +272,17 @@ def test_no_warnings_while_reading() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
         prepared(declare(files("in/*.txt.gz")))
+
+
+def test_a_document_that_is_held_out_twice() -> None:
+    put_files()
+    path = declare(files("in/*.txt"))
+    assert not list(checks.divided(path, corpus.load(path)))
+    path = declare(files("in/*.txt"), {"validation": ["scene-1", "scene-2"], "test": ["scene-2", "scene-2"]})
+    said = f"{path}: split.test: 'scene-2' is in split.validation too; hold it out for one of them"
+    assert list(checks.divided(path, corpus.load(path))) == [said]
+    kept = Path("experiments/corpora") / path.name
+    kept.parent.mkdir(parents=True)
+    path.rename(kept)
+    assert said in refused(mlm(Path(), "corpus", path.stem, "out"))
+    assert not Path("out").exists()

@@ -540,3 +540,12 @@ def test_names_there_and_back_are_the_same_weights(folder: Path, tokenizer: Toke
     for (name, one), (_, two) in zip(encoder.named_parameters(), again.named_parameters(), strict=True):
         if not name.startswith(("pooler", "relation_head")):
             assert torch.equal(one, two), name
+
+
+def test_a_tokenizer_that_leaves_out_merges_at_random_is_refused(folder: Path, tmp_path: Path) -> None:
+    content = hugging_face_tokenizer.read(str(folder))
+    described = json.loads(content["files"]["tokenizer.json"])
+    described["model"]["dropout"] = 0.1
+    content["files"]["tokenizer.json"] = json.dumps(described)
+    with pytest.raises(InputError, match=r"tokenizer: here: leaves out merges at random \(`dropout` 0\.1"):
+        hugging_face_tokenizer.Processor(json.dumps(content).encode(), "here")

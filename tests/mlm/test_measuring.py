@@ -151,8 +151,9 @@ def test_the_code_that_a_measure_goes_through_is_in_the_name_of_its_file(
 
 
 def test_over_training_the_kept_weights_are_measured_too(kept: Path, typed: Typed) -> None:
-    words = told("pairs", "plugins.mine", "reach", "radius", folder="over")
-    over = [word for name in ("pairs", "plugins.mine", "radius") for word in ("--over-training", name)]
+    words = told("pairs", "probe", "plugins.mine", "reach", "radius", folder="over")
+    asked = ("pairs", "probe", "plugins.mine", "radius")
+    over = [word for name in asked for word in ("--over-training", name)]
     done(typed(kept, "measure", run_of(kept), *words, *over))
     found = content(kept, "plugins.mine", "over")
     (moment,) = found["over_training"]
@@ -169,6 +170,12 @@ def test_over_training_the_kept_weights_are_measured_too(kept: Path, typed: Type
     (other,) = whole["over_training"]
     assert (hand["step"], hand["values"]) == (10, other["values"])
     assert hand["data"] == whole["data"] == {"pairs.jsonl": file_sha256(kept / "pairs.jsonl")}
+    # Reading each layer takes as long as all together, and is of interest at the end alone.
+    done(typed(kept, "probe", run_of(kept), "words.jsonl", "--output", "hand.json", "--at", "10"))
+    hand, whole = json.loads((kept / "hand.json").read_text()), content(kept, "probe", "over")
+    together = {"probe.accuracy", "probe.ambiguous_accuracy"}
+    assert whole["over_training"][0]["values"] == {name: hand["values"][name] for name in together}
+    assert {"probe.layer_0.accuracy", *together} < set(whole["values"])
 
 
 def test_experiments_that_share_a_run_may_measure_it_differently(kept: Path, typed: Typed) -> None:
@@ -367,15 +374,17 @@ def test_what_is_taken_already_is_found_without_torch(kept: Path, typed: Typed) 
         ([*told("pairs"), "--over-training", "probe"], "--over-training probe: goes with --take probe="),
         ([*told("pairs"), "--at", "11"], "keeps no weights of step 11; there are: 10"),
         ([*told("pairs"), "--at", "10", "--untrained"], "--at and --untrained"),
-        (["--take", "finetune.trec=x", "--with", "finetune.trec={data: task.jsonl, epoch: 1}"],
+        (["--take", "finetune.trec=x.json", "--with", "finetune.trec={data: task.jsonl, epoch: 1}"],
          "--with finetune.trec: epoch: unknown key"),
-        (["--take", "reach=x", "--with", "reach={}"], "--with reach: no loss is given; give `loss_nats` or"),
-        (["--take", "radius=x", "--with", "radius={distance: [4]}"],
+        (["--take", "reach=x.json", "--with", "reach={}"], "--with reach: no loss is given; give `loss_nats`"),
+        (["--take", "radius=x.json", "--with", "radius={distance: [4]}"],
          "--with radius: distance: unknown key; did you mean `distances`"),
-        (["--take", "corruptions=x", "--with", "corruptions={arms: {a: {rat: .1}}}"],
+        (["--take", "corruptions=x.json", "--with", "corruptions={arms: {a: {rat: .1}}}"],
          "--with corruptions: arms.a.rat: unknown key"),
-        (["--take", "plugins.mine=x", "--with", "plugins.mine=my_measuring_lab:dept"], "has no `dept`"),
-        (["--take", "pairs=x", "--with", "pairs=nowhere.jsonl"], "nowhere.jsonl: no such file"),
+        (["--take", "plugins.mine=x.json", "--with", "plugins.mine=my_measuring_lab:dept"], "has no `dept`"),
+        (["--take", "pairs=x.json", "--with", "pairs=nowhere.jsonl"], "nowhere.jsonl: no such file"),
+        (["--take", "evaluation=README.md", "--with", "evaluation=4"],
+         "README.md: is to be written, does not end in .json; give it such a name"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_taken_is_refused(kept: Path, typed: Typed, words: list[str], said: str) -> None:

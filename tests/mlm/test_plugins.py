@@ -1,17 +1,30 @@
 import inspect
+import json
 import re
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from mlm import config, identity, masking, model, objectives, plugins, schedules, shards, train
+from mlm import (
+    config,
+    golden,
+    identity,
+    masking,
+    model,
+    objectives,
+    plugins,
+    schedules,
+    shards,
+    train,
+)
 from mlm.encoder import Encoder
 from mlm.errors import InputError
 from mlm.randomness import Purpose, generator, uniform
@@ -19,7 +32,7 @@ from mlm.train import Trainer
 from mlm.vocabulary import Tokenizer
 from tests import PATIENCE_SECONDS
 from tests.mlm import training
-from tests.mlm.places import ROOT
+from tests.mlm.places import ROOT, environment
 
 BLOCKS = re.findall(
     r"^```(\w+)\n(.*?)^```", (ROOT / "docs" / "plugins.md").read_text(), re.MULTILINE | re.DOTALL
@@ -277,6 +290,147 @@ def test_a_probe_measures_and_its_values_are_finite_numbers(
         assert message in refusal(lambda i=i: taken(f"bad:bad{i}"))  # type: ignore[misc]
     assert "gives {}; it must give a dictionary of numbers" in refusal(lambda: taken("bad:empty"))
     assert "key 'a b'; use letters" in refusal(lambda: taken("bad:odd"))
+
+
+UNTRUE = """
+import torch
+from mlm import config
+from mlm.masking import Corrupted
+
+def told(tokens, kind, shown, stray=False):
+    selected = tokens == 7
+    inputs = torch.where(selected, shown, tokens)
+    predicted = selected.clone()
+    if stray:
+        predicted[0, 0] = True
+    return Corrupted(inputs, selected, predicted, selected.to(torch.int8) * kind)
+
+def masks(tokens, masking, uniform, *, n_tokens, begins_word, step):
+    return told(tokens, 1, 9)
+def same(tokens, masking, uniform, *, n_tokens, begins_word, step):
+    return told(tokens, 2, 9)
+def beside(tokens, masking, uniform, *, n_tokens, begins_word, step):
+    made = told(tokens, 1, config.MASK)
+    made.inputs[1, 2] = 9
+    return made
+def more(tokens, masking, uniform, *, n_tokens, begins_word, step):
+    return told(tokens, 1, config.MASK, stray=True)
+def random(tokens, masking, uniform, *, n_tokens, begins_word, step):
+    return told(tokens, 3, 7)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("masks", "at row 1, position 3 `kind` is 1 (shown [MASK]), and its input is not [MASK]"),
+        ("same", "at row 1, position 3 `kind` is 2 (the same), and its input is another token"),
+        ("beside", "at row 1, position 2 `kind` is 0 (not selected), and its input is another token"),
+        ("more", "at row 0, position 0 `predicted` is True and `selected` is not; predict what is selected"),
+        ("random", None),  # a random token may be the one that was there
+    ],
+)
+def test_what_a_strategy_says_of_its_inputs_is_true_of_them(lab: Path, name: str, said: str | None) -> None:
+    """What was drawn is counted by `kind`: shares of [MASK] that are not there would stand in every table."""
+    write(lab / "my_lab" / "untrue.py", UNTRUE)
+    masked = small(masking={"strategy": f"my_lab.untrue:{name}"}).masking
+    tokens, draws = torch.full((2, 6), 8), uniform(generator(0, Purpose.MASKING))
+    tokens[1, 3] = 7
+    given = {"n_tokens": 90, "begins_word": torch.ones(90, dtype=torch.bool), "step": 0}
+    if said is None:
+        assert masking.strategy(masked)(tokens, masked, draws, **given).kind[1, 3] == 3
+    else:
+        assert said in refusal(lambda: masking.strategy(masked)(tokens, masked, draws, **given))
+
+
+GLOBAL = """
+import random
+import numpy as np
+import torch
+from mlm import config, encoder, objectives
+from mlm.masking import Corrupted, corrupt
+
+def torchs(tokens, masking, uniform, **stated):
+    torch.rand(1)
+    return corrupt(tokens, masking, uniform, **stated)
+def numpys(tokens, masking, uniform, **stated):
+    np.random.rand()
+    return corrupt(tokens, masking, uniform, **stated)
+def pythons(progress):
+    random.random()
+    return progress
+def nothing(tokens, masking, uniform, **stated):
+    none = torch.zeros_like(tokens, dtype=torch.bool)
+    return Corrupted(tokens, none, none, none.to(torch.int8))
+def narrow(tokens, masking, uniform, *, n_tokens, begins_word, step):
+    raise ValueError("not so short")
+class Unseeded(encoder.Encoder):
+    def __init__(self, options, n_tokens, seed, dtype):
+        super().__init__(options, n_tokens, seed, dtype)
+        torch.nn.init.normal_(self.embedding, std=.02)
+"""
+
+
+NO_DIGEST_TELLS: list[tuple[dict[str, Any], str]] = [
+    ({"masking": {"strategy": "my_lab.globally:torchs"}}, "torchs: draws from torch's global generator"),
+    ({"masking": {"strategy": "my_lab.globally:numpys"}}, "numpys: draws from NumPy's global generator"),
+    (
+        {"optimizer": {"decay_shape": "my_lab.globally:pythons", "decay_tokens": 4096}},
+        "pythons: draws from Python's global generator",
+    ),
+    ({"encoder": {"architecture": "my_lab.globally:Unseeded"}}, "Unseeded: draws from torch's global"),
+    ({"masking": {"strategy": "my_lab.globally:nothing"}}, "nothing: has not predicted one token in 704"),
+]
+IN_TURN = """
+import json, sys
+from mlm import config, golden, golden_run
+for changes in json.loads(sys.argv[1]):
+    try:
+        golden_run.bits(golden.tiny(config.Run.model_validate(changes)), "float32")
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_plug_in_that_no_digest_could_tell_is_refused_by_its_golden_run(lab: Path) -> None:
+    """In a process of its own: what checks types in tests draws from Python's generator itself."""
+    write(lab / "my_lab" / "globally.py", GLOBAL)
+    asked = json.dumps([changes for changes, _ in NO_DIGEST_TELLS])
+    env = environment(PYTHONPATH=f"{lab}:{ROOT}")
+    command = [sys.executable, "-c", IN_TURN, asked]
+    told = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(told) == len(NO_DIGEST_TELLS)
+    for line, (_, said) in zip(told, NO_DIGEST_TELLS, strict=True):
+        assert line.startswith("InputError ") and said in line
+
+
+def test_a_refused_golden_run_is_refused_when_it_is_planned(
+    lab: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(lab / "my_lab" / "globally.py", GLOBAL)
+    monkeypatch.setenv("PYTHONPATH", f"{lab}:{ROOT}")  # in the process that computes it, too
+    asked = [
+        (run, plugins.digests(run))
+        for run in (small(masking={"strategy": f"my_lab.globally:{name}"}) for name in ("narrow", "torchs"))
+    ]
+    numerics = config.Numerics(device="cpu", dtype="float32")
+    assert "told above, is put right" in refusal(lambda: golden.codes(numerics, asked))
+    told = capfd.readouterr().err
+    assert "note: my_lab.globally:narrow: fails in a golden run (ValueError: not so short)" in told
+    assert "error: my_lab.globally:torchs: draws from torch's global generator" in told
+    assert "Traceback" not in told
+
+
+def test_a_probe_that_changes_the_encoder_changes_no_other_measure(
+    lab: Path, vocabularies: dict[str, Tokenizer]
+) -> None:
+    spoil = "def spoil(encoder, tokenizer, run):\n    encoder.embedding.data.zero_()\n    return {'x': 0}\n"
+    write(lab / "my_lab" / "spoiling.py", spoil)
+    run, tokenizer = small(), vocabularies["bpe"]
+    encoder = model.build(run, tokenizer.size, torch.float32)
+    before = encoder.embedding.detach().clone()
+    assert plugins.take_probe("my_lab.spoiling:spoil", encoder, tokenizer, run, "here") == {"x": 0.0}
+    assert torch.equal(encoder.embedding, before)
 
 
 REFUSED = """

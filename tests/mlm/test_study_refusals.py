@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm import config, layers, study
+from mlm import config, layers, study, yaml_file
 from mlm.errors import InputError
 from mlm.planner import load_study
 from tests.mlm.places import EXPERIMENT, SCALE_FILE, TRIAL_FILE, done, refusal, setting, write_yaml
@@ -254,3 +254,80 @@ def test_one_bad_file_is_told_by_the_command_line_too(
     assert said.count("error: experiments/trial.yaml: ") == 1
     assert "titel: unknown key; did you mean `title`?" in said
     assert "train" in done(mlm(tmp_path, "--help"))
+
+
+def _longer(content: dict[str, Any], **changes: Any) -> None:
+    content["arms"]["bert"] = {"budget_tokens": 16 * 8 * 48}
+    content["contrasts"] = {"primary": {"arm": "bert", "measure": changes.pop("measure", "probe.accuracy")}}
+    content |= changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {},
+            "contrasts.primary: bert is trained on 6144 tokens and 80-10-10 on 5120, with `match: tokens`",
+        ),
+        ({"varies": ["budget_tokens", "masking"]}, None),
+        ({"match": "flops"}, None),
+        # Where a loss is waited for, a budget is for how long.
+        ({"measure": "reach.5.tokens", "measures": {"reach": {"loss_nats": [5]}}}, None),
+    ],
+)
+def test_budgets_that_differ_are_meant(
+    trial: Callable[..., study.Study], changes: dict[str, Any], said: str | None
+) -> None:
+    if said is None:
+        trial(experiment=lambda content: _longer(content, **changes))
+    else:
+        assert said in refusal(trial, experiment=lambda content: _longer(content, **changes))
+
+
+def test_a_model_of_another_objective_may_be_waited_for_under_its_own_corruption(
+    trial: Callable[..., study.Study],
+) -> None:
+    """Each objective has a loss of its own below the unigram entropy; two corruptions of one have not."""
+
+    def compared(arm: str, changes: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+        def change(content: dict[str, Any]) -> None:
+            content["arms"][arm] = changes
+            content["measures"] = {"reach": {"below_unigram_nats": [0.5]}}
+            content["contrasts"]["primary"] = {"arm": arm, "measure": "reach.unigram-0.5.tokens"}
+
+        return change
+
+    trial(experiment=compared("causal", {"objective": "causal", "masking": {"predicted": 0.15}}))
+    trial(experiment=compared("few", {"masking": {"predicted": 0.5}}))
+    said = "reach.unigram-0.5.tokens is under each arm's own corruption, and these arms have different ones"
+    assert said in refusal(trial, experiment=compared("more", {"masking": {"rate": 0.4}}))
+
+
+@pytest.mark.parametrize(
+    ("idle", "key"),
+    [
+        ({"masking": {"span": {"longest": 3}}}, "masking.span.longest"),
+        ({"attention": {"window": 30}}, "attention.window"),
+        ({"attention": {"group": 16}}, "attention.group"),
+        ({"objective": "causal", "attention": {"window": 15}}, "attention.window"),
+        ({"optimizer": {"decay_tokens": 0, "decay_shape": "cosine"}}, "optimizer.decay_shape"),
+    ],
+)
+def test_arms_that_differ_in_what_has_no_effect_alone(
+    trial: Callable[..., study.Study], idle: dict[str, Any], key: str
+) -> None:
+    def change(content: dict[str, Any], twin: dict[str, Any]) -> None:
+        same = {"objective": idle["objective"]} if "objective" in idle else {"masking": {"rate": 0.2}}
+        if "optimizer" in idle:
+            same["optimizer"] = {"decay_tokens": 0}
+        content["arms"] |= {"plain": same, "twin": yaml_file.merge(same, twin)}
+
+    said = refusal(trial, experiment=lambda content: change(content, idle))
+    assert f"arms.twin: differs from arms.plain in {key} alone, which has no effect here" in said
+    trial(experiment=lambda content: change(content, {"attention": {"window": 14}}))
+
+
+def test_a_run_that_would_predict_less_than_one_token(trial: Callable[..., study.Study]) -> None:
+    said = refusal(trial, experiment=setting("base/masking/rate", 1e-4))
+    assert "masking.rate: of 5120 tokens less than one would be predicted (0.51); raise it" in said
+    trial(experiment=setting("base/masking/rate", 1e-3))
