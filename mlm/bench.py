@@ -201,7 +201,7 @@ def known(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it is something else.
     """
-    remedy = "delete it, or name another file"
+    remedy = "name another file"
     content = files.read_json(path, remedy)
     parts = [content.get(part) for part in ("ratios", "shapes")] if isinstance(content, dict) else [None]
     if not all(isinstance(part, dict) for part in parts):

@@ -1,10 +1,12 @@
 """What is wrong with an experiment whose keys are all right by themselves. Loads no torch."""
 
 import difflib
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mlm import measures, reach, schedules, yaml_file
+from mlm import matching, measures, reach, schedules, yaml_file
 from mlm.config import Masking, Numerics, Optimizer, Run, Span
 from mlm.corpus import Corpus
 from mlm.experiment import Equivalence, Experiment, Measures, Trials
@@ -288,7 +290,7 @@ def _incomparable(measure: str, one: Run, other: Run, own_pairs: bool) -> str | 
     if one.relation != other.relation and (own or measure.startswith("reach.unigram-")):
         remedy = "leave it out" if judged else "compare on the yardstick"
         return f"{measure} is on {_sequences(one)} and on {_sequences(other)}; {remedy}"
-    if measure.startswith("reach.") and (problem := _asked_otherwise(one, other)):
+    if measure.startswith("reach.") and (problem := _asked_otherwise(one, other) or _at_once(measure, one)):
         return f"{measure} {problem}"
     if (
         measure.startswith("reach.unigram-")
@@ -324,6 +326,17 @@ def _asked_otherwise(one: Run, other: Run) -> str | None:
                 "other; give both arms one `optimizer.decay_tokens`"
             )
     return None
+
+
+def _at_once(measure: str, run: Run) -> str | None:
+    """Why a loss is none to come down to: a run begins with that of drawing lots among its pieces."""
+    level, pieces = re.fullmatch(r"reach\.(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\.\w+", measure), matching.pieces(run)
+    if level is None or float(level[1]) < math.log(pieces):
+        return None
+    return (
+        f"asks for a loss that a run begins with: that of drawing lots among {pieces} pieces is "
+        f"{math.log(pieces):.2f}; ask for less"
+    )
 
 
 def _sequences(run: Run) -> str:

@@ -22,6 +22,10 @@ PARTIAL = ".partial"
 """Ends the name of a file that is not whole yet; one that a killed writer left is not read by anything."""
 
 
+REWRITTEN = "name another, or, if a job of the pipeline wrote it, delete it and run again"
+"""What is to be done about a damaged file that may be the user's own."""
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
     with path.open("rb") as stream:
@@ -70,12 +74,12 @@ def read_rows(path: Path, make: Callable[..., Row], remedy: str) -> list[Row]:
     try:
         header, _, lines = path.read_bytes().partition(b"\n")
         if json.loads(header)["sha256"] != hashlib.sha256(lines).hexdigest():
-            raise Damaged(f"{path}: truncated or altered; delete it and run again")
+            raise Damaged(f"{path}: truncated or altered; {REWRITTEN}")
         return [make(**json.loads(line)) for line in lines.splitlines()]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; {remedy}") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise Damaged(f"{path}: damaged ({error}); delete it and run again") from None
+        raise Damaged(f"{path}: damaged ({error}); {REWRITTEN}") from None
 
 
 def sealed(content: bytes) -> bytes:

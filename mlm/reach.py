@@ -88,18 +88,13 @@ def problem(run: Run) -> str | None:
 
 
 def out_of_range(run: Run, asked: Reach) -> str | None:
-    """Why a loss is none that a run could come down to."""
-    ordinary = matching.pieces(run) - N_SPECIAL
-    if (highest := max(asked.loss_nats or [0.0])) >= math.log(ordinary + N_SPECIAL):
-        return (
-            f"{highest:g} nats are those of drawing lots among {ordinary + N_SPECIAL} pieces "
-            f"({math.log(ordinary + N_SPECIAL):.2f}), or more, where a run begins; ask for less"
-        )
+    """Why a loss below the unigram entropy is none that a run could have."""
     below = asked.below_unigram_nats
     if not below:
         return None
     if not run.predicts_tokens:
         return f"objective {run.objective} predicts no tokens and has no such loss of its own"
+    ordinary = matching.pieces(run) - N_SPECIAL
     if max(below) >= math.log(ordinary):
         return (
             f"{max(below):g} nats below the unigram entropy is below 0: that of {ordinary} ordinary pieces is "

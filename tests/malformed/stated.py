@@ -112,7 +112,7 @@ BETWEEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("contrasts.equivalence.0.margin", "below it"),
     ),
     "a contrast of budgets that differ, with `match: tokens`": (
-        _compared(YARDSTICK, budget_tokens=30 * valid.STEP, checkpoints_at=[]),
+        _compared(YARDSTICK, budget_tokens=60 * valid.STEP),
         ("contrasts.secondary.0", "match: tokens", "budget_tokens"),
     ),
     "a contrast of when a loss is reached, which is looked at otherwise": (
@@ -131,7 +131,8 @@ BETWEEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         ("arms.twin", "arms.80-10-10", "masking.span.p", "no effect"),
     ),
     "a loss to be reached that a run begins with": (
-        {"measures": {"reach": {"loss_nats": [9]}}}, ("measures.reach", "begins", "ask for less"),
+        {"measures": {"reach": {"loss_nats": [9]}}, "contrasts": {"primary": {"measure": "reach.9.tokens"}}},
+        ("contrasts.primary", "begins with", "ask for less"),
     ),
     "a learning rate would be chosen by what contrasts are judged on": (
         {"tune": {"measure": OWN}}, ("tune.measure", "validation.own.loss_nats"),
