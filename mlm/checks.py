@@ -1,14 +1,16 @@
 """What is wrong with an experiment whose keys are all right by themselves. Loads no torch."""
 
 import difflib
+import fnmatch
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mlm import matching, measures, reach, schedules, yaml_file
+from mlm import corpus, matching, measures, reach, schedules, yaml_file
 from mlm.config import Masking, Numerics, Optimizer, Run, Span
 from mlm.corpus import Corpus
+from mlm.errors import InputError
 from mlm.experiment import Equivalence, Experiment, Measures, Trials
 from mlm.files import read_json
 
@@ -29,17 +31,31 @@ def sentences(where: str, run: Run, shards: Path) -> Iterator[str]:
             )
 
 
-def divided(path: Path, stated: Corpus) -> Iterator[str]:
-    """Names of documents that a corpus holds out for both splits, of which the first would have them."""
-    for key, division in (
-        ("split", stated.split),
-        *((f"sources.{number}.split", part.split) for number, part in enumerate(stated.sources)),
-    ):
-        if division is None or not isinstance(division.validation, list) or not isinstance(division.test, list):
+def divided(path: Path) -> Corpus:
+    """A corpus file, read, none of whose documents is named for both splits.
+
+    Raises:
+        InputError: one is, and the first split would have it; or the file is wrong otherwise.
+    """
+    stated, found = corpus.load(path), []
+    parts = {
+        "split": stated.split,
+        **{f"sources.{n}.split": part.split for n, part in enumerate(stated.sources)},
+    }
+    for key, division in parts.items():
+        validation, test = (division.validation, division.test) if division else ([], [])
+        if not isinstance(validation, list) or not isinstance(test, list):
             continue
-        for name in dict.fromkeys(division.test):
-            if name in division.validation:
-                yield f"{path}: {key}.test: {name!r} is in {key}.validation too; hold it out for one of them"
+        for name in dict.fromkeys(test):
+            if taken := [one for one in validation if fnmatch.fnmatchcase(name, one)]:
+                found.append(
+                    f"{path}: {key}.test: {name!r} is in {key}.validation too"
+                    + ("" if taken[0] == name else f", by {taken[0]!r}")
+                    + "; hold it out for one of them"
+                )
+    if found:
+        raise InputError(*found)
+    return stated
 
 
 def shared(where: str, run: Run, numerics: Numerics) -> list[str]:
@@ -142,28 +158,27 @@ def duplicates(path: Path, resolved: Mapping[str, Run]) -> Iterator[str]:
             continue
         if idle := sorted(_differing(run, resolved[same])):
             yield (
-                f"{path}: arms.{arm}: differs from arms.{same} in {', '.join(idle)} alone, which has no effect "
-                "here (a span without `unit: span`, attention as wide as the sequence, the shape of a decay of "
-                "no tokens); change something that has one, or remove an arm"
+                f"{path}: arms.{arm}: differs from arms.{same} in {', '.join(idle)} alone, which changes "
+                "no weight here (a span without `unit: span`, the shape of a decay of no tokens, what is logged "
+                "or kept); change something that does, or remove an arm"
             )
         else:
             yield f"{path}: arms.{arm}: asks for the same runs as arms.{same}; change or remove one"
 
 
 def _in_effect(run: Run) -> Run:
-    """The run with what changes nothing in it as it is by default."""
-    masking, attention, optimizer = run.masking, run.attention, run.optimizer
-    if masking.unit != "span":
+    """The run with what changes none of its weights as it is by default.
+
+    A span is told to a strategy of the user's in any case. Attention that is as wide as the sequence is no such
+    key: what reads sentences gives the encoder longer ones.
+    """
+    masking, optimizer = run.masking, run.optimizer
+    if masking.unit != "span" and masking.strategy is None:
         masking = masking.model_copy(update={"span": Span()})
-    if isinstance(attention.window, int):
-        seen = schedules.Pattern(window=attention.window if not run.causal else 2 * attention.window)
-        if seen.everywhere(run.sequence_length):
-            attention = attention.model_copy(update={"window": None})
-    if attention.group == run.sequence_length:
-        attention = attention.model_copy(update={"group": None})
     if not optimizer.decay_tokens:
         optimizer = optimizer.model_copy(update={"decay_shape": Optimizer().decay_shape})
-    return run.model_copy(update={"masking": masking, "attention": attention, "optimizer": optimizer})
+    told = {key: Run.model_fields[key].default for key in ("log_every_tokens", "checkpoints_at")}
+    return run.model_copy(update={"masking": masking, "optimizer": optimizer, **told})
 
 
 def _differing(one: Run, other: Run) -> set[str]:
@@ -290,7 +305,9 @@ def _incomparable(measure: str, one: Run, other: Run, own_pairs: bool) -> str | 
     if one.relation != other.relation and (own or measure.startswith("reach.unigram-")):
         remedy = "leave it out" if judged else "compare on the yardstick"
         return f"{measure} is on {_sequences(one)} and on {_sequences(other)}; {remedy}"
-    if measure.startswith("reach.") and (problem := _asked_otherwise(one, other) or _at_once(measure, one)):
+    if measure.startswith("reach.") and (
+        problem := _asked_otherwise(measure, one, other) or _at_once(measure, one)
+    ):
         return f"{measure} {problem}"
     if (
         measure.startswith("reach.unigram-")
@@ -310,7 +327,7 @@ def _incomparable(measure: str, one: Run, other: Run, own_pairs: bool) -> str | 
     return None
 
 
-def _asked_otherwise(one: Run, other: Run) -> str | None:
+def _asked_otherwise(measure: str, one: Run, other: Run) -> str | None:
     """Why a loss that two arms come down to is not seen in both alike, however they learn."""
     if one.curve != other.curve:
         first, second = ((c.every_tokens, c.sequences) for c in (one.curve, other.curve))
@@ -318,13 +335,12 @@ def _asked_otherwise(one: Run, other: Run) -> str | None:
             f"is read off held-out losses that are taken otherwise (every {first[0]} tokens on {first[1]} "
             f"sequences, and every {second[0]} on {second[1]}); give both arms one `curve`"
         )
-    if one.budget_tokens == other.budget_tokens:
-        ends = [schedules.trunk_tokens(run) for run in (one, other)]
-        if ends[0] != ends[1]:
-            return (
-                f"counts until the learning rate decays, after {ends[0]} tokens in one and {ends[1]} in the "
-                "other; give both arms one `optimizer.decay_tokens`"
-            )
+    ends = [schedules.trunk_tokens(run) for run in (one, other)]
+    if measure.endswith(".censored") and ends[0] != ends[1]:  # its cost is compared within the shorter one
+        return (
+            f"counts runs that did not come down before the learning rate decays, after {ends[0]} tokens in "
+            f"one and {ends[1]} in the other; compare its `.tokens`"
+        )
     return None
 
 

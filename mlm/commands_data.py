@@ -18,12 +18,10 @@ def corpus(
 ) -> None:
     """Fetch, verify, clean and split a corpus."""
     from mlm import checks, corpus
-    from mlm.errors import InputError
     from mlm.layout import EXPERIMENTS
 
     path = EXPERIMENTS / "corpora" / f"{name}.yaml"
-    if found := list(checks.divided(path, corpus.load(path))):
-        raise InputError(*found)
+    checks.divided(path)
     corpus.prepare(path, folder, anew=True)  # asked for by name
 
 

@@ -263,8 +263,8 @@ class Run(Strict):
         ends = (self.masking.rate, self.masking.change.rate if self.masking.change else None)
         if 0.0 in ends and self.objective.split("+")[0] == "mlm":
             yield "masking.rate is 0, and nothing would be predicted; give a share above it"
-        elif self.predicts_tokens and 0 < (targets := self._targets()) < 1:
-            key = "masking.predicted" if self.causal else "masking.rate"
+        elif self.predicts_tokens and ":" not in self.objective and 0 < (targets := self._targets()) < 1:
+            key = "masking.rate" if targets < self.masking.predicted else "masking.predicted"
             yield (
                 f"{key}: of {self.steps * self.tokens_per_step} tokens less than one would be predicted "
                 f"({targets:.2g}); raise it"

@@ -16,5 +16,9 @@ class DiskFull(InputError):
     """No room for a file: the message names it, what it needs and what is free."""
 
 
+class OtherEachTime(InputError):
+    """A part of the user's own that makes other bits each time, so that no digest tells what a run was."""
+
+
 class Damaged(InputError):
     """A file that exists but is not what was written: truncated, altered or of another run."""

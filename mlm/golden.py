@@ -23,7 +23,7 @@ from typing import Any
 
 from mlm import compiled, identity, schedules
 from mlm.config import Growth, Numerics, Run
-from mlm.errors import Damaged, InputError
+from mlm.errors import Damaged, InputError, OtherEachTime
 from mlm.files import read_json, write_json
 from mlm.layout import RESULTS
 from mlm.progress import Progress
@@ -137,7 +137,7 @@ def compute(questions: Sequence[Question]) -> None:
         try:
             bits = golden_run.bits(Run.model_validate(asked["training"]), asked["dtype"])
         except Exception as error:
-            if not asked["plugins"] or isinstance(error, OSError | MemoryError | InputError):
+            if not asked["plugins"] or isinstance(error, OSError | MemoryError | OtherEachTime):
                 raise
             # A part of the user's own may need other sizes: the code of its runs goes by its source.
             bits = {"source": identity.code_hash(CODE)}

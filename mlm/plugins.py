@@ -251,8 +251,15 @@ def take_probe(
     Raises:
         InputError: it gives something else.
     """
-    # A copy: what it does to the encoder must not reach what is measured after it.
-    given = load(path, "probe", where)(copy.deepcopy(encoder), tokenizer, run)
+    take = load(path, "probe", where)
+    try:
+        own = copy.deepcopy(encoder)  # what it does to the encoder must not reach what is measured after it
+    except Exception as error:
+        raise InputError(
+            f"{where}: {path}: is given a copy of the encoder, and {run.encoder.architecture} cannot be copied "
+            f"({_told(error)}); keep nothing in it that `copy.deepcopy` refuses"
+        ) from None
+    given = take(own, tokenizer, run)
     if not isinstance(given, dict) or not given:
         raise InputError(f"{where}: {path}: gives {given!r}; it must give a dictionary of numbers")
     values: dict[str, float] = {}

@@ -69,6 +69,8 @@ class _Strict(yaml.constructor.SafeConstructor):
             )
         if node.tag in _NUMBERS and _ANCIENT.fullmatch(node.value):
             number = super().construct_object(node, deep)
+            if ":" not in node.value and number == int(node.value.replace("_", "")):
+                return number  # 007
             raise _Refusal(
                 problem=f"{node.value} is {number} in YAML, by eights or sixties; write the number that you "
                 "mean, or put text in quotes",

@@ -118,9 +118,9 @@ BETWEEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a contrast of when a loss is reached, which is looked at otherwise": (
         _compared("reach.5.5.tokens", curve={"every_tokens": valid.STEP}), ("contrasts.secondary.0", "`curve`"),
     ),
-    "a contrast of when a loss is reached, with decays that differ": (
-        _compared("reach.5.5.tokens", optimizer={"decay_tokens": 0}),
-        ("contrasts.secondary.0", "optimizer.decay_tokens"),
+    "a contrast of how many do not come down to a loss, which are waited for otherwise": (
+        _compared("reach.5.5.censored", optimizer={"decay_tokens": 0}),
+        ("contrasts.secondary.0", "`.tokens`"),
     ),
     "a contrast of when losses under corruptions that differ are reached": (
         {"contrasts": {"primary": {"measure": "reach.unigram-0.5.tokens"}}},
@@ -128,7 +128,7 @@ BETWEEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "two arms differ in what has no effect": (
         {"varies": None, "arms": {"twin": {"masking": {"span": {"p": .5}}}}},
-        ("arms.twin", "arms.80-10-10", "masking.span.p", "no effect"),
+        ("arms.twin", "arms.80-10-10", "masking.span.p", "changes no weight"),
     ),
     "a loss to be reached that a run begins with": (
         {"measures": {"reach": {"loss_nats": [9]}}, "contrasts": {"primary": {"measure": "reach.9.tokens"}}},

@@ -230,12 +230,8 @@ def test_sizes_seeds_and_shares_share_a_golden_run_and_paths_do_not() -> None:
     assert len(set(tiny)) == len(PATHS)
 
 
-def test_what_a_golden_run_goes_through_is_in_the_name_of_where_its_bits_are_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_a_golden_run_goes_through_is_in_the_name_of_where_its_bits_are_kept() -> None:
     seen: set[str] = set()
-    # What checks types in tests draws from Python's generator itself.
-    monkeypatch.setattr(golden_run, "_global_generators", dict)
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         if event == "call":

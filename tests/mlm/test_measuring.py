@@ -384,7 +384,7 @@ def test_what_is_taken_already_is_found_without_torch(kept: Path, typed: Typed) 
         (["--take", "plugins.mine=x.json", "--with", "plugins.mine=my_measuring_lab:dept"], "has no `dept`"),
         (["--take", "pairs=x.json", "--with", "pairs=nowhere.jsonl"], "nowhere.jsonl: no such file"),
         (["--take", "evaluation=README.md", "--with", "evaluation=4"],
-         "README.md: is to be written, does not end in .json; give it such a name"),
+         "README.md: is to be written, and does not end in .json; name another file"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_taken_is_refused(kept: Path, typed: Typed, words: list[str], said: str) -> None:

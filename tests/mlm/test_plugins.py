@@ -1,5 +1,4 @@
 import inspect
-import json
 import re
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from mlm.train import Trainer
 from mlm.vocabulary import Tokenizer
 from tests import PATIENCE_SECONDS
 from tests.mlm import training
-from tests.mlm.places import ROOT, environment
+from tests.mlm.places import ROOT
 
 BLOCKS = re.findall(
     r"^```(\w+)\n(.*?)^```", (ROOT / "docs" / "plugins.md").read_text(), re.MULTILINE | re.DOTALL
@@ -343,27 +342,38 @@ def test_what_a_strategy_says_of_its_inputs_is_true_of_them(lab: Path, name: str
         assert said in refusal(lambda: masking.strategy(masked)(tokens, masked, draws, **given))
 
 
-GLOBAL = """
+DIFFERENT = """
 import random
 import numpy as np
 import torch
-from mlm import config, encoder, objectives
-from mlm.masking import Corrupted, corrupt
+from mlm import encoder
+from mlm.errors import InputError
+from mlm.masking import corrupt
 
-def torchs(tokens, masking, uniform, **stated):
-    torch.rand(1)
-    return corrupt(tokens, masking, uniform, **stated)
-def numpys(tokens, masking, uniform, **stated):
-    np.random.rand()
-    return corrupt(tokens, masking, uniform, **stated)
+torch.manual_seed(0)  # does no harm
+OWN = np.random.default_rng()
+
+def shuffled(tokens, masking, uniform, *, draw, **stated):
+    made = corrupt(tokens, masking, uniform, **stated)
+    left_out = int(draw * tokens.shape[1])
+    return made._replace(predicted=made.predicted & (torch.arange(tokens.shape[1]) != left_out))
+def torchs(tokens, masking, uniform, *, n_tokens, begins_word, step):
+    return shuffled(tokens, masking, uniform, draw=torch.rand(1), n_tokens=n_tokens, begins_word=begins_word)
+def numpys(tokens, masking, uniform, *, n_tokens, begins_word, step):
+    return shuffled(tokens, masking, uniform, draw=OWN.random(), n_tokens=n_tokens, begins_word=begins_word)
 def pythons(progress):
-    random.random()
-    return progress
-def nothing(tokens, masking, uniform, **stated):
-    none = torch.zeros_like(tokens, dtype=torch.bool)
-    return Corrupted(tokens, none, none, none.to(torch.int8))
+    return progress if progress in (0, 1) else random.random()
+class Counting:
+    seen = 0
+    def __call__(self, tokens, masking, uniform, *, n_tokens, begins_word, step):
+        self.seen += 1
+        draw = self.seen % 37 / 37
+        return shuffled(tokens, masking, uniform, draw=draw, n_tokens=n_tokens, begins_word=begins_word)
+def harmless(tokens, masking, uniform, *, n_tokens, begins_word, step):
+    torch.rand(1)
+    return corrupt(tokens, masking, uniform, n_tokens=n_tokens, begins_word=begins_word)
 def narrow(tokens, masking, uniform, *, n_tokens, begins_word, step):
-    raise ValueError("not so short")
+    raise InputError("not so short")
 class Unseeded(encoder.Encoder):
     def __init__(self, options, n_tokens, seed, dtype):
         super().__init__(options, n_tokens, seed, dtype)
@@ -371,53 +381,40 @@ class Unseeded(encoder.Encoder):
 """
 
 
-NO_DIGEST_TELLS: list[tuple[dict[str, Any], str]] = [
-    ({"masking": {"strategy": "my_lab.globally:torchs"}}, "torchs: draws from torch's global generator"),
-    ({"masking": {"strategy": "my_lab.globally:numpys"}}, "numpys: draws from NumPy's global generator"),
-    (
-        {"optimizer": {"decay_shape": "my_lab.globally:pythons", "decay_tokens": 4096}},
-        "pythons: draws from Python's global generator",
-    ),
-    ({"encoder": {"architecture": "my_lab.globally:Unseeded"}}, "Unseeded: draws from torch's global"),
-    ({"masking": {"strategy": "my_lab.globally:nothing"}}, "nothing: has not predicted one token in 704"),
-]
-IN_TURN = """
-import json, sys
-from mlm import config, golden, golden_run
-for changes in json.loads(sys.argv[1]):
-    try:
-        golden_run.bits(golden.tiny(config.Run.model_validate(changes)), "float32")
-    except Exception as error:
-        print(type(error).__name__, error)
-"""
-
-
-def test_a_plug_in_that_no_digest_could_tell_is_refused_by_its_golden_run(lab: Path) -> None:
-    """In a process of its own: what checks types in tests draws from Python's generator itself."""
-    write(lab / "my_lab" / "globally.py", GLOBAL)
-    asked = json.dumps([changes for changes, _ in NO_DIGEST_TELLS])
-    env = environment(PYTHONPATH=f"{lab}:{ROOT}")
-    command = [sys.executable, "-c", IN_TURN, asked]
-    told = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(told) == len(NO_DIGEST_TELLS)
-    for line, (_, said) in zip(told, NO_DIGEST_TELLS, strict=True):
-        assert line.startswith("InputError ") and said in line
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"masking": {"strategy": "my_lab.different:torchs"}},
+        {"masking": {"strategy": "my_lab.different:numpys"}},
+        {"masking": {"strategy": "my_lab.different:Counting"}},
+        {"optimizer": {"decay_shape": "my_lab.different:pythons", "decay_tokens": 4096}},
+        {"encoder": {"architecture": "my_lab.different:Unseeded"}},
+    ],
+)
+def test_what_comes_to_other_bits_each_time_is_refused_by_its_golden_run(
+    lab: Path, changes: dict[str, Any]
+) -> None:
+    write(lab / "my_lab" / "different.py", DIFFERENT)
+    said = refusal(lambda: golden_run.bits(golden.tiny(small(**changes)), "float32"))
+    assert "comes to other bits when the same run is made again" in said
+    alike = golden.tiny(small(masking={"strategy": "my_lab.different:harmless"}))
+    assert golden_run.bits(alike, "float32") == golden_run.bits(golden.tiny(small()), "float32")
 
 
 def test_a_refused_golden_run_is_refused_when_it_is_planned(
     lab: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(lab / "my_lab" / "globally.py", GLOBAL)
+    write(lab / "my_lab" / "different.py", DIFFERENT)
     monkeypatch.setenv("PYTHONPATH", f"{lab}:{ROOT}")  # in the process that computes it, too
     asked = [
         (run, plugins.digests(run))
-        for run in (small(masking={"strategy": f"my_lab.globally:{name}"}) for name in ("narrow", "torchs"))
+        for run in (small(masking={"strategy": f"my_lab.different:{name}"}) for name in ("narrow", "torchs"))
     ]
     numerics = config.Numerics(device="cpu", dtype="float32")
     assert "told above, is put right" in refusal(lambda: golden.codes(numerics, asked))
     told = capfd.readouterr().err
-    assert "note: my_lab.globally:narrow: fails in a golden run (ValueError: not so short)" in told
-    assert "error: my_lab.globally:torchs: draws from torch's global generator" in told
+    assert "note: my_lab.different:narrow: fails in a golden run (InputError: not so short)" in told
+    assert "error: my_lab.different:torchs: comes to other bits when the same run is made again" in told
     assert "Traceback" not in told
 
 
@@ -431,6 +428,11 @@ def test_a_probe_that_changes_the_encoder_changes_no_other_measure(
     before = encoder.embedding.detach().clone()
     assert plugins.take_probe("my_lab.spoiling:spoil", encoder, tokenizer, run, "here") == {"x": 0.0}
     assert torch.equal(encoder.embedding, before)
+    encoder.cached = encoder.embedding * 1
+    said = refusal(lambda: plugins.take_probe("my_lab.spoiling:spoil", encoder, tokenizer, run, "here"))
+    assert said.startswith(
+        "here: my_lab.spoiling:spoil: is given a copy of the encoder, and transformer cannot"
+    )
 
 
 REFUSED = """

@@ -68,7 +68,7 @@ def test_what_is_not_of_its_type_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("064", 52), ("1:30:00", 5400), ("-10:30", -630), ("1:30.5", 90.5), ("00", 0)]
+    ("text", "number"), [("064", 52), ("1:30:00", 5400), ("-10:30", -630), ("1:30.5", 90.5)]
 )
 def test_numbers_of_yaml_1_1_that_nobody_means_are_refused(text: str, number: float) -> None:
     for fast in (False, True):
@@ -77,4 +77,4 @@ def test_numbers_of_yaml_1_1_that_nobody_means_are_refused(text: str, number: fl
             f"file, line 2: {text} is {number} in YAML, by eights or sixties; write the number"
         )
         assert outcome(f"a: '{text}'", fast) == {"a": text}
-    assert outcome("[0, -0, 0.5, 0x10, 1_000, 10]", fast=True) == [0, 0, 0.5, 16, 1000, 10]
+    assert outcome("[0, -0, 00, 007, 0.5, 0x10, 1_000]", fast=True) == [0, 0, 0, 7, 0.5, 16, 1000]
