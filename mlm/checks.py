@@ -159,8 +159,8 @@ def duplicates(path: Path, resolved: Mapping[str, Run]) -> Iterator[str]:
         if idle := sorted(_differing(run, resolved[same])):
             yield (
                 f"{path}: arms.{arm}: differs from arms.{same} in {', '.join(idle)} alone, which changes "
-                "no weight here (a span without `unit: span`, the shape of a decay of no tokens, what is logged "
-                "or kept); change something that does, or remove an arm"
+                "no weight (a span without `unit: span`, the shape of a decay of no tokens, what is logged or "
+                "kept); change something that does, or remove an arm"
             )
         else:
             yield f"{path}: arms.{arm}: asks for the same runs as arms.{same}; change or remove one"

@@ -15,6 +15,7 @@ import yaml
 from mlm import (
     config,
     golden,
+    golden_run,
     identity,
     masking,
     model,

@@ -322,7 +322,7 @@ def test_arms_that_differ_in_what_has_no_effect_alone(
         content["arms"] |= {"plain": same, "twin": yaml_file.merge(same, twin)}
 
     said = refusal(trial, experiment=lambda content: change(content, idle))
-    assert f"arms.twin: differs from arms.plain in {key} alone, which changes no weight here" in said
+    assert f"arms.twin: differs from arms.plain in {key} alone, which changes no weight (" in said
     # What reads sentences gives the encoder longer ones than it was trained on.
     trial(experiment=lambda content: change(content, {"attention": {"window": 30}}))
 
