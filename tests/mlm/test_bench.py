@@ -124,7 +124,7 @@ def test_who_takes_much_longer_than_a_turn_has_one_round(
 def test_a_file_of_something_else_is_refused_before_anything_is_measured(tmp_path: Path, written: str) -> None:
     path = tmp_path / "other.json"
     path.write_text(written)
-    with pytest.raises(InputError, match=r"other\.json: not what a benchmark writes; delete it"):
+    with pytest.raises(InputError, match=r"other\.json: not what a benchmark writes; name another file"):
         bench.run(["tiny"], BRIEF, path, quality=False, study=STUDY)
     assert path.read_text() == written
 

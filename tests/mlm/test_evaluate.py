@@ -27,7 +27,7 @@ def encoder(**changes: object) -> Encoder:
 
 def frozen(masking: config.Masking, most: int) -> list[Batch]:
     shard = shards.Shard(TOKENS, np.array([0, 4000]), np.array([0]))
-    run = config.Run(sequence_length=20, masking=masking)
+    run = config.Run(sequence_length=20).model_copy(update={"masking": masking})  # also one that none could be
     return evaluate.freeze(run, shard, WORDS, most)["own"]
 
 
