@@ -265,14 +265,22 @@ def _budgets(
     """
     matched = {experiment.arms[one].get("match", experiment.match) for one in (arm, against)}
     told = any(_under("budget_tokens", key) for key in experiment.varies or ())
-    if "flops" in matched or told or measure.startswith("reach."):
+    if "flops" in matched or told:
         return None
-    here, there = (resolved[one].budget_tokens for one in (arm, against))
-    if here == there:
+    one, other = resolved[arm], resolved[against]
+    if measure.startswith("reach."):
+        ends = [schedules.trunk_tokens(run) for run in (one, other)]
+        if not measure.endswith(".censored") or ends[0] == ends[1]:
+            return None  # what a loss costs is compared within the shorter one
+        return (
+            f"{measure} counts runs that did not come down before the learning rate decays, after {ends[0]} "
+            f"tokens in one and {ends[1]} in the other; compare its `.tokens`"
+        )
+    if one.budget_tokens == other.budget_tokens:
         return None
     return (
-        f"{arm} is trained on {here} tokens and {against} on {there}, with `match: tokens`; give both one "
-        "`budget_tokens`, `match: flops`, or name budget_tokens in `varies:`"
+        f"{arm} is trained on {one.budget_tokens} tokens and {against} on {other.budget_tokens}, with "
+        "`match: tokens`; give both one `budget_tokens`, `match: flops`, or name budget_tokens in `varies:`"
     )
 
 
@@ -305,9 +313,7 @@ def _incomparable(measure: str, one: Run, other: Run, own_pairs: bool) -> str | 
     if one.relation != other.relation and (own or measure.startswith("reach.unigram-")):
         remedy = "leave it out" if judged else "compare on the yardstick"
         return f"{measure} is on {_sequences(one)} and on {_sequences(other)}; {remedy}"
-    if measure.startswith("reach.") and (
-        problem := _asked_otherwise(measure, one, other) or _at_once(measure, one)
-    ):
+    if measure.startswith("reach.") and (problem := _asked_otherwise(one, other) or _at_once(measure, one)):
         return f"{measure} {problem}"
     if (
         measure.startswith("reach.unigram-")
@@ -327,19 +333,13 @@ def _incomparable(measure: str, one: Run, other: Run, own_pairs: bool) -> str | 
     return None
 
 
-def _asked_otherwise(measure: str, one: Run, other: Run) -> str | None:
+def _asked_otherwise(one: Run, other: Run) -> str | None:
     """Why a loss that two arms come down to is not seen in both alike, however they learn."""
     if one.curve != other.curve:
         first, second = ((c.every_tokens, c.sequences) for c in (one.curve, other.curve))
         return (
             f"is read off held-out losses that are taken otherwise (every {first[0]} tokens on {first[1]} "
             f"sequences, and every {second[0]} on {second[1]}); give both arms one `curve`"
-        )
-    ends = [schedules.trunk_tokens(run) for run in (one, other)]
-    if measure.endswith(".censored") and ends[0] != ends[1]:  # its cost is compared within the shorter one
-        return (
-            f"counts runs that did not come down before the learning rate decays, after {ends[0]} tokens in "
-            f"one and {ends[1]} in the other; compare its `.tokens`"
         )
     return None
 

@@ -30,7 +30,7 @@ OPENING, MOST_OPENED = "[{-?", 1_000
 """What nests in a line, and how often a text has it at most for the loader that asks not how deep it is."""
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "seq", "map")}
 _NUMBERS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float")}
-_ANCIENT = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
+_ANCIENT = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-9]+)+(\.[0-9_]*)?)")
 """What YAML 1.1 reads as a number to the base of 8 or 60, and hardly anybody means so."""
 _STRANGE = re.compile("[\x00\ud800-\udfff]")
 
@@ -67,7 +67,7 @@ class _Strict(yaml.constructor.SafeConstructor):
                 problem=f"{shown} is not read here; write text (in quotes), a number, true, false or null",
                 problem_mark=node.start_mark,
             )
-        if node.tag in _NUMBERS and _ANCIENT.fullmatch(node.value):
+        if isinstance(node, yaml.ScalarNode) and node.tag in _NUMBERS and _ANCIENT.fullmatch(node.value):
             number = super().construct_object(node, deep)
             if ":" not in node.value and number == int(node.value.replace("_", "")):
                 return number  # 007

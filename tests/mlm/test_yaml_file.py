@@ -78,3 +78,10 @@ def test_numbers_of_yaml_1_1_that_nobody_means_are_refused(text: str, number: fl
         )
         assert outcome(f"a: '{text}'", fast) == {"a": text}
     assert outcome("[0, -0, 00, 007, 0.5, 0x10, 1_000]", fast=True) == [0, 0, 0, 7, 0.5, 16, 1000]
+
+
+@pytest.mark.parametrize("text", ["a: !!int [1]", "a: !!float {b: 1}", "a: !!int {=: 1}"])
+def test_a_collection_that_is_called_a_number_ends_in_no_traceback(text: str) -> None:
+    for fast in (False, True):
+        told = outcome(text, fast)
+        assert isinstance(told, tuple) or told == {"a": 1}
