@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlm import corpus, matching, measures, reach, schedules, yaml_file
 from mlm.config import Masking, Numerics, Optimizer, Run, Span
@@ -136,8 +137,11 @@ def varies(path: Path, experiment: Experiment, resolved: Mapping[str, Run]) -> I
         if not any(_under(key, asked) for key in keys):
             yield f"{path}: varies: no key of a run is called {asked!r}; write it as in `base:`, with points"
     for arm, flat in every.items():
-        other = sorted(key for key in keys if flat.get(key) != baseline.get(key))
-        if more := [key for key in other if not any(_under(key, asked) for asked in experiment.varies)]:
+        if more := [
+            key
+            for key in sorted(_differing(flat, baseline))
+            if not any(_under(key, asked) for asked in experiment.varies)
+        ]:
             yield (
                 f"{path}: arms.{arm}: differs from {experiment.baseline} in {more[0]} "
                 f"({flat.get(more[0])!r} and {baseline.get(more[0])!r}), which `varies:` does not name; "
@@ -156,7 +160,7 @@ def duplicates(path: Path, resolved: Mapping[str, Run]) -> Iterator[str]:
         same = first.setdefault(_in_effect(run).model_dump_json(), arm)
         if same == arm:
             continue
-        if idle := sorted(_differing(run, resolved[same])):
+        if idle := sorted(_differing(*(yaml_file.flat(one.model_dump()) for one in (run, resolved[same])))):
             yield (
                 f"{path}: arms.{arm}: differs from arms.{same} in {', '.join(idle)} alone, which changes "
                 "no weight (a span without `unit: span`, the shape of a decay of no tokens, what is logged or "
@@ -181,10 +185,9 @@ def _in_effect(run: Run) -> Run:
     return run.model_copy(update={"masking": masking, "optimizer": optimizer, **told})
 
 
-def _differing(one: Run, other: Run) -> set[str]:
-    """The dotted keys in which two runs differ."""
-    first, second = (yaml_file.flat(run.model_dump()) for run in (one, other))
-    return {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    """The dotted keys in which two runs differ, both flat."""
+    return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
 
 
 def contrasts(

@@ -152,7 +152,8 @@ def _first_labels(run: RunFolder) -> dict[str, str]:
 
 def _check_targets(run: RunFolder, trained: dict[str, Any]) -> None:
     """Refuse a run that has predicted nothing, which a strategy of the user's may come to."""
-    if not trained["realised"]["predicted"]:
+    asked = run.config.predicts_tokens and ":" not in run.config.objective
+    if asked and trained["status"] == "finished" and not trained["realised"]["predicted"]:
         strategy = run.config.masking.strategy
         raise InputError(
             f"{run.name}: masking{'.strategy: ' + strategy if strategy else ''}: not one of "
@@ -202,8 +203,7 @@ def _train(
         except Interrupted as told:
             console.print(f"stopped: {told}; the same command goes on")
             return 128 + (stopped_by or [signal.SIGTERM])[0]  # another process of the run was told
-    if trained["status"] == "finished" and run.config.predicts_tokens and ":" not in run.config.objective:
-        _check_targets(run, trained)
+    _check_targets(run, trained)
     if group.first:
         outcome.write(run, trained, time.monotonic() - begun, where, code)
     if trained["diverged"]:
