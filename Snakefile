@@ -340,7 +340,10 @@ rule tune:
     input:
         rules.collect.output,
     output:
-        outputs.files("tune", scale, "{experiment}"),
+        [
+            shown(path, "{experiment}")
+            for path in outputs.files("tune", scale, "{experiment}")
+        ],
     log:
         f"results/logs/tune/{scale}/{{experiment}}.log",
     params:

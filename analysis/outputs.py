@@ -53,6 +53,7 @@ SHOWN = {
     "matrix.svg": "trained and judged",
     "leaving.svg": "leaving the plateau",
     "radius.svg": "context radius",
+    "rates.svg": "learning rates",
     "table.csv": "tables",
     "report.html": "report",
     "comparison.html": "curves to explore",
@@ -112,7 +113,7 @@ def files(command: str, scale: str, experiment: str = "", own: Iterable[str] = (
     there = tables(scale, experiment)
     found = {
         "collect": [there / name for name in ("results.csv", "curves.csv", "collected.json", "seconds.csv")],
-        "tune": [there / "rates.csv"],
+        "tune": [there / "rates.csv", *(figures(scale, experiment) / f"rates.{kind}" for kind in FORMATS)],
         "contrasts": [there / "contrasts.csv", there / "contrasts.json"],
         "table": [there / f"table.{kind}" for kind in ("csv", "md", "tex")],
         "figures": [

@@ -1,11 +1,11 @@
 """results/<scale>/provenance/: what each step of the analysis read and wrote, by SHA-256.
 
-A step on the way to the paper leaves one manifest, `<experiment>/<step>.json` or `<step>.json` where it is of
-the whole scale; `tune`, `report` and `comparison`, which lie beside that way, leave none. So each file between
-corpus and paper has somebody who vouches for it; `trace` looks whether it still is that file, and a step that
-reads what another wrote refuses what was changed since, or was made from tables that are others by now. Runs
-have seconds in their files, so manifests differ between machines, and no table, figure or number is made from
-their hashes of runs.
+A step on the way to the paper or to a publication leaves one manifest, `<experiment>/<step>.json` or
+`<step>.json` where it is of the whole scale; `report` and `comparison`, which lie beside that way, leave
+none. So each file between corpus and paper has somebody who vouches for it; `trace` looks whether it still
+is that file, and a step that reads what another wrote refuses what was changed since, or was made from
+tables that are others by now. Runs have seconds in their files, so manifests differ between machines, and
+no table, figure or number is made from their hashes of runs.
 """
 
 import hashlib

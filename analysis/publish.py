@@ -1,19 +1,22 @@
 """A finished study -> docs/results/SCALE: small files that stay in the repository, and a page over them.
 
-An experiment has a folder there: contrasts.csv, table.csv, rates.csv where learning rates were tried, its
-figures, slopes.csv where leaving a plateau is timed, runs.csv (a row a run: what it took, and the commit it was
-made from), reference.json (`analysis.published_runs`) for `python -m mlm verify`, and facts.json for the page.
-The page is made of what lies there (`analysis.publish_page`), so experiments may be published one by one.
+An experiment has a folder there: contrasts.csv, table.csv, its figures, slopes.csv where leaving a plateau is
+timed, runs.csv (a row a run: what it took, and the commit it was made from), reference.json
+(`analysis.published_runs`) for `python -m mlm verify`, and facts.json for the page. Trials of learning rates
+have a folder of their own, with rates.csv in place of contrasts and table. The page is made of what lies there
+(`analysis.publish_page`), so experiments may be published one by one.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from analysis import (
     contrasts,
     figure_captions,
     labels,
     leaving,
+    marks,
     outputs,
     provenance,
     publish_page,
@@ -25,7 +28,7 @@ from analysis import (
     tidy,
     tune,
 )
-from analysis.manuscript_markdown import escaped
+from analysis.manuscript_markdown import escaped, listed
 from analysis.publish_page import CHANGED, FACTS, REMARK, RUN_COLUMNS, RUNS, Facts, Picture
 from analysis.report_content import emphasised
 from analysis.study import Study
@@ -36,6 +39,8 @@ from mlm.files import json_text, write_atomically, write_json
 
 STEPS = ("collect", "contrasts", "table", "figures")
 """Those that make what is published."""
+TRIED = ("collect", "tune")
+"""The same, of trials of learning rates."""
 SLOPES = "slopes.csv"
 MOST_BYTES = 200_000
 """Of a figure. An SVG grows with the points in it: of one that passes this the PNG is taken."""
@@ -60,7 +65,7 @@ def write(study: Study, names: Sequence[str], to: Path | None = None) -> tuple[l
             f"{layout.study_file(study.scale)}: evidence: is false, so these runs show nothing; publish "
             "another scale, or look at the page with --to FOLDER"
         )
-    told = list(dict.fromkeys(names)) or [n for n in study.experiments if not n.endswith((TUNE, PILOT))]
+    told = list(dict.fromkeys(names)) or [n for n in study.experiments if not n.endswith(PILOT)]
     missing = {name: list(_missing(study, name)) for name in told}
     problems = [problem for found in missing.values() for problem in found]
     if problems and (names or all(missing.values())):
@@ -77,14 +82,16 @@ def write(study: Study, names: Sequence[str], to: Path | None = None) -> tuple[l
 
 def _missing(study: Study, name: str) -> Iterator[str]:
     """What stands between an experiment and its publication."""
-    if study.experiment(name).tried:
-        yield f"{name}: tries learning rates; they are published with {name.removesuffix(TUNE)}"
-        return
     if name.endswith(PILOT):
         yield f"{name}: is a pilot, and tests nothing"
         return
     again = f"`snakemake --cores all --config scale={study.scale} {name}`"
-    wanted = [path for step in STEPS[:-1] for path in outputs.files(step, study.scale, name)]
+    wanted = [
+        path
+        for step in _steps(study, name)
+        if step != "figures"
+        for path in outputs.files(step, study.scale, name)
+    ]
     wanted += [path.as_posix() for figure in _shown(study, name) for path in _drawn(study, name, figure)]
     if gone := [path for path in wanted if not Path(path).exists()]:
         yield f"{name}: missing are {_few(gone)}; {again} makes them"
@@ -92,35 +99,32 @@ def _missing(study: Study, name: str) -> Iterator[str]:
     if old := list(_outdated(study, name)):
         yield from dict.fromkeys(f"{name}: {one}" for one in old)
         return
-    collected, told = tidy.load(study.scale, name), contrasts.load_all(study.scale, name)
+    collected = tidy.load(study.scale, name)
     r = collected.results
     if collected.partial:
         lost = r[r["status"] == "unfinished"].drop_duplicates("run")
         places = [layout.run_name(arm, seed) for arm, seed in zip(lost["arm"], lost["seed"], strict=True)]
         yield f"{name}: not finished or not measured are {_few(places)}; {again} goes on with them"
-    elif told != contrasts.marked(study.scale, name, told.results):
+    elif study.experiment(name).tried:
+        return
+    elif (told := contrasts.load_all(study.scale, name)) != contrasts.marked(study.scale, name, told.results):
         anew = f"`snakemake --cores all --config scale={study.scale} --forcerun contrasts -- {name}`"
         yield f"{name}: when its contrasts were stated is told otherwise by now; {anew} makes them anew"
-    tried, rates = name + TUNE, Path(outputs.files("tune", study.scale, name + TUNE)[0])
-    if tried in study.experiments and rates.exists():
-        trials, n = tidy.load(study.scale, tried), len(study.seeds(tried))
-        if trials.partial or not _is(rates, tune.rows(study.experiment(tried), trials, n), tune.Row._fields):
-            yield f"{name}: {rates} is not of all its trials; `snakemake --cores all {tried}` goes on with them"
+
+
+def _steps(study: Study, name: str) -> tuple[str, ...]:
+    return TRIED if study.experiment(name).tried else STEPS
 
 
 def _outdated(study: Study, name: str) -> Iterator[str]:
     """What is not as its step left it, or would be made otherwise by now."""
-    for step in STEPS:
+    for step in _steps(study, name):
         try:
             manifest = provenance.load(provenance.file(step, study.scale, name))
             provenance.check(step, study.scale, name)
             yield from provenance.outdated(study.scale, manifest, layout.RESULTS, study.stated(name))
         except Damaged as error:
             yield from error.problems
-
-
-def _is(path: Path, rows: Iterable[tuple[object, ...]], columns: Sequence[str]) -> bool:
-    return path.read_bytes() == tidy.csv_text(list(rows), columns).encode()
 
 
 def _few(names: Sequence[str]) -> str:
@@ -130,6 +134,8 @@ def _few(names: Sequence[str]) -> str:
 
 def _shown(study: Study, name: str) -> list[str]:
     """The figures that are published: the verdicts, and those made for the question."""
+    if study.experiment(name).tried:
+        return ["rates"]
     return ["contrasts", *(one.stem for one in study.experiment(name).figures)]
 
 
@@ -140,12 +146,9 @@ def _drawn(study: Study, name: str, figure: str) -> tuple[Path, Path]:
 
 def _gathered(study: Study, name: str) -> tuple[Facts, dict[str, bytes]]:
     """What the page says of an experiment, and its other files: name -> content."""
-    tables, rates = layout.tables(study.scale, name), outputs.files("tune", study.scale, name + TUNE)
-    files = [
-        tables / "contrasts.csv",
-        tables / "table.csv",
-        *(Path(path) for path in rates if Path(path).exists()),
-    ]
+    tables = layout.tables(study.scale, name)
+    told = ("rates.csv",) if study.experiment(name).tried else ("contrasts.csv", "table.csv")
+    files = [tables / file for file in told]
     pictures, captions = [], figure_captions.of(study.experiment(name))
     for figure in _shown(study, name):
         svg, png = _drawn(study, name, figure)
@@ -176,40 +179,64 @@ def commit(git: runs.Git) -> str:
 
 
 def _facts(study: Study, name: str, pictures: list[Picture], files: list[str]) -> Facts:
-    content, stated = report_content.build(study, name), study.experiment(name)
+    stated, collected = study.experiment(name), tidy.load(study.scale, name)
     digest = study.cells(name)[0].digest
     numerics = runs.config(digest)["numerics"]
     devices = {record.device for cell in study.cells(name) if (record := runs.run(cell.digest))}
     torch = setup.versions(study, name).get("torch", "of several versions")
     machine = f"{' or '.join(sorted(devices))}, {numerics['dtype']}, {numerics['path']}, torch {torch}"
-    return Facts(
+    facts = Facts(
         experiment=name,
         title=stated.title,
         question=stated.question,
         claim=stated.claim,
         reference=stated.reference,
         reckoned=stated.cost,
-        marks=list(content.marks),
-        code=str(tidy.load(study.scale, name).code),
+        marks=marks.of(study, collected),
+        code=str(collected.code),
         accepted=[change.why for change in stated.accepted],
         machine=machine,
         unit="core" if numerics["device"] == "cpu" else "device",
-        findings=[
-            {
-                **dict(zip(content.contrasts.columns, row, strict=True)),
-                "measure": labels.measure(one.result.measure),
-            }
-            for row, one in zip(content.contrasts.rows, content.verdicts, strict=True)
-        ],
-        restricted=report_tables.restricted([one.result for one in content.verdicts]).strip(),
-        stated=report_tables.stated([one.result for one in content.verdicts], content.withdrawn).strip(),
-        primary=[
-            emphasised(one.sentence, escaped) for one in content.verdicts if one.result.family == "primary"
-        ],
-        tallies=list(content.tallies),
         figures=pictures,
         files=files,
     )
+    told = _of_trials(study, name, collected) if stated.tried else _of_contrasts(study, name)
+    return facts.model_copy(update=told)
+
+
+def _of_trials(study: Study, name: str, collected: tidy.Collected) -> dict[str, Any]:
+    """What the page says of trials; the claim and the cost that their experiment states are not theirs."""
+    stated = study.experiment(name)
+    rates = [f"{rate:g}" for rate in dict.fromkeys(rate for _, rate in stated.tried.values())]
+    rows = list(tune.rows(stated, collected, len(study.seeds(name))))
+    return {
+        "question": f"Which rate of {listed(rates, 'and')} suits each arm of {name.removesuffix(TUNE)}, "
+        f"by {labels.measure(stated.primary_measure)}, on seeds that no contrast uses?",
+        "claim": "",
+        "reference": "",
+        "reckoned": "",
+        "tallies": [f"Best: {'. '.join(tune.said(rows))}."],
+    }
+
+
+def _of_contrasts(study: Study, name: str) -> dict[str, Any]:
+    content = report_content.build(study, name)
+    results = [one.result for one in content.verdicts]
+    return {
+        "findings": [
+            {
+                **dict(zip(content.contrasts.columns, row, strict=True)),
+                "measure": labels.measure(one.measure),
+            }
+            for row, one in zip(content.contrasts.rows, results, strict=True)
+        ],
+        "restricted": report_tables.restricted(results).strip(),
+        "stated": report_tables.stated(results, content.withdrawn).strip(),
+        "primary": [
+            emphasised(one.sentence, escaped) for one in content.verdicts if one.result.family == "primary"
+        ],
+        "tallies": list(content.tallies),
+    }
 
 
 def _put(place: Path, facts: Facts, contents: dict[str, bytes]) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from analysis.report_tables import TWO_LEVEL
 from analysis.study import problems
 from mlm import layout
 from mlm.errors import Damaged
+from mlm.experiment import TUNE
 from mlm.files import read_json, write_atomically
 from mlm.yaml_file import Strict
 
@@ -44,6 +45,7 @@ class Facts(Strict):
     title: str
     question: str
     claim: str
+    """Empty, and `reference` and `reckoned` too, where nothing is tested: of trials of learning rates."""
     reference: str
     reckoned: str
     """Its cost, as it was reckoned beforehand."""
@@ -56,16 +58,16 @@ class Facts(Strict):
     machine: str
     unit: str
     """Whose minutes those of training are: a core's or a device's."""
-    findings: list[dict[str, str]]
+    findings: list[dict[str, str]] = []
     """Each contrast: column -> cell; the columns of the report and `measure`."""
-    restricted: str
+    restricted: str = ""
     """What is to be known of contrasts within the first tokens; empty where there are none."""
     stated: str = ""
     """What is to be known of when contrasts were stated; empty where all were before the runs."""
-    primary: list[str]
+    primary: list[str] = []
     """The primary contrast in words."""
-    tallies: list[str]
-    """How the verdicts of the other families fell."""
+    tallies: list[str] = []
+    """How the verdicts of the other families fell; of trials of learning rates, each arm's best."""
     figures: list[Picture]
     files: list[str]
     """All that was published of it, but for facts.json."""
@@ -107,6 +109,11 @@ class Published:
         self.seeds = sorted({int(seed) for seed in self.runs["seed"]})
         self.budgets = int(self.runs["tokens"].min()), int(self.runs["tokens"].max())
         """Tokens of the shortest and of the longest run."""
+
+    @property
+    def tested(self) -> bool:
+        """Whether it has contrasts; trials of learning rates have none."""
+        return bool(self.facts.findings)
 
 
 def load(place: Path) -> Facts:
@@ -170,7 +177,7 @@ def render(published: Sequence[Published], place: Path) -> str:
         scale=place.name,
         published=published,
         experiments=experiments,
-        reading=published[0].facts.figures[0].caption,
+        reading=next((one.facts.figures[0].caption for one in published if one.tested), ""),
         commits=sorted({commit for one in published for commit in one.commits}),
         changed=any(CHANGED in commit for one in published for commit in one.commits),
         known=[*dict.fromkeys(one.facts.restricted for one in published if one.facts.restricted), *stated],
@@ -184,6 +191,7 @@ def render(published: Sequence[Published], place: Path) -> str:
         own=lambda one: one.cost.runs - len(_shared(one, published)),
         seeds=_seeds,
         held=_held,
+        file_of=lambda one: one.facts.experiment.removesuffix(TUNE),
         meanings=verdicts.VERDICTS,
         verdicts={finding["verdict"] for one in published for finding in one.facts.findings},
     )

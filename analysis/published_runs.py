@@ -35,7 +35,7 @@ class Run(Strict):
     exact: dict[str, int]
     """What was read, spent and drawn: the same on every machine."""
     values: dict[str, float]
-    """Of the measures that contrasts and yardsticks are about."""
+    """Of the measures that contrasts are about, the yardsticks, and the primary measure."""
 
 
 class Reference(Strict):
@@ -69,7 +69,8 @@ def of(study: Study, name: str) -> Reference:
         for one in (record.inputs for _, record in ended)
     ]
     gpus = {record.device for _, record in ended} if numerics["device"] == "cuda" else set()
-    told = dict.fromkeys((*(c.measure for c in study.experiment(name).contrasts), *YARDSTICKS))
+    stated = study.experiment(name)
+    told = dict.fromkeys((*(c.measure for c in stated.contrasts), *YARDSTICKS, stated.primary_measure))
     return Reference(
         machine=machines[0] if machines and all(one == machines[0] for one in machines) else None,
         gpu=gpus.pop() if len(gpus) == 1 else None,

@@ -61,7 +61,7 @@ def load(name: str) -> Side:
         place = layout.study_file(name).parent
     if (place / "study.json").exists():
         return Side(name, _results(place))
-    published = publish_page.read(place)
+    published = [one for one in publish_page.read(place) if one.tested]
     if not published:
         raise InputError(
             f"{place}: no study: it has neither a study.json, as results/SCALE has, nor experiments with a "

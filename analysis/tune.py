@@ -1,12 +1,12 @@
-"""Which of the learning rates that were tried suits each arm: a table, with a flag where the edge is best."""
+"""Which of the learning rates that were tried suits each arm, as table and figure; an edge is flagged."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis import outputs, tidy
+from analysis import figure_rates, labels, marks, outputs, provenance, style, tidy
 from analysis.study import Experiment, Study
-from mlm import measures
+from mlm import layout, measures
 from mlm.errors import InputError
 
 
@@ -47,7 +47,7 @@ def rows(experiment: Experiment, collected: tidy.Collected, seeds: int) -> Itera
 
 
 def write(study: Study, name: str) -> list[str]:
-    """Write an experiment's trials as CSV.
+    """Write an experiment's trials as CSV and as a figure.
 
     Returns:
         What a person should know: the best rate of each arm, and where it lies at the edge.
@@ -60,16 +60,24 @@ def write(study: Study, name: str) -> list[str]:
         again = f"`snakemake --cores all --config scale={study.scale} {name}`"
         raise InputError(f"{name}: not all of its trials are finished and measured; run {again}")
     found = list(rows(experiment, collected, len(study.seeds(name))))
-    tidy.write_csv(Path(outputs.files("tune", study.scale, name)[0]), found, Row._fields)
-    said = []
-    for row in found:
-        if row.best:
-            edge = "; the edge of what was tried: try further" if row.edge else ""
-            said.append(f"{row.arm}: {row.learning_rate:g} ({row.mean:.3f}){edge}")
-    if none := [arm for arm in dict.fromkeys(row.arm for row in found) if not _has_best(found, arm)]:
-        said += [f"{arm}: no rate at which every seed has a value" for arm in none]
-    return said
+    provenance.forget("tune", study.scale, name)
+    wrote = outputs.files("tune", study.scale, name)
+    tidy.write_csv(Path(wrote[0]), found, Row._fields)
+    with style.applied():
+        figure = figure_rates.draw(experiment, collected, found)
+        style.mark(figure, marks.of(study, collected))
+        style.save(figure, layout.figures(study.scale, name), "rates")
+    *read, _ = outputs.results(study.scale, name)  # there are no contrasts
+    provenance.write("tune", study.scale, name, study=study.stated(name), read=read, wrote=wrote)
+    return list(said(found))
 
 
-def _has_best(found: list[Row], arm: str) -> bool:
-    return any(row.best for row in found if row.arm == arm)
+def said(rows: Sequence[Row]) -> Iterator[str]:
+    """The best rate of each arm in words, and where it lies at the edge of what was tried."""
+    for arm in dict.fromkeys(row.arm for row in rows):
+        best = next((row for row in rows if row.arm == arm and row.best), None)
+        if best is None:
+            yield f"{labels.arm(arm)}: no rate at which every seed has a value"
+        else:
+            edge = "; the edge of what was tried: try further" if best.edge else ""
+            yield f"{labels.arm(arm)}: {best.learning_rate:g} ({best.mean:.3f}){edge}"

@@ -87,7 +87,7 @@ def verify(reference: Path, parts: Sequence[Part], cores: str = "all") -> Outcom
     Raises:
         InputError: an unknown run, a damaged publication, or runs that do not finish.
     """
-    published = {one.facts.experiment: one for one in publish_page.read(reference)}
+    published = {one.facts.experiment: one for one in publish_page.read(reference) if one.tested}
     scale = reference.resolve().name
     _check(reference, parts, published)
     planned = planner.load_study(scale, [part.experiment for part in parts])

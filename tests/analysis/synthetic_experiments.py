@@ -30,7 +30,7 @@ SLOPES = {"mlm": 0.3, "causal": 0.0}
 def add(
     made: Synthetic, name: str, arms: dict[str, dict[str, Any]], values: Values, figures: list[dict[str, Any]],
     contrasts: list[dict[str, Any]], *, seeds: int = 8, measure: str, base: dict[str, Any] | None = None,
-    kept: Kept | None = None,
+    kept: Kept | None = None, tried: dict[str, tuple[str, float]] | None = None,
 ) -> None:  # fmt: skip
     """Write runs of another experiment beside those that are there, and tell the study of them.
 
@@ -38,6 +38,7 @@ def add(
         arms: arm -> changes to the base run.
         values: (arm, seed, run) -> what was measured.
         kept: the same of weights on the way, by the tokens until then.
+        tried: of trials of learning rates, as `analysis.study.Experiment` has it.
     """
     path = made.results / made.scale / "study.json"
     study = read_json(path, "")
@@ -89,6 +90,7 @@ def add(
         "untrained_files": {}, "figures": figures,
         "contrasts": [{"against": first, "measure": measure, "family": "primary", "expect": "higher", **one}
                       for one in contrasts],
+        "tried": tried or {},
     }  # fmt: skip
     write_json(path, study)
 
@@ -127,6 +129,32 @@ def rate(made: Synthetic, seeds: int = 8) -> None:
     ]
     stated = [{"arm": "80-10-10-at-60"}, {"arm": "100-0-0-at-15", "family": "secondary"}]
     add(made, "rate", arms, values, asked, stated, seeds=seeds, measure="test.yardstick.loss_nats")
+
+
+def trials(made: Synthetic, of: str, losses: dict[str, list[float]], seeds: int = 2) -> str:
+    """Trials of arms of an experiment at `LEARNING_RATES`.
+
+    Args:
+        losses: arm -> its mean loss at each rate.
+
+    Returns:
+        What they are called.
+    """
+    tried = {f"{arm}.lr-{rate:g}": (arm, rate) for arm in losses for rate in LEARNING_RATES}
+    arms = {
+        name: {
+            "optimizer": {"learning_rate": rate},
+            "masking": {"rate": 0.15 + 0.1 * (arm != next(iter(losses)))},
+        }
+        for name, (arm, rate) in tried.items()
+    }
+
+    def values(name: str, seed: int, run: config.Run) -> dict[str, float]:
+        arm, rate = tried[name]
+        return {"test.own.loss_nats": losses[arm][LEARNING_RATES.index(rate)] + 0.01 * seed}
+
+    add(made, f"{of}-tune", arms, values, [], [], seeds=seeds, measure="test.own.loss_nats", tried=tried)
+    return f"{of}-tune"
 
 
 def credit(made: Synthetic, seeds: int = 8, lost: float = 1.6) -> None:

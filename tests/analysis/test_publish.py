@@ -22,10 +22,13 @@ from analysis import (
     provenance,
     publish,
     publish_page,
+    published_runs,
     report,
+    sides,
     study,
     table,
     tidy,
+    tune,
 )
 from mlm.errors import InputError
 from mlm.files import read_json, write_atomically
@@ -175,16 +178,44 @@ def test_links_of_the_page_lead_to_files(make: Make) -> None:
     assert all(f"![corruptions: {name}]" in text for name in ("contrasts", "matrix", "over", "operations"))
 
 
-def test_trials_come_with_their_experiment(make: Make) -> None:
+def test_trials_of_learning_rates_lead_back_to_their_runs(make: Make) -> None:
     made = make(seeds=2, effects=TWO)
+    (made.root / "experiments" / f"{EXPERIMENT}.yaml").touch()
+    losses = {"80-10-10": [4.4, 4.0, 4.2], "100-0-0": [4.4, 4.3, 4.1]}
+    name = more.trials(made, EXPERIMENT, losses)
     planned = ready(made, EXPERIMENT)
-    rates = made.root / outputs.files("tune", "laptop", f"{EXPERIMENT}-tune")[0]
-    tidy.write_csv(rates, [("80-10-10", 0.005, 3)], ("arm", "learning_rate", "n"))
-    publish.write(planned, [EXPERIMENT])
-    assert Path(f"docs/results/laptop/{EXPERIMENT}/rates.csv").read_bytes() == rates.read_bytes()
-    rates.unlink()
-    publish.write(planned, [EXPERIMENT])
-    assert not Path(f"docs/results/laptop/{EXPERIMENT}/rates.csv").exists()
+    collect.collect(planned, name)
+    gone = (
+        f"{name}: missing are results/laptop/tables/{name}/rates.csv, results/laptop/figures/{name}/rates.svg"
+    )
+    with pytest.raises(InputError, match=re.escape(gone)):
+        publish.write(planned, [name])
+    tune.write(planned, name)
+    publish.write(planned, [])
+    place = Path(f"docs/results/laptop/{name}")
+    told = pd.read_csv(place / "rates.csv")
+    reference = published_runs.load(place)
+    assert reference is not None and {one.run for one in reference.runs} == {
+        *pd.read_csv(place / "runs.csv")["run"]
+    }
+    for row in told.to_dict("records"):
+        mine = [one for one in reference.runs if one.arm == f"{row['arm']}.lr-{row['learning_rate']:g}"]
+        assert len(mine) == row["n"] == 2
+        mean = sum(one.values["test.own.loss_nats"] for one in mine) / 2
+        assert mean == pytest.approx(row["mean"])
+    page = Path("docs/results/laptop/README.md").read_text()
+    assert (
+        "Best: 80/10/10: 0.002 (4.005). 100/0/0: 0.004 (4.105); the edge of what was tried: try further.\n"
+        in page
+    )
+    assert f"![{name}: rates]({name}/rates.svg)" in page and f"{EXPERIMENT}.yaml" in page
+    assert {key[0] for key in findings(page)} == {EXPERIMENT} and page.count("The claim: ") == 1
+    # What compares studies has nothing to compare in them, and what is altered is refused.
+    assert {*sides.load("docs/results/laptop").experiments} == {EXPERIMENT}
+    path = made.results / f"laptop/tables/{name}/rates.csv"
+    path.write_text(path.read_text().replace("0.002", "0.003", 1))
+    with pytest.raises(InputError, match=r"rates\.csv, line \d: truncated or altered since `tune` wrote it"):
+        publish.write(planned, [name])
 
 
 def test_slopes_come_with_their_intervals_as_numbers_json_has_them(make: Make) -> None:

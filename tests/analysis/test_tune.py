@@ -1,13 +1,16 @@
 """The rate that suits an arm is the best of those at which nothing diverged; an edge is flagged."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import synthetic_experiments as more
+from synthetic_results import EXPERIMENT, Synthetic
 
-from analysis import tidy, tune
+from analysis import collect, figure_rates, study, style, tidy, tune
 from analysis.study import Experiment
 from mlm.errors import InputError
 from mlm.measures import better
@@ -55,33 +58,48 @@ def test_a_rate_at_which_a_seed_diverged_is_not_chosen_for_those_that_did_not() 
     assert math.isnan(rows[2].mean)
 
 
-def test_the_table_and_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment, found = collected(
-        {"a": [[4.0, 4.0], [3.9, 3.9], [4.2, 4.2]], "b": [[None, None]] * 3}, "validation.own.loss_nats"
-    )
-
-    class Planned:
-        scale = "test"
-
-        def experiment(self, name: str) -> Experiment:
-            return experiment
-
-        def stated(self, name: str) -> dict[str, str]:
-            return {}
-
-        def seeds(self, name: str) -> list[int]:
-            return list(SEEDS)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tidy, "load", lambda scale, name: found)
-    said = tune.write(Planned(), "trial-tune")  # type: ignore[arg-type]
-    assert said == ["a: 0.002 (3.900)", "b: no rate at which every seed has a value"]
-    table = pd.read_csv("results/test/tables/trial-tune/rates.csv")
+def test_the_table_the_figure_and_what_is_said(make: Callable[..., Synthetic]) -> None:
+    made = make(seeds=2, effects={"80-10-10": 0.0, "100-0-0": -0.03})
+    name = more.trials(made, EXPERIMENT, {"80-10-10": [4.0, 3.9, 4.2], "100-0-0": [4.1, 4.3, 4.4]})
+    planned = study.load(made.scale)
+    collect.collect(planned, name)
+    assert tune.write(planned, name) == [
+        "80/10/10: 0.002 (3.905)", "100/0/0: 0.001 (4.105); the edge of what was tried: try further",
+    ]  # fmt: skip
+    table = pd.read_csv(f"results/laptop/tables/{name}/rates.csv")
     assert list(table.columns) == ["arm", "learning_rate", "n", "mean", "sd", "best", "edge"]
-    assert table["best"].sum() == 1
+    assert table["best"].sum() == 2 and table["edge"].sum() == 1
+    experiment, found = planned.experiment(name), tidy.load(made.scale, name)
+    with style.applied():
+        figure = figure_rates.draw(experiment, found, list(tune.rows(experiment, found, 2)))
+    panels = figure.axes
+    assert [axes.get_title(loc="left") for axes in panels] == ["80/10/10", "100/0/0"]
+    spans = [axes.get_ylim()[1] - axes.get_ylim()[0] for axes in panels]
+    assert spans[0] == pytest.approx(spans[1])  # slopes can be compared
+    rings = [line for axes in panels for line in axes.lines if line.get_markerfacecolor() == "none"]
+    assert [(float(ring.get_xdata()[0]), ring.get_markeredgecolor()) for ring in rings] == [
+        (0.002, style.INK), (0.001, figure_rates.EDGE),
+    ]  # fmt: skip
+    assert [text.get_text() for axes in panels for text in axes.texts] == ["", "edge"]
 
-    found = replace(found, partial=True)
-    Path("results/test/tables/trial-tune/rates.csv").unlink()
-    with pytest.raises(InputError, match=r"not all of its trials are finished.*scale=test trial-tune`"):
-        tune.write(Planned(), "trial-tune")  # type: ignore[arg-type]
-    assert not Path("results/test/tables/trial-tune/rates.csv").exists()
+
+def test_what_is_said_of_an_arm_that_diverged_everywhere() -> None:
+    losses = {"a": [[4.0, 4.0], [3.9, 3.9], [4.2, 4.2]], "b": [[None, None]] * 3}
+    experiment, found = collected(losses, "validation.own.loss_nats")
+    rows = list(tune.rows(experiment, found, seeds=2))
+    assert [*tune.said(rows)] == ["a: 0.002 (3.900)", "b: no rate at which every seed has a value"]
+    assert len(figure_rates.draw(experiment, found, rows).axes) == 2
+
+
+def test_trials_that_are_not_finished_have_no_table(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[..., Synthetic]
+) -> None:
+    made = make(seeds=2, effects={"80-10-10": 0.0, "100-0-0": -0.03})
+    name = more.trials(made, EXPERIMENT, {"80-10-10": [4.0, 3.9, 4.2]})
+    planned = study.load(made.scale)
+    collect.collect(planned, name)
+    found = replace(tidy.load(made.scale, name), partial=True)
+    monkeypatch.setattr(tidy, "load", lambda scale, name: found)
+    with pytest.raises(InputError, match=rf"not all of its trials are finished.*scale=laptop {name}`"):
+        tune.write(planned, name)
+    assert not Path(f"results/laptop/tables/{name}/rates.csv").exists()
