@@ -184,7 +184,7 @@ def _difference(measure: str, arm: Values, base: Values, partial: bool) -> dict[
     pairs = [arm[seed] - base[seed] for seed in sorted(arm) if seed in base]
     if not pairs:
         return None
-    test = SignFlip(pairs)
+    test = SignFlip(pairs, max(map(abs, (*arm.values(), *base.values()))))
     low, high = map(_finite, (math.inf, math.inf) if partial else test.interval())
     digits = labels.telling(labels.digits(measure), test.mean, low, high)
     return {"mean": test.mean, "low": low, "high": high, "n": test.n, "digits": digits}

@@ -184,10 +184,11 @@ def _family(
     pairs = [paired.of(contrast, collected) for contrast in stated]
     # A contrast without any pair says nothing, yet it was stated: it keeps its place in the family.
     tested = [one.tested for one in pairs]
-    raw = [_p(contrast, d) for contrast, d in zip(stated, tested, strict=True)]
+    raw = [_p(contrast, d, one.size) for contrast, d, one in zip(stated, tested, pairs, strict=True)]
     adjusted = holm(raw)
     outside = [
-        p_beyond(d, c.margin) if len(d) and c.margin else 1.0 for c, d in zip(stated, tested, strict=True)
+        p_beyond(d, c.margin, one.size) if len(d) and c.margin else 1.0
+        for c, d, one in zip(stated, tested, pairs, strict=True)
     ]
     beyond = holm(outside)
     sides = 1 if stated and stated[0].margin else 2
@@ -207,7 +208,7 @@ def _family(
         # p of an unfinished study would invite stopping when it pleases, and so would the interval.
         shown = len(tested[i]) > 0 and not collected.partial
         sd = float(d.std(ddof=1)) if len(d) > 1 else math.nan
-        low, high = SignFlip(d).interval() if shown else (None, None)
+        low, high = SignFlip(d, compared.size).interval() if shown else (None, None)
         added = resampling.examples(contrast.measure, experiment.measure_files, compared.runs)
         both = resampling.interval(added) if added and not collected.partial else None
         results.append(
@@ -252,10 +253,10 @@ def _family(
     return results
 
 
-def _p(contrast: Contrast, d: NDArray[np.float64]) -> float:
+def _p(contrast: Contrast, d: NDArray[np.float64], size: float) -> float:
     if not len(d):
         return 1.0
-    return p_equivalent(d, contrast.margin) if contrast.margin else SignFlip(d).p_two_sided()
+    return p_equivalent(d, contrast.margin, size) if contrast.margin else SignFlip(d, size).p_two_sided()
 
 
 def _can_show(contrast: Contrast, d: NDArray[np.float64], family: int) -> dict[str, Any]:

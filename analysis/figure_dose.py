@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from analysis import figure_notes, labels, setup, style, summary, tidy
+from analysis import figure_notes, labels, printed, reached, setup, style, tidy
 from analysis.study import Study
 from mlm import figures
 
@@ -34,9 +34,13 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     axes.set_xlabel(labels.key(str(asked.x)))
     axes.set_title(labels.title(measure), color=style.INK)
     style.label_ends(axes, ends)
-    figure_notes.write(
-        figure, figure_notes.runs(collected, [arm for line in found.values() for arm in line.values()])
+    drawn = [arm for line in found.values() for arm in line.values()]
+    told = [reached.of(collected, arm, measure) for arm in drawn]
+    lost = [f"{labels.arm(arm)} {one}" for arm, one in zip(drawn, told, strict=True) if one and one.censored]
+    medians = (
+        [f"Not all runs come to the loss, so what stands is the median: {', '.join(lost)}"] if lost else []
     )
+    figure_notes.write(figure, figure_notes.runs(collected, drawn) + medians)
     return figure
 
 
@@ -63,8 +67,8 @@ def _line(
     for x, arm in line.items():
         at = x * (1 + 3 * apart) if asked.log else x + apart * width
         values = collected.array(arm, measure)
-        estimate = summary.estimate(values)
-        if estimate is None:
+        middle = printed.middle(collected, arm, measure)
+        if middle.at is None:
             continue
         axes.plot(
             [at] * len(values),
@@ -76,9 +80,9 @@ def _line(
             markeredgewidth=0,
             zorder=2,
         )
-        if estimate.n > 1:
-            axes.plot([at] * 2, [estimate.low, estimate.high], color=colour, linewidth=1.2, zorder=3)
-        means.append((at, estimate.mean))
+        if middle.ends is not None:
+            axes.plot([at] * 2, middle.ends, color=colour, linewidth=1.2, zorder=3)
+        means.append((at, middle.at))
     if not means:
         return []
     axes.plot(

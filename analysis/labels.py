@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from analysis import verdicts
 from mlm import measures
 
 TRAINING = {
@@ -169,17 +170,24 @@ def scale(name: str) -> tuple[float, str]:
 
 
 MOST_DIGITS = 5
+ROUNDING = 1e-8
+"""What is smaller is rounding of the machine, whatever the measure's unit."""
 
 
 def telling(digits: int, *values: float | None) -> int:
     """Decimals for numbers that stand together, such as a difference and the ends of its interval.
 
     As many as are given, or more, so that none is shown as zero that is not: an interval beside `inconclusive`
-    would seem to begin at zero. What five decimals do not show is rounding of the machine.
+    would seem to begin at zero. Beside larger ones, what five decimals do not show is as good as zero.
 
     >>> telling(3, 0.006, -0.0004, 0.013), telling(3, 0.0, 1e-9, None), telling(0, -1_204_224.0)
     (4, 3, 0)
+    >>> telling(3, 2.3e-7, -1e-7)
+    8
     """
+    largest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=0.0)
+    if largest > ROUNDING and not round(largest, MOST_DIGITS):  # all of them are as small as that
+        return 1 - math.floor(math.log10(largest))
     seen = [value for value in values if value is not None and round(value, MOST_DIGITS)]
     while digits < MOST_DIGITS and not all(round(value, digits) for value in seen):
         digits += 1
@@ -225,7 +233,17 @@ def p_value(p: float | None) -> str:
 
     >>> p_value(0.0078125), p_value(0.000002), p_value(None)
     ('= 0.0078', '< 0.0001', 'not given')
+
+    It is on the side of the level where it says to be:
+
+    >>> p_value(819 / 16384), p_value(205 / 4096)
+    ('= 0.04999', '= 0.05005')
     """
     if p is None:
         return "not given"
-    return "< 0.0001" if p < 0.0001 else f"= {p:.4f}" if p < 0.1 else f"= {p:.3f}"
+    if p < 0.0001:
+        return "< 0.0001"
+    decimals = 4 if p < 0.1 else 3
+    while p != verdicts.LEVEL and (round(p, decimals) - verdicts.LEVEL) * (p - verdicts.LEVEL) <= 0:
+        decimals += 1
+    return f"= {p:.{decimals}f}"

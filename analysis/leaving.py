@@ -71,7 +71,9 @@ class Line:
         return survival.slope(np.log(self.candidates[kept]), np.log(self.tokens[kept]), self.censored[kept])
 
     def estimate(self) -> survival.Slope | None:
-        """The slope with its interval over seeds; None where too few runs leave."""
+        """The slope with its interval over seeds; None where too few runs leave, or some had left at first."""
+        if self.begun:  # those that are left took longer
+            return None
         return survival.over_seeds(self.seeds.tolist(), self.slope)
 
 
@@ -120,6 +122,8 @@ def _runs(collected: tidy.Collected, arm: str, level: str) -> Iterator[tuple[int
 def apart(one: Line, other: Line) -> survival.Slope | None:
     """Slope of one line minus that of the other, of the same seeds, with its interval."""
     first = len(one.seeds)
+    if one.begun or other.begun:
+        return None
 
     def difference(keep: NDArray[np.bool_]) -> float | None:
         slopes = one.slope(keep[:first]), other.slope(keep[first:])

@@ -111,7 +111,7 @@ class Part:
         return (
             f"{self.quote.est(key)} {words}"
             if self.quote.has(key)
-            else f"not to be had {words} (too few leave)"
+            else f"not to be had {words} (too few leave, or some are past the level from the start)"
         )
 
     def arms_table(self) -> str:

@@ -29,6 +29,11 @@ class Pairs(NamedTuple):
     """Digests, the arm's first."""
 
     @property
+    def size(self) -> float:
+        """The largest value, by which differences are rounded."""
+        return float(np.abs(np.append(self.arm, self.against)).max(initial=0.0))
+
+    @property
     def differences(self) -> NDArray[np.float64]:
         """[pairs] arm minus against."""
         return self.arm - self.against
@@ -43,13 +48,16 @@ def of(contrast: Contrast, collected: tidy.Collected) -> Pairs:
     """What a contrast compares: all of its measure, or times restricted to where all runs were looked at."""
     arms = (contrast.arm, contrast.against)
     both = set.intersection(*(set(collected.finished(arm)) for arm in arms))
-    told = [reached.of(collected, arm, contrast.measure, both) for arm in arms]
+    cost = reached.counted(contrast.measure)
+    told = [one for arm in arms if (one := reached.of(collected, arm, cost, both))]
     # Differences that come out too small are no evidence of equivalence.
     cut = None if contrast.margin else reached.restricted(collected, arms, contrast.measure, both)
     arm, against = cut.times if cut else (collected.values(a, contrast.measure) for a in arms)
     seeds = [int(seed) for seed in arm.index if seed in against.index]
     values, others = (one.loc[seeds].to_numpy(dtype=np.float64) for one in (arm, against))
-    untested = cut is None and any(one is not None and one.censored for one in told)
+    # Of runs that were past the loss at first, that it is not known what they took is no failure to come there.
+    unknown = [one.censored if cost == contrast.measure else one.begun > 0 for one in told]
+    untested = cut is None and any(unknown)
     there = reached.censoring(contrast.measure) or contrast.measure  # a censored run has no cost
     digests = [collected.digests(a, there) for a in arms]
     runs = tuple(by_seed[seed] for by_seed in digests for seed in seeds)

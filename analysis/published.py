@@ -157,11 +157,12 @@ def pairs(
         stated = [
             r for r in results if (r.arm, r.against, r.measure) == (arm, against, measure) and r.margin is None
         ]
-        d = np.empty(0)
+        d, size = np.empty(0), 0.0
         if {arm, against} <= there:
             asked = Contrast(family="secondary", arm=arm, against=against, measure=measure)
-            d = paired.of(asked, collected).tested
-        low, high = SignFlip(d).interval() if len(d) and not collected.partial else (None, None)
+            compared = paired.of(asked, collected)
+            d, size = compared.tested, compared.size
+        low, high = SignFlip(d, size).interval() if len(d) and not collected.partial else (None, None)
         mean = float(d.mean()) if len(d) else None
         verdict = stated[0].verdict if stated else None
         post_hoc = any(r.stated == "post hoc" for r in stated)

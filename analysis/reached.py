@@ -123,6 +123,16 @@ def censoring(measure: str) -> str | None:
     return f"{level}.censored" if named else None
 
 
+def counted(measure: str) -> str:
+    """The cost whose censored runs a measure counts; the measure itself where it counts none.
+
+    >>> counted("reach.4.4.censored"), counted("reach.4.4.flops")
+    ('reach.4.4.tokens', 'reach.4.4.flops')
+    """
+    level, _, what = measure.rpartition(".")
+    return f"{level}.tokens" if level.startswith("reach.") and what == "censored" else measure
+
+
 def _finished(
     collected: tidy.Collected, arm: str, measure: str, seeds: Collection[int] | None = None
 ) -> pd.Series:

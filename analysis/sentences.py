@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analysis import labels, published
+from analysis import labels, published, verdicts
 from analysis.beforehand import When
 from analysis.contrasts import Result
 from analysis.manuscript_markdown import listed
@@ -41,7 +41,8 @@ def verdict(result: Result, quote: Quoter, family_size: int) -> str:
     stated += ", post hoc" if result.stated == "post hoc" else ""
     head = f"**{name}** ({stated}): "
     if result.n == 0:
-        nothing = "no pair of runs is complete, so there is nothing to compare"
+        why = "in no pair is it known what both runs took" if result.untested else "no pair of runs is complete"
+        nothing = f"{why}, so there is nothing to compare"
         return f"{head}{nothing}{_lost(result)} --- *{result.verdict}*."
     key, n = f"{result.id}.difference", quote.num(f"{result.id}.n")
     numbers = (
@@ -97,7 +98,8 @@ def _meaning(result: Result, quote: Quoter, family_size: int) -> str:
             "supported": f"{arm} is {direction}"
             + (f", {AS_STATED[result.stated]}" if result.expect != "differ" else ""),
             "contradicted": f"{arm} is {direction}, against the stated direction",
-            "inconclusive": "the difference may lie on either side of zero",
+            "inconclusive": "the difference may lie on either side of zero"
+            + (", corrected for its family, if not by itself" if (result.p or 1.0) < verdicts.LEVEL else ""),
         }
     pairs = f"with {quote.num(f'{result.id}.n')} pairs"
     pairs += f" in a family of {family_size}" if family_size > 1 else ""
@@ -113,6 +115,10 @@ def _could(result: Result, quote: Quoter) -> str:
     if result.verdict != "inconclusive" or not result.spreads:
         return ""
     n, smallest = (quote.num(f"{result.id}.{key}") for key in ("n", "detectable"))
+    if result.detectable is None:  # fewer pairs than the others of its family, whose first step it cannot pass
+        return (
+            f" At the first step of Holm's correction {n} pairs could have shown no difference, however large."
+        )
     could = f"{n} seeds with this spread could have detected a difference of {smallest}"
     if result.margin is not None:
         could = f"{n} seeds with this spread and no difference could have shown that it is within {smallest}"
@@ -126,7 +132,8 @@ def _could(result: Result, quote: Quoter) -> str:
 
 def _lost(result: Result) -> str:
     # A run that diverged is no missing value at random: the pairs left are those that went well.
-    pairs = "; only complete pairs are compared" if result.n < result.planned else ""
+    which = "pairs in which both costs are known" if result.untested else "complete pairs"
+    pairs = f"; only {which} are compared" if result.n < result.planned else ""
     lost = f"{result.note}{pairs}" if result.note else ""
     later = f"post hoc: {result.stated_note}" if result.stated == "post hoc" else ""
     told = "; ".join(part for part in (lost, later) if part)
@@ -138,7 +145,7 @@ def left_open(results: Sequence[Result], quote: Quoter) -> str:
     told = [
         f"{quote.num(f'{one.id}.detectable')} ({labels.arm(one.arm)} against {labels.arm(one.against)})"
         for one in results
-        if one.verdict == "inconclusive" and one.spreads
+        if one.verdict == "inconclusive" and one.spreads and one.detectable is not None
     ]
     what = "margins" if results and results[0].margin is not None else "differences"
     could = f" Those left open could have shown, in four studies of five, {what} of {', '.join(told)}."
@@ -149,8 +156,9 @@ def headline(result: Result, quote: Quoter) -> str:
     """The primary contrast for the abstract."""
     arm, against = labels.arm(result.arm), labels.arm(result.against)
     if result.n == 0:
-        return f"No pair of {arm} and {against} runs is complete, so the primary contrast cannot be told."
-    moved = "raises" if (result.difference or 0) > 0 else "lowers"
+        known = "has two costs that are known" if result.untested else "is complete"
+        return f"No pair of {arm} and {against} runs {known}, so the primary contrast cannot be told."
+    moved = "raises" if (result.difference or 0) > 0 else "lowers" if result.difference else "does not move"
     key = f"{result.id}.difference"
     change = f"Training with {arm} instead of {against} {moved} mean {labels.measure(result.measure)}"
     interval = "" if result.low is None else f", {quote.ci(key)}"

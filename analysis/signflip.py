@@ -23,7 +23,7 @@ from mlm.errors import InputError
 from mlm.experiment import MOST_SEEDS
 
 MOST_PAIRS = MOST_SEEDS  # 2²² subset means are 34 MB
-TIE = 1e-12  # of the largest difference: sums of shares cancel exactly, and rounding error must not hide it
+TIE = 1e-12  # of the largest value: sums of shares cancel exactly, and rounding error must not hide it
 
 
 class SignFlip:
@@ -37,9 +37,10 @@ class SignFlip:
 
     Args:
         differences: [n] paired differences, n >= 1.
+        size: the largest of the values that were subtracted, by which differences are rounded.
     """
 
-    def __init__(self, differences: Sequence[float] | NDArray[np.float64]) -> None:
+    def __init__(self, differences: Sequence[float] | NDArray[np.float64], size: float = 0.0) -> None:
         d = np.asarray(differences, dtype=np.float64)
         self.n = len(d)
         if not 1 <= self.n <= MOST_PAIRS:
@@ -48,7 +49,7 @@ class SignFlip:
                 "use fewer seeds"
             )
         self.mean = float(d.mean())
-        scale = float(np.abs(d).max()) or 1.0
+        scale = max(float(np.abs(d).max()), size) or 1.0
         sums, sizes = np.zeros(1), np.zeros(1)
         for difference in d:
             sums = np.concatenate([sums, sums + difference])
@@ -122,16 +123,16 @@ def smallest_p(n: int, sides: int = 2) -> float:
     return min(1.0, sides / float(2**n))
 
 
-def p_equivalent(differences: Sequence[float] | NDArray[np.float64], margin: float) -> float:
+def p_equivalent(differences: Sequence[float] | NDArray[np.float64], margin: float, size: float = 0.0) -> float:
     """Two one-sided tests (Schuirmann 1987) of H₀: |location| >= margin; the larger p counts.
 
     p < .05 exactly where the 90 % interval lies within the margins.
     """
-    d = np.asarray(differences, dtype=np.float64)
-    return max(SignFlip(d + margin).p_greater(), SignFlip(d - margin).p_less())
+    d, size = np.asarray(differences, dtype=np.float64), max(size, margin)
+    return max(SignFlip(d + margin, size).p_greater(), SignFlip(d - margin, size).p_less())
 
 
-def p_beyond(differences: Sequence[float] | NDArray[np.float64], margin: float) -> float:
+def p_beyond(differences: Sequence[float] | NDArray[np.float64], margin: float, size: float = 0.0) -> float:
     """P of H₀: |location| <= margin, both sides tried and paid for."""
-    d = np.asarray(differences, dtype=np.float64)
-    return min(1.0, 2 * min(SignFlip(d - margin).p_greater(), SignFlip(d + margin).p_less()))
+    d, size = np.asarray(differences, dtype=np.float64), max(size, margin)
+    return min(1.0, 2 * min(SignFlip(d - margin, size).p_greater(), SignFlip(d + margin, size).p_less()))

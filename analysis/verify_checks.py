@@ -154,14 +154,17 @@ def intervals(
             reached = str(row["reached"] or n)
             known = f"{labels.number(mean, digits)} (n {reached})" if n else f"not known (n {reached})"
             shown = labels.number(float(values.mean()), digits) if len(values) else "not known"
-            yield Check("interval", where, what, shown, known, not len(values) and n == 0, n > 1)
+            lost = reached != str(n) and not reached.startswith(
+                f"{n} of {n}"
+            )  # of published runs, some as well
+            yield Check("interval", where, what, shown, known, not len(values) and n == 0, n > 1 and not lost)
             continue
         half = prediction(sd, n, len(values), among)
         apart = float(values.mean()) - mean
         ends = f"{labels.number(mean - half, digits)} to {labels.number(mean + half, digits)}"
         shown = labels.number(float(values.mean()), digits)
         words = labels.number(apart, digits, signed=True) + (f", {abs(apart) / sd:.1f} SD" if sd else "")
-        yield Check("interval", where, what, shown, ends, abs(apart) <= half, True, words)
+        yield Check("interval", where, what, shown, ends, abs(apart) <= half, sd > 0, words)
 
 
 def prediction(sd: float, n: int, more: int, among: int) -> float:

@@ -112,6 +112,36 @@ def test_a_dose_has_a_line_a_value_and_its_means_over_seeds(ready: Ready) -> Non
     assert {text.get_text() for text in axes.texts} == {"80/10/10", "100/0/0"}
 
 
+def test_a_dose_of_a_cost_has_medians_where_some_runs_do_not_come_to_the_loss(ready: Ready) -> None:
+    """A mean over the runs that do would be too low."""
+    planned, collected = ready(lambda made: more.credit(made, lost=2.6), "credit")
+    measure, rate = "reach.unigram-0.5.tokens", more.LEARNING_RATES[-1]
+    arms = [f"mlm-{group}-at-{rate:g}" for group in more.GROUPS]
+    figure = asked.Figure(kind="dose", x="attention.group", measure=measure, arms=arms, log=True)
+    with style.applied():
+        drawn = figure_dose.draw(planned, "credit", collected, figure)
+    ends = {x for line in drawn.axes[0].lines if line.get_marker() == "o" and line.get_markersize() > 4
+            for x in line.get_xdata()}  # fmt: skip
+    reached = [len(collected.array(arm, measure)) for arm in arms]
+    assert reached[-1] < 4 and len(ends) == sum(
+        n >= 4 for n in reached
+    )  # of fewer than half there is no median
+    (note,) = (text.get_text() for text in drawn.texts)
+    assert "so what stands is the median: " in note and f"{arms[-1]} {reached[-1]} of 8" in note
+
+
+def test_runs_that_had_left_at_first_leave_a_line_without_a_slope(ready: Ready) -> None:
+    planned, collected = ready(more.credit, "credit")
+    figure = planned.experiment("credit").figures[0]
+    mine = (collected.results["arm"] == "mlm-16-at-0.001") & (collected.results["seed"] == 0)
+    for what in ("begun", "censored"):
+        here = mine & (collected.results["measure"] == f"reach.unigram-0.5.{what}")
+        collected.results.loc[here, "value"] = 1.0
+    first, second, *_ = leaving.lines(planned, "credit", collected, figure)
+    assert first.begun == 1 and first.estimate() is None and second.estimate() is not None
+    assert leaving.apart(first, second) is None
+
+
 def test_arms_are_rows_in_the_order_of_the_file_under_their_groups(ready: Ready) -> None:
     planned, collected = ready(more.rate, "rate")
     with style.applied():

@@ -132,3 +132,26 @@ def test_other_examples_in_one_of_the_runs_are_no_pairs(make: Make) -> None:
     contrasts.write(planned, EXPERIMENT)
     found = contrasts.load(made.scale, EXPERIMENT)[0]
     assert found.low is not None and (found.examples, found.two_level_low) == (None, None)
+
+
+def test_an_example_of_nothing_is_none(make: Make) -> None:
+    """A sentence without a word that counts: drawn alone, it would have no accuracy."""
+    made = make(effects={"80-10-10": 0.0, "100-0-0": -0.03})
+    planned = study.load(made.scale)
+    collect.collect(planned, EXPERIMENT)
+    contrasts.write(planned, EXPERIMENT)
+    before = contrasts.load(made.scale, EXPERIMENT)[0]
+
+    def longer(content: dict[str, dict[str, dict[str, str]]]) -> None:
+        for told in content["examples"].values():
+            told.update(right=told["right"] + " 0", of=told["of"] + " 0")
+
+    for arm in ("80-10-10", "100-0-0"):
+        for seed in made.seeds:
+            path = made.folder(arm, seed) / MEASURE_FILES["probe"]
+            content = json.loads(path.read_text())
+            longer(content)
+            write_json(path, content)
+    contrasts.write(planned, EXPERIMENT)
+    after = contrasts.load(made.scale, EXPERIMENT)[0]
+    assert (after.examples, after.two_level_low) == (before.examples, before.two_level_low)

@@ -91,6 +91,18 @@ def test_what_cannot_be_restricted_only_describes(
     assert ("from the start" in result.note) == bool(begun)
 
 
+def test_runs_past_the_loss_from_the_start_are_none_that_do_not_come_to_it() -> None:
+    """All of `slow` begin beyond the level: that their cost is not known is no failure to come down to it."""
+    found = collected({"slow": [300.0] * 8, "fast": [float(300 + 10 * i) for i in range(8)]}, BUDGETS)
+    rows = found.results["arm"] == "slow"
+    for what in ("censored", "begun"):
+        found.results.loc[rows & (found.results["measure"] == f"{LEVEL}.{what}"), "value"] = 1.0
+    result = compared(found, "censored", expect="higher")
+    assert (result.verdict, result.untested, result.p) == ("descriptive", True, None)
+    known = collected({"slow": [None] * 8, "fast": [float(300 + 10 * i) for i in range(8)]}, BUDGETS)
+    assert compared(known, "censored", expect="higher").verdict == "supported"
+
+
 def test_a_diverged_run_leaves_its_pair() -> None:
     found = collected({"slow": SLOW, "fast": FAST}, BUDGETS)
     rows = (found.results["arm"] == "fast") & (found.results["seed"] == 5)

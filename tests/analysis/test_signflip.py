@@ -100,6 +100,19 @@ def test_equivalence_of_a_true_difference_at_the_margin_is_rarely_claimed() -> N
     assert p_beyond([0.9, 1.0, 1.1, 1.0, 0.95, 1.05, 1.2, 0.9], 0.5) == 2 / 2**8
 
 
+def test_differences_that_tie_but_for_rounding_tie() -> None:
+    """Of shares of 100,000 words and at the margin: what rounds is the values, not the small differences."""
+    right = np.array([67740, 61200, 85472, 65387, 65771, 78434, 68546, 85338])
+    more = np.array([1, 3, 2, 2, 3, 4, -2, 1])
+    arm, against = (right + more) / 100_000, right / 100_000
+    assert SignFlip(more.astype(float)).p_two_sided() == 14 / 256
+    found = SignFlip(arm - against, size=float(arm.max()))
+    assert found.p_two_sided() == 14 / 256 and found.interval()[0] <= 0
+    at_the_margin = [(0.80 + 0.01 * i) - (0.82 + 0.01 * i) for i in range(8)]
+    assert p_equivalent(at_the_margin, 0.02, 0.9) == 1.0
+    assert p_beyond([0.53 - 0.50] * 8, 0.03, 0.53) == 1.0
+
+
 def test_more_pairs_than_can_be_enumerated_are_refused() -> None:
     with pytest.raises(InputError, match="seeds"):
         SignFlip(np.ones(MOST_PAIRS + 1))

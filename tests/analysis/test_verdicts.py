@@ -118,6 +118,59 @@ def test_few_seeds_only_describe(analysed: Callable[..., Synthetic]) -> None:
     assert "with 7 pairs in a family of 4" in said(found["0-0-100"])
 
 
+def test_what_the_correction_alone_leaves_open_is_said_as_that() -> None:
+    """Of four contrasts one has a p of .0156 by itself, and one lacks a pair, which the correction asks for."""
+    by_itself = [0.02, 0.03, 0.01, 0.04, 0.02, 0.05, 0.03, -0.001]
+    near = [0.01, -0.01, 0.02, -0.02, 0.01, -0.01, 0.02, -0.03]
+    found = differences(
+        {"far": by_itself, "short": [0.011 * (i + 1) for i in range(7)], "near": near, "last": near}
+    )
+    assert found["far"].p is not None and found["far"].p < 0.05 < (found["far"].p_holm or 0)
+    assert "may lie on either side of zero, corrected for its family, if not by itself" in said(found["far"])
+    assert "may lie on either side of zero." in said(found["near"])
+    short = found["short"]
+    assert (short.verdict, short.detectable) == ("inconclusive", None)
+    assert "7 pairs could have shown no difference, however large" in said(short)
+    assert "not available" not in said(short) and not sentences.left_open([short], quoter(short))
+
+
+def differences(pairs: dict[str, list[float]]) -> dict[str, contrasts.Result]:
+    """Secondary contrasts of arms against `base`, which is 0 at each of eight seeds."""
+    told = {"base": [0.0] * 8, **pairs}
+    rows = [
+        ("made", arm, seed, "probe.accuracy", value, "finished", f"{arm}-{seed}")
+        for arm, values in told.items()
+        for seed, value in enumerate(values)
+    ]
+    experiment = Experiment(
+        title="", question="", claim="", reference="", baseline="base", primary_measure="probe.accuracy",
+        arms=tuple(told), measures={}, measure_files={}, untrained_files={}, contrasts=tuple(
+            Contrast(family="secondary", arm=arm, against="base", measure="probe.accuracy", expect="differ")
+            for arm in pairs
+        ),
+    )  # fmt: skip
+    results = pd.DataFrame(rows, columns=list(tidy.RESULTS))
+    found = tidy.Collected("made", results, pd.DataFrame(columns=list(tidy.CURVES)), False, {})
+    return {one.arm: one for one in contrasts.evaluate("made", experiment, found, 8)}
+
+
+def test_no_difference_at_all_moves_nothing() -> None:
+    found = differences({"same": [0.0] * 8})["same"]
+    assert "instead of base does not move mean" in sentences.headline(found, quoter(found))
+
+
+def test_costs_that_are_not_known_are_not_called_missing_runs() -> None:
+    one = differences({"same": [0.0] * 8})["same"]
+    lost = replace(one, n=0, difference=None, untested=True, verdict="descriptive", low=None, high=None)
+    assert "No pair of same and base runs has two costs that are known" in sentences.headline(
+        lost, quoter(lost)
+    )
+    assert "in no pair is it known what both runs took" in said(lost)
+    assert "only pairs in which both costs are known are compared" in said(
+        replace(lost, n=3, difference=0.1, note="x")
+    )
+
+
 def test_missing_runs_give_no_verdict_and_no_p(analysed: Callable[..., Synthetic]) -> None:
     found = results_of(EFFECTS, analysed, missing=(("80-20-0", 1),))
     assert {result.verdict for result in found.values()} == {"partial"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,6 +95,20 @@ def test_means_outside_the_interval_of_more_runs_are_told_with_their_size(made: 
     half = verify_checks.prediction(0.01, 8, 2, 1)
     assert told(0.99 * half).holds and not told(1.01 * half).holds and told(1.01 * half, among=5).holds
     assert told(0.05).apart == "+0.050, 5.0 SD"
+
+
+def test_nothing_is_promised_of_costs_that_were_not_known_or_did_not_vary(made: Reference) -> None:
+    collected = tidy.load("laptop", EXPERIMENT)
+
+    def told(measure: str, **row: Any) -> verify_checks.Check:
+        table = pd.DataFrame([{"row": "100-0-0", "kind": "arm", "measure": measure, "mean": 0.9, **row}])
+        (check,) = verify_checks.intervals("split", collected, table, ["100-0-0"], [measure], 1)
+        return check
+
+    absent = "reach.9.9.tokens"  # of no run here, as of one that does not come there
+    assert (told(absent, sd=2.0, n=7, reached="7 of 8").promised) is False
+    assert (told(absent, sd=2.0, n=8, reached="8 of 8").promised) is True
+    assert (told("probe.accuracy", sd=0.0, n=8, reached="").promised) is False
 
 
 def test_the_interval_holds_more_runs_as_often_as_it_says() -> None:
