@@ -21,10 +21,17 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     if asked.log:
         axes.set_xscale("log")
     ends = []
+    last = max(x for line in found.values() for x in line)
     for index, (text, line) in enumerate(found.items()):
-        ends += _line(
+        end = _line(
             axes, collected, measure, line, style.line(index), text, asked, index - (len(found) - 1) / 2
         )
+        if max(line) == last:
+            ends += end
+            continue
+        for x, y, words, colour in end:  # from far inside, what leads to a label would pass for the line
+            axes.annotate(words, (x, y), xytext=(7, 0), textcoords="offset points", va="center", color=colour,
+                          fontsize=7.5)  # fmt: skip
     places = sorted({x for line in found.values() for x in line})
     axes.xaxis.set_major_locator(FixedLocator(places))
     axes.xaxis.set_major_formatter(FixedFormatter([f"{x:g}" for x in places]))

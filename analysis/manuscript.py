@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from analysis import codes, labels, marks, outputs, published, report_tables, sentences, setup
+from analysis import codes, labels, marks, outputs, published, report_tables, sentences, setup, verdicts
 from analysis.manuscript_markdown import RULE, escaped, listed, pipe_table
 from analysis.manuscript_part import Part
 from analysis.manuscript_settings import Settings
@@ -89,6 +89,13 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         columns = ("experiment", "contrast", "difference", "95 % interval", "p", "Holm p", "verdict")
         return pipe_table("primaries", caption, columns, rows)
 
+    def held_together() -> str:
+        """How many primary contrasts hold after Holm's correction over all of them."""
+        entries = [quote.entry(f"{one.id}.p_holm_primaries")["value"] for part in parts.values()
+                   for one in part.family("primary")]  # fmt: skip
+        held = sum(value is not None and value < verdicts.LEVEL for value in entries)
+        return sentences.together(held, len(entries))
+
     def ledger() -> str:
         columns = ("id", "value", "95 % interval", "n", "runs", "first run")
         return pipe_table(
@@ -143,6 +150,7 @@ def vocabulary(study: Study, experiments: Sequence[str], quote: Quoter) -> dict[
         "arm": labels.arm,
         "ledger": ledger,
         "primaries": primaries,
+        "held_together": held_together,
         "probe": {"title": probe["title"], "licence": probe["licence"]},
         "corpora": list(reversed(texts.values())),
         "clean": not any("with changes" in commit for one in parts.values() for commit in one.commits),

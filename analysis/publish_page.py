@@ -9,7 +9,7 @@ import jinja2
 import pandas as pd
 from pydantic import ValidationError
 
-from analysis import codes, labels, marks, verdicts
+from analysis import codes, labels, marks, multiplicity, verdicts
 from analysis.manuscript_markdown import escaped, listed
 from analysis.printed import DASH
 from analysis.report_tables import TWO_LEVEL
@@ -21,7 +21,7 @@ from mlm.files import read_json, write_atomically
 from mlm.yaml_file import Strict
 
 TEMPLATES = Path(__file__).parent / "templates"
-FACTS, RUNS = "facts.json", "runs.csv"
+FACTS, RUNS, CONTRASTS = "facts.json", "runs.csv", "contrasts.csv"
 REMARK = "remark.md"
 """What must be known of an experiment's numbers; written by hand, gone when it is published anew."""
 RUN_COLUMNS = ("arm", "seed", "run", "status", "tokens", "flops", "training_seconds", "wall_seconds", "commit")
@@ -105,6 +105,8 @@ class Published:
         remark = place / REMARK
         self.remark = " ".join(remark.read_text(encoding="utf-8").split()) if remark.exists() else ""
         self.cost = Cost.of(self.runs)
+        self.primary_p = _primary_p(place / CONTRASTS) if self.tested else []
+        """Of its primary contrasts, by themselves; 1 where one was not tested."""
         self.commits = {str(commit): mine["run"].nunique() for commit, mine in self.runs.groupby("commit")}
         self.seeds = sorted({int(seed) for seed in self.runs["seed"]})
         self.budgets = int(self.runs["tokens"].min()), int(self.runs["tokens"].max())
@@ -136,6 +138,15 @@ def _runs(path: Path) -> pd.DataFrame:
     text = dict.fromkeys(("arm", "run", "status", "commit"), str)
     try:
         return pd.read_csv(path, dtype=text, keep_default_na=False)[list(RUN_COLUMNS)]
+    except (OSError, ValueError, KeyError) as error:
+        remedy = f"delete {path.parent} and publish {path.parent.name} again"
+        raise Damaged(f"{path}: missing or damaged ({error}); {remedy}") from None
+
+
+def _primary_p(path: Path) -> list[float]:
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values={"p": [""]}, dtype={"family": str})
+        return [float(p) for p in table.loc[table["family"] == "primary", "p"].fillna(1.0)]
     except (OSError, ValueError, KeyError) as error:
         remedy = f"delete {path.parent} and publish {path.parent.name} again"
         raise Damaged(f"{path}: missing or damaged ({error}); {remedy}") from None
@@ -191,10 +202,22 @@ def render(published: Sequence[Published], place: Path) -> str:
         own=lambda one: one.cost.runs - len(_shared(one, published)),
         seeds=_seeds,
         held=_held,
+        primaries=_primaries(published),
         file_of=lambda one: one.facts.experiment.removesuffix(TUNE),
         meanings=verdicts.VERDICTS,
         verdicts={finding["verdict"] for one in published for finding in one.facts.findings},
     )
+
+
+def _primaries(published: Sequence[Published]) -> list[tuple[str, str, str]]:
+    """Experiment, p, and p corrected over the primary contrasts of all experiments, of each such contrast."""
+    told = [(one.facts.experiment, p) for one in published for p in one.primary_p]
+    adjusted = multiplicity.holm([p for _, p in told])
+    words = (labels.p_value(p).removeprefix("= ") for p in adjusted)
+    return [
+        (name, labels.p_value(p).removeprefix("= "), over_all)
+        for (name, p), over_all in zip(told, words, strict=True)
+    ]
 
 
 def _whose(told: Iterable[tuple[str, Published]]) -> Iterator[str]:

@@ -229,6 +229,17 @@ def by_verdict(told: Sequence[tuple[str, str]]) -> str:
     return listed(parts, "and")
 
 
+def together(held: int, n: int) -> str:
+    """How many of n primary contrasts have a verdict that holds over all of them.
+
+    >>> together(0, 12), together(4, 4)
+    ('none of the twelve is', 'all four are')
+    """
+    if held in (0, n):
+        return f"all {count_word(n)} are" if held else f"none of the {count_word(n)} is"
+    return f"{count_word(held)} of the {count_word(n)} {'is' if held == 1 else 'are'}"
+
+
 def _all_are(kind: str, n: int) -> str:
     return f"{'both' if n == 2 else 'all'} {'have no verdict yet' if kind == 'partial' else f'are {kind}'}"
 

@@ -1,6 +1,6 @@
 """What an experiment's seeds cannot show, said before any of its runs is paid for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from analysis import verdicts
 from mlm.experiment import FAMILIES
@@ -8,17 +8,24 @@ from mlm.layout import EXPERIMENTS
 from mlm.study import Study
 
 
-def problems(study: Study) -> Iterator[str]:
+def problems(study: Study, names: Sequence[str] = ()) -> Iterator[str]:
     """Families of contrasts that no outcome could decide, or none but that all seeds agree.
 
     The former will be called descriptive. Of the latter, the first that Holm's correction lets through needs
-    all signs alike: with one that differs, p is at the least 2 · sides / 2ⁿ.
+    all signs alike: with one that differs, p is at the least 2 · sides / 2ⁿ. The primary contrasts of all
+    experiments of the scale are a family too, by which the paper corrects them once more.
+
+    Args:
+        names: experiments that are asked of; all, unless told.
     """
     if not study.scale.evidence:
         return
+    seeds = {
+        name: len({cell.seed for cell in study.cells if cell.experiment == name}) for name in study.experiments
+    }
     close: dict[tuple[int, str], list[str]] = {}
-    for name, experiment in study.experiments.items():
-        n = len({cell.seed for cell in study.cells if cell.experiment == name})
+    for name in names or study.experiments:
+        experiment, n = study.experiments[name], seeds[name]
         for family in FAMILIES if experiment.contrasts else ():
             m = sum(row["family"] == family for row in study.contrast_rows(name))
             sides = 1 if family == "equivalence" else 2
@@ -30,8 +37,16 @@ def problems(study: Study) -> Iterator[str]:
                 )
             elif sides == 2 and m and all(verdicts.out_of_reach([n - 1] * m, sides)):
                 close.setdefault((n, family), []).append(name)
-    for (n, of), names in close.items():
+    together = [seeds[name] for name in study.scale.experiments if seeds.get(name)]
+    if len(together) > 1 and all(verdicts.out_of_reach(together, 2)):
+        m = len(together)
+        enough = next(n for n in range(1, 64) if not any(verdicts.out_of_reach([n] * m, 2)))
         yield (
-            f"{EXPERIMENTS}: {', '.join(names)}: seeds: with {n}, no {of} contrast is decided unless all {n} "
+            f"{EXPERIMENTS}/scales/{study.scale_name}.yaml: experiments: corrected over the {m} of them, no "
+            f"primary contrast can reach the level {verdicts.LEVEL:g}; with {enough} seeds one can"
+        )
+    for (n, of), few in close.items():
+        yield (
+            f"{EXPERIMENTS}: {', '.join(few)}: seeds: with {n}, no {of} contrast is decided unless all {n} "
             f"pairs of one agree in sign; with {n + 1} one may differ"
         )

@@ -25,6 +25,7 @@ def plan(
     """What a start would do: runs, tokens, operations, estimated time on this machine, disk."""
     from rich.console import Console
 
+    from analysis import testable
     from mlm import plan
 
     study, names = plan.load(scale, experiments or [])
@@ -36,6 +37,8 @@ def plan(
     table, total = plan.table(reckoner, names)
     console.print(table)
     console.print(reckoner.says(total))
+    for problem in testable.problems(study, names):
+        typer.echo(f"note: {problem}", err=True)
     if (free := plan.free_bytes()) < total.disk_bytes:
         room = f"{plan.amount(free)} bytes are free, and {plan.amount(total.disk_bytes)} are needed"
         typer.echo(f"warning: {room}", err=True)

@@ -9,6 +9,7 @@ import pytest
 import synthetic_experiments as more
 from matplotlib import colors
 from matplotlib.patches import Rectangle
+from matplotlib.text import Annotation
 from synthetic_results import EXPERIMENT, Synthetic, write_json
 
 from analysis import (
@@ -110,6 +111,19 @@ def test_a_dose_has_a_line_a_value_and_its_means_over_seeds(ready: Ready) -> Non
         expected = [collected.array(arm, "test.yardstick.loss_nats").mean() for arm in arms.values()]
         assert line.get_ydata() == pytest.approx(expected)
     assert {text.get_text() for text in axes.texts} == {"80/10/10", "100/0/0"}
+
+
+def test_a_line_that_ends_inside_has_its_words_beside_it(ready: Ready) -> None:
+    planned, collected = ready(more.rate, "rate")
+    arms = [f"80-10-10-at-{100 * r:g}" for r in more.RATES]
+    figure = asked.Figure(kind="dose", x="masking.rate", by=["masking.split"], arms=[*arms, "100-0-0-at-15"])
+    with style.applied():
+        axes = figure_dose.draw(planned, "rate", collected, figure).axes[0]
+    leaders = [line for line in axes.lines if not line.get_clip_on()]
+    beside = [text for text in axes.texts if isinstance(text, Annotation)]
+    assert len(leaders) == 1 and [text.get_text() for text in beside] == ["100/0/0"]
+    mean = collected.array("100-0-0-at-15", "test.yardstick.loss_nats").mean()
+    assert beside[0].xy == pytest.approx((0.15, mean), rel=0.1)
 
 
 def test_a_dose_of_a_cost_has_medians_where_some_runs_do_not_come_to_the_loss(ready: Ready) -> None:

@@ -52,5 +52,27 @@ def test_a_family_that_is_decided_by_pairs_that_all_agree_and_by_none_else_is_to
     assert [verdicts.holm([p, 1.0, 1.0, 1.0])[0] < verdicts.LEVEL for p in differing] == [False, True]
 
 
+def test_primaries_that_no_seeds_can_decide_together_are_told_of(trial: Trial) -> None:
+    """As many experiments as make 2/2⁶ too large after the correction: two."""
+    alone, both = setting("experiments", ["trial"]), setting("experiments", ["trial", "other"])
+
+    def scale(change: Callable[[dict], None]) -> Callable[[dict], None]:
+        return lambda content: (EVIDENCE(content), change(content))[1]
+
+    six = setting("seeds", 6)
+    found = [
+        [
+            said
+            for said in testable.problems(trial(scale(one), six, other={**EXPERIMENT, "seeds": 6}))
+            if "of them" in said
+        ]
+        for one in (alone, both)
+    ]
+    assert found == [[], [
+        "experiments/scales/test.yaml: experiments: corrected over the 2 of them, no primary contrast can reach "
+        "the level 0.05; with 7 seeds one can, or name fewer"
+    ]]  # fmt: skip
+
+
 def test_a_scale_that_is_no_evidence_promises_nothing(trial: Trial) -> None:
     assert list(testable.problems(trial(experiment=setting("seeds", 2)))) == []
