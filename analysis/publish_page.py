@@ -48,7 +48,7 @@ class Facts(Strict):
     """Empty, and `reference` and `reckoned` too, where nothing is tested: of trials of learning rates."""
     reference: str
     reckoned: str
-    """Its cost, as it was reckoned beforehand."""
+    """Its cost, as its file has it."""
     marks: list[str]
     """What must be seen first; none where the study is evidence."""
     code: str

@@ -1,8 +1,10 @@
-"""What an experiment's seeds cannot show, said before any of its runs is paid for."""
+"""What an experiment cannot show, by its seeds or its arms, said before any of its runs is paid for."""
 
 from collections.abc import Iterator, Sequence
 
 from analysis import verdicts
+from analysis.manuscript_markdown import listed
+from mlm import checks, yaml_file
 from mlm.experiment import FAMILIES
 from mlm.layout import EXPERIMENTS
 from mlm.study import Study
@@ -37,6 +39,8 @@ def problems(study: Study, names: Sequence[str] = ()) -> Iterator[str]:
                 )
             elif sides == 2 and m and all(verdicts.out_of_reach([n - 1] * m, sides)):
                 close.setdefault((n, family), []).append(name)
+        if experiment.contrasts and experiment.varies is None:
+            yield from _mixed(study, name)
     together = [seeds[name] for name in study.scale.experiments if seeds.get(name)]
     if len(together) > 1 and all(verdicts.out_of_reach(together, 2)):
         m = len(together)
@@ -50,3 +54,18 @@ def problems(study: Study, names: Sequence[str] = ()) -> Iterator[str]:
             f"{EXPERIMENTS}: {', '.join(few)}: seeds: with {n}, no {of} contrast is decided unless all {n} "
             f"pairs of one agree in sign; with {n + 1} one may differ"
         )
+
+
+def _mixed(study: Study, name: str) -> Iterator[str]:
+    """An arm that differs from the baseline in several things at once, where nothing says that it may."""
+    first = {cell.arm: cell.digest for cell in reversed(study.cells) if cell.experiment == name}
+    flat = {arm: yaml_file.flat(study.runs[digest].config.model_dump()) for arm, digest in first.items()}
+    baseline = study.experiments[name].baseline
+    for arm in study.experiments[name].arms:
+        keys = sorted({key.split(".")[0] for key in checks.differing(flat[arm], flat[baseline])} - {"seed"})
+        if len(keys) > 1:
+            yield (
+                f"{EXPERIMENTS / name}.yaml: arms.{arm}: differs from {baseline} in {listed(keys, 'and')}, so "
+                "what comes of it is of all of them; change one, or name them in `varies:`"
+            )
+            return  # one line an experiment

@@ -139,7 +139,7 @@ def varies(path: Path, experiment: Experiment, resolved: Mapping[str, Run]) -> I
     for arm, flat in every.items():
         if more := [
             key
-            for key in sorted(_differing(flat, baseline))
+            for key in sorted(differing(flat, baseline))
             if not any(_under(key, asked) for asked in experiment.varies)
         ]:
             yield (
@@ -160,7 +160,7 @@ def duplicates(path: Path, resolved: Mapping[str, Run]) -> Iterator[str]:
         same = first.setdefault(_in_effect(run).model_dump_json(), arm)
         if same == arm:
             continue
-        if idle := sorted(_differing(*(yaml_file.flat(one.model_dump()) for one in (run, resolved[same])))):
+        if idle := sorted(differing(*(yaml_file.flat(one.model_dump()) for one in (run, resolved[same])))):
             yield (
                 f"{path}: arms.{arm}: differs from arms.{same} in {', '.join(idle)} alone, which changes "
                 "no weight (a span without `unit: span`, the shape of a decay of no tokens, what is logged or "
@@ -185,7 +185,7 @@ def _in_effect(run: Run) -> Run:
     return run.model_copy(update={"masking": masking, "optimizer": optimizer, **told})
 
 
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
     """The dotted keys in which two runs differ, both flat."""
     return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
 

@@ -104,7 +104,7 @@ class Tune(Strict):
     learning_rates: Annotated[list[config.Positive], Field(min_length=3), AfterValidator(_apart)]
     seeds: Annotated[list[int], BeforeValidator(_seeds)]
     measure: str = "validation.own.loss_nats"
-    """What a rate is chosen by; within an arm, so it may be of the arm's own corruption."""
+    """What a rate is chosen by; within an arm, so it may be of the arm's own corruption, or of its features."""
 
 
 LEAST_PILOT_SEEDS = 5
@@ -168,7 +168,11 @@ def trials(experiment: Experiment, tune: Tune) -> Trials:
     """The arms × learning rates of an experiment's `tune:`."""
     tried = {f"{arm}.lr-{rate:g}": (arm, rate) for arm in experiment.arms for rate in tune.learning_rates}
     own = {name: experiment.arms[arm] | _at(experiment.arms[arm], rate) for name, (arm, rate) in tried.items()}
-    features = Measures.model_fields.keys() - {"evaluation", "reach", "over_training"}
+    first = tune.measure.split(".")[0]
+    chosen_by = {"bits": "bits_per_byte"}.get(first, first)
+    by = {chosen_by} if chosen_by in Measures.model_fields else {"tasks", "plugins"}
+    # What no rate is chosen by costs as much as it does in the experiment, and tells nothing here.
+    features = Measures.model_fields.keys() - {"evaluation", "reach", "over_training", *by}
     measured = experiment.measures | dict.fromkeys(features) | {"over_training": []}
     if measured.get("evaluation", {}) is None:
         del measured["evaluation"]  # rates are chosen by it

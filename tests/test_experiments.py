@@ -65,10 +65,29 @@ def test_the_first_line_of_each_file_says_how_it_is_run_and_how_many_runs_that_i
         assert re.match(rf"# snakemake --cores all {name} +\(laptop scale: {size}", first), first
 
 
+def test_a_file_says_alone_how_its_arms_are_compared_and_what_its_measures_are(study: Study) -> None:
+    """A registered report; one that `extends` another leaves that to it."""
+    told = {
+        "probe": "Brown corpus",
+        "test": "all shown as [MASK]",
+        "reach": "token frequencies",
+        "bits": "bytes",
+    }
+    for name, path in FILES.items():
+        head = path.read_text().partition("\n\n")[0]
+        if "\nextends:" in path.read_text():
+            assert "are described there" in " ".join(head.split()), name
+            continue
+        for words in ("sign-flip test", "level .05", "Holm's correction"):
+            assert words in head.replace("\n# ", " "), (name, words)
+        of = study.experiments[name].primary_measure.split(".")[0]
+        assert told[of] in path.read_text().replace("\n# ", " "), name
+
+
 def test_a_file_whose_text_and_size_are_the_scales_says_what_they_are_at_laptop_scale(study: Study) -> None:
     """Who reads it alone sees what its runs are; the values themselves stand in the scale's file once."""
     told = (
-        r"At `laptop`: a `modern` encoder of two layers of width (\d+), ([\d,]+) unigram pieces of "
+        r"At `laptop`: a `modern` encoder \([^)]+\) of two layers of width (\d+), ([\d,]+) unigram pieces of "
         r"Shakespeare, (\d+) sequences of (\d+) tokens a step, learning rates? ([^,]+), ([\d.]+) M tokens a run"
     )
     for name, path in FILES.items():

@@ -85,6 +85,15 @@ def test_learning_rates_are_tried_on_seeds_of_their_own(trial: Trial) -> None:
     assert TRIAL_FILE + "tune.learning_rates" in refusal(trial, experiment=few)
 
 
+@pytest.mark.parametrize("by", ["validation.own.loss_nats", "probe.accuracy"])
+def test_rates_are_chosen_by_what_they_are_told_and_nothing_else_is_measured(by: str, trial: Trial) -> None:
+    found = trial(experiment=setting("tune", {**TRIALS, "measure": by}))
+    measured = {name.split(".")[0] for names in found.record()["experiments"]["trial-tune"]["measures"].values()
+                for name in names}  # fmt: skip
+    assert {"pairs", "probe"} & measured == {by.split(".", maxsplit=1)[0]} & {"probe"}
+    assert found.record()["experiments"]["trial-tune"]["primary_measure"] == by
+
+
 def test_a_pilot_has_the_arms_that_are_compared_on_seeds_of_its_own(trial: Trial) -> None:
     before = trial()
     asked = setting("pilot", [7, 8, 9, 10, 11])

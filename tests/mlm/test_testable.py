@@ -60,18 +60,37 @@ def test_primaries_that_no_seeds_can_decide_together_are_told_of(trial: Trial) -
         return lambda content: (EVIDENCE(content), change(content))[1]
 
     six = setting("seeds", 6)
+    other = {**EXPERIMENT, "seeds": 6}
     found = [
-        [
-            said
-            for said in testable.problems(trial(scale(one), six, other={**EXPERIMENT, "seeds": 6}))
-            if "of them" in said
-        ]
+        [said for said in testable.problems(trial(scale(one), six, other=other)) if "of them" in said]
         for one in (alone, both)
     ]
-    assert found == [[], [
-        "experiments/scales/test.yaml: experiments: corrected over the 2 of them, no primary contrast can reach "
-        "the level 0.05; with 7 seeds one can, or name fewer"
-    ]]  # fmt: skip
+    assert found[0] == []
+    assert found[1] == [
+        "experiments/scales/test.yaml: experiments: corrected over the 2 of them, no primary contrast can "
+        "reach the level 0.05; with 7 seeds one can"
+    ]
+
+
+def test_arms_that_differ_in_several_things_are_told_of_unless_the_file_says_so(trial: Trial) -> None:
+    def arm(content: dict, **changes: object) -> None:
+        content["arms"]["100-0-0"] |= changes
+
+    def both(content: dict) -> None:
+        arm(content, optimizer={"learning_rate": 1e-4})
+
+    def told(*changes: Callable[[dict], None]) -> list[str]:
+        def all_of(content: dict) -> None:
+            for change in (setting("seeds", 9), *changes):
+                change(content)
+
+        return [said for said in testable.problems(trial(EVIDENCE, all_of)) if "differs from" in said]
+
+    assert told() == []
+    (said,) = told(both)
+    place = "experiments/trial.yaml: arms.100-0-0: differs from 80-10-10"
+    assert said.startswith(f"{place} in masking and optimizer, so what comes of it")
+    assert told(both, setting("varies", ["masking", "optimizer", "encoder"])) == []
 
 
 def test_a_scale_that_is_no_evidence_promises_nothing(trial: Trial) -> None:
