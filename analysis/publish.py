@@ -1,10 +1,10 @@
 """A finished study -> docs/results/SCALE: small files that stay in the repository, and a page over them.
 
 An experiment has a folder there: contrasts.csv, table.csv, its figures, slopes.csv where leaving a plateau is
-timed, runs.csv (a row a run: what it took, and the commit it was made from), reference.json
-(`analysis.published_runs`) for `python -m mlm verify`, and facts.json for the page. Trials of learning rates
-have a folder of their own, with rates.csv in place of contrasts and table. The page is made of what lies there
-(`analysis.publish_page`), so experiments may be published one by one.
+timed, over.csv of figures over training, runs.csv (a row a run: what it took, and the commit it was made
+from), reference.json (`analysis.published_runs`) for `python -m mlm verify`, and facts.json for the page.
+Trials of learning rates have a folder of their own, with rates.csv in place of contrasts and table. The page
+is made of what lies there (`analysis.publish_page`), so experiments may be published one by one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +18,7 @@ from analysis import (
     leaving,
     marks,
     outputs,
+    over_training,
     provenance,
     publish_page,
     published_runs,
@@ -41,7 +42,6 @@ STEPS = ("collect", "contrasts", "table", "figures")
 """Those that make what is published."""
 TRIED = ("collect", "tune")
 """The same, of trials of learning rates."""
-SLOPES = "slopes.csv"
 MOST_BYTES = 200_000
 """Of a figure. An SVG grows with the points in it: of one that passes this the PNG is taken."""
 
@@ -159,8 +159,10 @@ def _gathered(study: Study, name: str) -> tuple[Facts, dict[str, bytes]]:
         pictures.append(Picture(file=files[-1].name, caption=captions[figure], note=note))
     contents = {path.name: path.read_bytes() for path in files}
     contents[RUNS] = tidy.csv_text(list(_runs(study, name)), RUN_COLUMNS).encode()
-    if slopes := list(leaving.rows(study, name, tidy.load(study.scale, name))):
-        contents[SLOPES] = tidy.csv_text(slopes, leaving.COLUMNS).encode()
+    collected = tidy.load(study.scale, name)
+    for file, room in (("slopes.csv", leaving), ("over.csv", over_training)):
+        if rows := list(room.rows(study, name, collected)):
+            contents[file] = tidy.csv_text(rows, room.COLUMNS).encode()
     contents[published_runs.FILE] = json_text(published_runs.of(study, name).model_dump(mode="json")).encode()
     return _facts(study, name, pictures, sorted(contents)), contents
 

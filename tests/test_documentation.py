@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from analysis import contrasts, leaving, publish_page, table, tidy, tune, verdicts
+from analysis import contrasts, leaving, over_training, publish_page, table, tidy, tune, verdicts
 from mlm import corpus, figures, planner
 from mlm.experiment import Contrasts, Experiment, Tune
 
@@ -27,6 +27,7 @@ COLUMNS = {
     "runs.csv": publish_page.RUN_COLUMNS,
     "rates.csv": tune.Row._fields,
     "slopes.csv": leaving.COLUMNS,
+    "over.csv": over_training.COLUMNS,
 }
 
 

@@ -223,8 +223,8 @@ def test_slopes_come_with_their_intervals_as_numbers_json_has_them(make: Make) -
     more.credit(made, seeds=3)
     planned = ready(made, EXPERIMENT, "credit")
     written, _ = publish.write(planned, [])
-    assert [path.parent.name for path in written if path.name == publish.SLOPES] == ["credit"]
-    told = pd.read_csv(f"docs/results/laptop/credit/{publish.SLOPES}")
+    assert [path.parent.name for path in written if path.name == "slopes.csv"] == ["credit"]
+    told = pd.read_csv("docs/results/laptop/credit/slopes.csv")
     numbers.write(planned, [EXPERIMENT, "credit"])
     known = read_json(outputs.numbers_file("laptop"), "")
     assert len(told) == 3 * len(more.LEARNING_RATES) and {*told["figure"]} == {"leaving"}
@@ -234,6 +234,23 @@ def test_slopes_come_with_their_intervals_as_numbers_json_has_them(make: Make) -
         assert [row["slope"], row["low"], row["high"], row["n"]] == [
             entry[k] for k in ("value", "low", "high", "n")
         ]
+
+
+def test_points_over_training_are_those_of_the_curves(make: Make) -> None:
+    made = make(seeds=2, effects=TWO)
+    more.corruptions(made, seeds=2)
+    planned = ready(made, "corruptions")
+    publish.write(planned, ["corruptions"])
+    told = pd.read_csv("docs/results/laptop/corruptions/over.csv")
+    collected, shown = tidy.load("laptop", "corruptions"), planned.experiment("corruptions").figures
+    assert {*told["figure"]} == {one.stem for one in shown if one.kind in ("over", "radius")}
+    arm, measure = told["arm"].iloc[0], told["measure"].iloc[0]
+    c = collected.curves[(collected.curves["arm"] == arm) & (collected.curves["measure"] == measure)]
+    means = c.groupby("tokens")["value"].mean()
+    mine = told[(told["arm"] == arm) & (told["figure"] == told["figure"].iloc[0])]
+    assert mine["tokens"].is_monotonic_increasing and {*means.index} <= {*mine["tokens"]}
+    for row in mine[mine["tokens"].isin(means.index)].itertuples():
+        assert row.mean == pytest.approx(means[row.tokens]) and row.n == 2
 
 
 def test_a_large_figure_is_taken_as_png(make: Make) -> None:
