@@ -117,7 +117,7 @@ class Result:
     def words(self) -> str:
         """What is compared, for a row of a table."""
         within = "" if self.up_to_tokens is None else f", {labels.within(self.up_to_tokens)}"
-        within = f", {labels.KNOWN}" if self.untested else within
+        within = f", {labels.known(self.measure)}" if self.untested else within
         later = f", {self.stated}" if self.stated == "post hoc" else ""
         return f"{labels.arm(self.arm)} − {labels.arm(self.against)}{within}{later}"
 

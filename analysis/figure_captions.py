@@ -14,10 +14,13 @@ PLACE = Path(__file__).parent / "captions"
 
 def of(experiment: Experiment) -> dict[str, str]:
     """Name of each figure of an experiment -> its caption, plain text; those of its own last."""
-    if experiment.tried:
-        return {"rates": f"{labels.title(experiment.primary_measure)} by learning rate. {_read('rates')}"}
     fixed = {name: _read(name) for name in figures.EVERY}
     return fixed | {one.stem: f"{_shown(experiment, one)}{_read(one.kind)}" for one in experiment.figures}
+
+
+def rates(experiment: Experiment) -> str:
+    """Below the figure that trials of learning rates have."""
+    return f"{labels.title(experiment.primary_measure)} by learning rate. {_read('rates')}"
 
 
 def curves(experiment: Experiment) -> str:

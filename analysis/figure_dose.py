@@ -1,5 +1,7 @@
 """A measure against a number of the configuration: a line for each value of other keys, seeds as points."""
 
+from collections.abc import Iterator, Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
@@ -23,14 +25,15 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     ends = []
     last = max(x for line in found.values() for x in line)
     for index, (text, line) in enumerate(found.items()):
-        end = _line(
-            axes, collected, measure, line, style.line(index), text, asked, index - (len(found) - 1) / 2
-        )
-        if max(line) == last:
-            ends += end
+        look = style.line(index)
+        drawn = _line(axes, collected, measure, line, look, asked, index - (len(found) - 1) / 2)
+        if not drawn or not text:
             continue
-        for x, y, words, colour in end:  # from far inside, what leads to a label would pass for the line
-            axes.annotate(words, (x, y), xytext=(7, 0), textcoords="offset points", va="center", color=colour,
+        place, x, y = drawn[-1]
+        if place == last:
+            ends.append((x, y, text, look[0]))
+        else:  # from far inside, what leads to a label would pass for the line
+            axes.annotate(text, (x, y), xytext=(7, 0), textcoords="offset points", va="center", color=look[0],
                           fontsize=7.5)  # fmt: skip
     places = sorted({x for line in found.values() for x in line})
     axes.xaxis.set_major_locator(FixedLocator(places))
@@ -41,14 +44,19 @@ def draw(study: Study, name: str, collected: tidy.Collected, asked: figures.Figu
     axes.set_xlabel(labels.key(str(asked.x)))
     axes.set_title(labels.title(measure), color=style.INK)
     style.label_ends(axes, ends)
-    drawn = [arm for line in found.values() for arm in line.values()]
-    told = [reached.of(collected, arm, measure) for arm in drawn]
-    lost = [f"{labels.arm(arm)} {one}" for arm, one in zip(drawn, told, strict=True) if one and one.censored]
-    medians = (
-        [f"Not all runs come to the loss, so what stands is the median: {', '.join(lost)}"] if lost else []
-    )
-    figure_notes.write(figure, figure_notes.runs(collected, drawn) + medians)
+    shown = [arm for line in found.values() for arm in line.values()]
+    figure_notes.write(figure, [*figure_notes.runs(collected, shown), *_lost(collected, measure, shown)])
     return figure
+
+
+def _lost(collected: tidy.Collected, measure: str, arms: Sequence[str]) -> Iterator[str]:
+    """Arms of which some run's cost of reaching a loss is not known: a median stands, or dots alone."""
+    told = {arm: one for arm in arms if (one := reached.of(collected, arm, measure)) and one.censored}
+    for words, middle in (("Medians, as not all runs come to the loss", True), ("Without a median", False)):
+        mine = [f"{labels.arm(arm)} {one}" for arm, one in told.items()
+                if (printed.middle(collected, arm, measure).at is not None) == middle]  # fmt: skip
+        if mine:
+            yield f"{words}: {', '.join(mine)}"
 
 
 def lines(study: Study, name: str, asked: figures.Figure) -> dict[str, Line]:
@@ -62,21 +70,18 @@ def lines(study: Study, name: str, asked: figures.Figure) -> dict[str, Line]:
 
 
 def _line(
-    axes: Axes, collected: tidy.Collected, measure: str, line: Line, look: style.Look, text: str,
-    asked: figures.Figure, place: float,
-) -> list[tuple[float, float, str, str]]:  # fmt: skip
-    """Draw one line; where its label belongs, or nothing where it has no value."""
+    axes: Axes, collected: tidy.Collected, measure: str, line: Line, look: style.Look, asked: figures.Figure,
+    place: float,
+) -> list[tuple[float, float, float]]:  # fmt: skip
+    """Draw one line; the places on the x axis that have a middle, each with x and y of where that is drawn."""
     colour, dash, marker = look
-    means = []
+    middles = []
     # Lines stand a little aside from each other, so that their intervals can be told apart.
     apart = 0.012 * place
     width = max(line) - min(line) or 1.0
     for x, arm in line.items():
         at = x * (1 + 3 * apart) if asked.log else x + apart * width
         values = collected.array(arm, measure)
-        middle = printed.middle(collected, arm, measure)
-        if middle.at is None:
-            continue
         axes.plot(
             [at] * len(values),
             values,
@@ -87,18 +92,19 @@ def _line(
             markeredgewidth=0,
             zorder=2,
         )
+        middle = printed.middle(collected, arm, measure)
         if middle.ends is not None:
             axes.plot([at] * 2, middle.ends, color=colour, linewidth=1.2, zorder=3)
-        means.append((at, middle.at))
-    if not means:
-        return []
-    axes.plot(
-        *zip(*means, strict=True),
-        color=colour,
-        linestyle=dash,
-        linewidth=1.2,
-        marker=marker,
-        markersize=4.5,
-        zorder=4,
-    )
-    return [(*means[-1], text, colour)] if text else []
+        if middle.at is not None:
+            middles.append((x, at, middle.at))
+    if middles:
+        axes.plot(
+            *zip(*(one[1:] for one in middles), strict=True),
+            color=colour,
+            linestyle=dash,
+            linewidth=1.2,
+            marker=marker,
+            markersize=4.5,
+            zorder=4,
+        )
+    return middles

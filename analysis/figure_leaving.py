@@ -72,7 +72,7 @@ def _panel(
         _line(axes, line, looks[line.words])
         colour, _, marker = looks[line.words]
         y = above + HEAD * (len(lines) - 1 - number) / inches
-        words = f"{line.words}: {_slope(line.estimate())}"
+        words = f"{line.words}: {_slope(line.estimate(), line.begun)}"
         axes.plot(
             [0.05 / wide], [y], marker, color=colour, markersize=4, transform=axes.transAxes, clip_on=False
         )
@@ -82,9 +82,9 @@ def _panel(
               transform=axes.transAxes, fontsize=8, fontweight="bold", va="center")  # fmt: skip
 
 
-def _slope(found: survival.Slope | None) -> str:
+def _slope(found: survival.Slope | None, begun: int) -> str:
     if found is None:
-        return "too few leave for a slope"
+        return "no slope: some had left at first" if begun else "too few leave for a slope"
     ends = (
         f" [{labels.number(found.low, 2)}, {labels.number(found.high, 2)}]" if math.isfinite(found.low) else ""
     )

@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import figure_notes, labels, style, summary, tidy
+from analysis import figure_notes, labels, over_training, style, summary, tidy
 from analysis.study import Study
 from mlm import figures, measures
 
@@ -81,18 +81,11 @@ def distances(names: Iterable[str]) -> list[int]:
 
 def moments(collected: tidy.Collected, arm: str, places: Iterable[int | None]) -> Moments:
     """What was measured of an arm's kept weights, and at the end of its runs."""
-    c, ended = collected.curves, collected.array(arm, "training.tokens")
-    end = int(ended.max(initial=0))
-    mine = c[(c["arm"] == arm) & c["value"].notna() & (c["tokens"] < end)]
     found: Moments = {}
     for distance in places:
         measure = f"{measures.radius(distance)}.loss_nats"
-        kept = mine[mine["measure"] == measure]
-        values = {int(str(at)): group["value"].to_numpy() for at, group in kept.groupby("tokens")}
-        for at, losses in (values | {end: collected.array(arm, measure)}).items():
-            estimate = summary.estimate(losses)
-            if estimate is not None:
-                found.setdefault(at, {})[distance] = estimate
+        for at, estimate in over_training.points(collected, arm, measure).items():
+            found.setdefault(at, {})[distance] = estimate
     return dict(sorted(found.items()))
 
 

@@ -74,7 +74,8 @@ def _panel(
             at, colour = (row.learning_rate, row.mean), EDGE if row.edge else style.INK
             axes.plot(*([place] for place in at), "o", markersize=8.5, markerfacecolor="none",
                       markeredgecolor=colour, zorder=4)  # fmt: skip
-            axes.annotate("edge" if row.edge else "", at, xytext=(0, 7), textcoords="offset points",
+        if row.edge:
+            axes.annotate("edge", (row.learning_rate, row.mean), xytext=(0, 7), textcoords="offset points",
                           ha="center", fontsize=6.5, color=EDGE, zorder=4)  # fmt: skip
     axes.set_title(labels.arm(rows[0].arm))
     axes.set_xscale("log")

@@ -215,6 +215,15 @@ def number(value: float | None, decimals: int | None, *, signed: bool = False) -
     return text.replace("-", "−")
 
 
+def known(name: str) -> str:
+    """What is to be said of pairs that are not tested, as some run's cost of reaching a loss is not known.
+
+    >>> known("reach.4.4.tokens"), known("reach.4.4.censored")
+    ('of runs whose cost is known', 'of which some are past the loss from the start')
+    """
+    return "of which some are past the loss from the start" if name.endswith(".censored") else KNOWN
+
+
 KNOWN = "of runs whose cost is known"
 """Of a difference that leaves out runs that do not come down to a loss."""
 

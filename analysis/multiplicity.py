@@ -3,6 +3,16 @@
 from collections.abc import Sequence
 
 
+def holm_of_stated(p: Sequence[float | None]) -> list[float | None]:
+    """As `holm`; one that was not tested was stated all the same, and keeps its place among the others.
+
+    >>> holm_of_stated([0.01, None])
+    [0.02, None]
+    """
+    adjusted = holm([1.0 if one is None else one for one in p])
+    return [None if one is None else corrected for one, corrected in zip(p, adjusted, strict=True)]
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Adjusted p values, in the order given; each may be compared with the family's level.
 

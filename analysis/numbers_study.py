@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from analysis import contrasts, leaving, survival, tidy
 from analysis.entries import Entry, new_entry
-from analysis.multiplicity import holm
+from analysis.multiplicity import holm_of_stated
 from analysis.study import Study
 
 JACKKNIFE = "95 %, leaving out one seed at a time"
@@ -25,11 +25,8 @@ def of_all(study: Study, names: Sequence[str]) -> Iterator[tuple[str, Entry]]:
         shared = mine & {digest for other, theirs in of.items() if other != name for digest in theirs}
         yield f"{name}.cost.shared", new_entry(len(shared), 0, "runs", shared)
     primaries = [r for name in names for r in contrasts.load(study.scale, name) if r.family == "primary"]
-    # One that was not tested was stated all the same: it keeps its place among the others.
-    adjusted = holm([1.0 if r.p is None else r.p for r in primaries])
-    for result, p in zip(primaries, adjusted, strict=True):
-        value = None if result.p is None else p
-        yield f"{result.id}.p_holm_primaries", new_entry(value, 4, "p", result.runs)
+    for result, p in zip(primaries, holm_of_stated([r.p for r in primaries]), strict=True):
+        yield f"{result.id}.p_holm_primaries", new_entry(p, 4, "p", result.runs)
 
 
 def cost(name: str, collected: tidy.Collected) -> Iterator[tuple[str, Entry]]:

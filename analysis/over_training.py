@@ -17,14 +17,18 @@ def rows(study: Study, name: str, collected: tidy.Collected) -> Iterator[tuple[o
     for asked in experiment.figures:
         for arm in asked.arms or experiment.arms:
             for measure in _shown(asked, experiment.measures[arm], experiment.primary_measure):
-                found = dict(figure_curves.moments(collected, arm, measure))
-                end = collected.array(arm, "training.tokens")
-                at_end = summary.estimate(collected.array(arm, measure))
-                if len(end) and at_end is not None:
-                    found.setdefault(int(end.max()), at_end)
-                for tokens, mean in sorted(found.items()):
+                for tokens, mean in points(collected, arm, measure).items():
                     ends = (mean.low, mean.high) if math.isfinite(mean.low) else (None, None)
                     yield asked.stem, arm, measure, tokens, mean.mean, *ends, mean.n
+
+
+def points(collected: tidy.Collected, arm: str, measure: str) -> dict[int, summary.Estimate]:
+    """Training tokens, ascending, and the measure over an arm's seeds then; the last is the end of its runs."""
+    found = dict(figure_curves.moments(collected, arm, measure))
+    end, at_end = collected.array(arm, "training.tokens"), summary.estimate(collected.array(arm, measure))
+    if len(end) and at_end is not None:
+        found[int(end.max())] = at_end
+    return dict(sorted(found.items()))
 
 
 def _shown(asked: figures.Figure, measured: tuple[str, ...], primary: str) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis import labels, reached, tidy
+from analysis.signflip import TIE
 from analysis.study import Contrast
 
 
@@ -35,8 +36,9 @@ class Pairs(NamedTuple):
 
     @property
     def differences(self) -> NDArray[np.float64]:
-        """[pairs] arm minus against."""
-        return self.arm - self.against
+        """[pairs] arm minus against; what is rounding of the values is none."""
+        apart = self.arm - self.against
+        return np.where(np.abs(apart) <= TIE * self.size, 0.0, apart)
 
     @property
     def tested(self) -> NDArray[np.float64]:
@@ -70,7 +72,8 @@ def note(contrast: Contrast, collected: tidy.Collected, compared: Pairs) -> str:
     for arm in (contrast.arm, contrast.against):
         if lost := collected.diverged(arm):
             parts.append(f"{labels.arm(arm)} diverged at {_seeds(lost)}")
-        told = reached.of(collected, arm, contrast.measure)
+        cost = reached.counted(contrast.measure)
+        told = reached.of(collected, arm, cost) if compared.untested or cost == contrast.measure else None
         there = collected.values(arm, contrast.measure).index
         if told is not None:
             said = compared.untested and told.censored

@@ -149,7 +149,8 @@ def _gathered(study: Study, name: str) -> tuple[Facts, dict[str, bytes]]:
     tables = layout.tables(study.scale, name)
     told = ("rates.csv",) if study.experiment(name).tried else ("contrasts.csv", "table.csv")
     files = [tables / file for file in told]
-    pictures, captions = [], figure_captions.of(study.experiment(name))
+    pictures, stated = [], study.experiment(name)
+    captions = {"rates": figure_captions.rates(stated)} if stated.tried else figure_captions.of(stated)
     for figure in _shown(study, name):
         svg, png = _drawn(study, name, figure)
         size, note = svg.stat().st_size, ""

@@ -106,7 +106,7 @@ class Published:
         self.remark = " ".join(remark.read_text(encoding="utf-8").split()) if remark.exists() else ""
         self.cost = Cost.of(self.runs)
         self.primary_p = _primary_p(place / CONTRASTS) if self.tested else []
-        """Of its primary contrasts, by themselves; 1 where one was not tested."""
+        """Of its primary contrasts, by themselves; None where one was not tested."""
         self.commits = {str(commit): mine["run"].nunique() for commit, mine in self.runs.groupby("commit")}
         self.seeds = sorted({int(seed) for seed in self.runs["seed"]})
         self.budgets = int(self.runs["tokens"].min()), int(self.runs["tokens"].max())
@@ -143,10 +143,11 @@ def _runs(path: Path) -> pd.DataFrame:
         raise Damaged(f"{path}: missing or damaged ({error}); {remedy}") from None
 
 
-def _primary_p(path: Path) -> list[float]:
+def _primary_p(path: Path) -> list[float | None]:
     try:
         table = pd.read_csv(path, keep_default_na=False, na_values={"p": [""]}, dtype={"family": str})
-        return [float(p) for p in table.loc[table["family"] == "primary", "p"].fillna(1.0)]
+        found = table.loc[table["family"] == "primary", "p"]
+        return [None if pd.isna(p) else float(p) for p in found]
     except (OSError, ValueError, KeyError) as error:
         remedy = f"delete {path.parent} and publish {path.parent.name} again"
         raise Damaged(f"{path}: missing or damaged ({error}); {remedy}") from None
@@ -212,12 +213,12 @@ def render(published: Sequence[Published], place: Path) -> str:
 def _primaries(published: Sequence[Published]) -> list[tuple[str, str, str]]:
     """Experiment, p, and p corrected over the primary contrasts of all experiments, of each such contrast."""
     told = [(one.facts.experiment, p) for one in published for p in one.primary_p]
-    adjusted = multiplicity.holm([p for _, p in told])
-    words = (labels.p_value(p).removeprefix("= ") for p in adjusted)
-    return [
-        (name, labels.p_value(p).removeprefix("= "), over_all)
-        for (name, p), over_all in zip(told, words, strict=True)
+    alone = [p for _, p in told]
+    words = [
+        [DASH if p is None else labels.p_value(p).removeprefix("= ") for p in column]
+        for column in (alone, multiplicity.holm_of_stated(alone))
     ]
+    return list(zip([name for name, _ in told], *words, strict=True))
 
 
 def _whose(told: Iterable[tuple[str, Published]]) -> Iterator[str]:

@@ -116,9 +116,8 @@ def _could(result: Result, quote: Quoter) -> str:
         return ""
     n, smallest = (quote.num(f"{result.id}.{key}") for key in ("n", "detectable"))
     if result.detectable is None:  # fewer pairs than the others of its family, whose first step it cannot pass
-        return (
-            f" At the first step of Holm's correction {n} pairs could have shown no difference, however large."
-        )
+        what = "difference, however large" if result.margin is None else "margin, however wide"
+        return f" At the first step of Holm's correction no {what}, could have passed with {n} pairs."
     could = f"{n} seeds with this spread could have detected a difference of {smallest}"
     if result.margin is not None:
         could = f"{n} seeds with this spread and no difference could have shown that it is within {smallest}"
@@ -164,7 +163,7 @@ def headline(result: Result, quote: Quoter) -> str:
     interval = "" if result.low is None else f", {quote.ci(key)}"
     change += f" (paired difference {quote.num(key, signed=True)}{interval}"
     p, n = quote.p(f"{result.id}.p"), quote.num(f"{result.id}.n")
-    few = f"pairs of runs whose cost is known ({result.note})" if result.untested else "so few seeds"
+    few = f"pairs {labels.known(result.measure)} ({result.note})" if result.untested else "so few seeds"
     tail = {
         "supported": f"p {p}), {AS_WAS_STATED[result.stated]}.",
         "contradicted": f"p {p}), against the stated direction.",
@@ -232,12 +231,14 @@ def by_verdict(told: Sequence[tuple[str, str]]) -> str:
 def together(held: int, n: int) -> str:
     """How many of n primary contrasts have a verdict that holds over all of them.
 
-    >>> together(0, 12), together(4, 4)
-    ('none of the twelve is', 'all four are')
+    >>> together(0, 12), together(4, 4), together(1, 4), together(2, 2)
+    ('none of the twelve holds', 'all four hold', 'one of the four holds', 'both hold')
     """
-    if held in (0, n):
-        return f"all {count_word(n)} are" if held else f"none of the {count_word(n)} is"
-    return f"{count_word(held)} of the {count_word(n)} {'is' if held == 1 else 'are'}"
+    if held == n:
+        return "both hold" if n == 2 else f"all {count_word(n)} hold"
+    if not held:
+        return "neither holds" if n == 2 else f"none of the {count_word(n)} holds"
+    return f"{count_word(held)} of the {count_word(n)} {'holds' if held == 1 else 'hold'}"
 
 
 def _all_are(kind: str, n: int) -> str:

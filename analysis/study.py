@@ -59,7 +59,7 @@ class Experiment(_Record):
     figures: Figures = []
     """Those made for its question."""
     cost: str = ""
-    """As it was reckoned beforehand."""
+    """As its file has it."""
     accepted: tuple[Change, ...] = ()
 
 

@@ -60,9 +60,12 @@ def _mixed(study: Study, name: str) -> Iterator[str]:
     """An arm that differs from the baseline in several things at once, where nothing says that it may."""
     first = {cell.arm: cell.digest for cell in reversed(study.cells) if cell.experiment == name}
     flat = {arm: yaml_file.flat(study.runs[digest].config.model_dump()) for arm, digest in first.items()}
-    baseline = study.experiments[name].baseline
-    for arm in study.experiments[name].arms:
-        keys = sorted({key.split(".")[0] for key in checks.differing(flat[arm], flat[baseline])} - {"seed"})
+    experiment, baseline = study.experiments[name], study.experiments[name].baseline
+    for arm in experiment.arms:
+        differing = checks.differing(flat[arm], flat[baseline]) - {"seed"}
+        if "flops" in {experiment.arms[one].get("match", experiment.match) for one in (arm, baseline)}:
+            differing -= {"budget_tokens", "optimizer.warmup_tokens", "optimizer.decay_tokens"}  # they follow
+        keys = sorted({key.split(".")[0] for key in differing})
         if len(keys) > 1:
             yield (
                 f"{EXPERIMENTS / name}.yaml: arms.{arm}: differs from {baseline} in {listed(keys, 'and')}, so "

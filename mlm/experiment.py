@@ -169,8 +169,9 @@ def trials(experiment: Experiment, tune: Tune) -> Trials:
     tried = {f"{arm}.lr-{rate:g}": (arm, rate) for arm in experiment.arms for rate in tune.learning_rates}
     own = {name: experiment.arms[arm] | _at(experiment.arms[arm], rate) for name, (arm, rate) in tried.items()}
     first = tune.measure.split(".")[0]
-    chosen_by = {"bits": "bits_per_byte"}.get(first, first)
-    by = {chosen_by} if chosen_by in Measures.model_fields else {"tasks", "plugins"}
+    section = {"bits": "bits_per_byte", "corruption": "corruptions"}.get(first, first)
+    named = first not in (*measures.SPLITS, *Measures.model_fields)  # by the user: a task or a plug-in
+    by = {"tasks", "plugins"} if named and section == first else {section}
     # What no rate is chosen by costs as much as it does in the experiment, and tells nothing here.
     features = Measures.model_fields.keys() - {"evaluation", "reach", "over_training", *by}
     measured = experiment.measures | dict.fromkeys(features) | {"over_training": []}

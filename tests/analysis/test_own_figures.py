@@ -141,7 +141,9 @@ def test_a_dose_of_a_cost_has_medians_where_some_runs_do_not_come_to_the_loss(re
         n >= 4 for n in reached
     )  # of fewer than half there is no median
     (note,) = (text.get_text() for text in drawn.texts)
-    assert "so what stands is the median: " in note and f"{arms[-1]} {reached[-1]} of 8" in note
+    assert f"Without a median: {arms[-1]} {reached[-1]} of 8" in note
+    dots = [line for line in drawn.axes[0].lines if line.get_markersize() == 2.4]
+    assert [len(line.get_xdata()) for line in dots] == reached  # none is dropped
 
 
 def test_runs_that_had_left_at_first_leave_a_line_without_a_slope(ready: Ready) -> None:

@@ -49,6 +49,16 @@ def test_it_is_marked_has_no_p_and_no_verdict_and_leaves_the_rest_alone(make: Ma
     assert 'href="../comparison.html"' in page and "paper.pdf" not in page
 
 
+def test_trials_of_learning_rates_have_a_page_while_they_go_on(make: Make) -> None:
+    made = make(effects=TWO, seeds=2)
+    name = more.trials(made, EXPERIMENT, {"80-10-10": [4.0, 3.9, 4.2]})
+    last = study.load(made.scale).cells(name)[-1].digest
+    (made.results / "runs" / last / "run.json").unlink()
+    pages, told = partial.write(study.load(made.scale), [name])
+    assert told == [f"{name}: partial: 5 of 6 runs measured, no verdicts"]
+    assert name in Path(pages[0]).read_text()
+
+
 def test_what_was_added_or_withdrawn_since_the_runs_began_is_told_there_too(make: Make) -> None:
     """The registration is the scale's: results/SCALE/partial has none of its own."""
     made = make(effects=TWO, missing=(("100-0-0", 7),))

@@ -99,6 +99,8 @@ def test_runs_past_the_loss_from_the_start_are_none_that_do_not_come_to_it() -> 
         found.results.loc[rows & (found.results["measure"] == f"{LEVEL}.{what}"), "value"] = 1.0
     result = compared(found, "censored", expect="higher")
     assert (result.verdict, result.untested, result.p) == ("descriptive", True, None)
+    assert result.words == "slow − fast, of which some are past the loss from the start"
+    assert result.note == "the loss is reached by 8 of 8, 8 from the start runs of slow"
     known = collected({"slow": [None] * 8, "fast": [float(300 + 10 * i) for i in range(8)]}, BUDGETS)
     assert compared(known, "censored", expect="higher").verdict == "supported"
 

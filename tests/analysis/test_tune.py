@@ -80,7 +80,7 @@ def test_the_table_the_figure_and_what_is_said(make: Callable[..., Synthetic]) -
     assert [(float(ring.get_xdata()[0]), ring.get_markeredgecolor()) for ring in rings] == [
         (0.002, style.INK), (0.001, figure_rates.EDGE),
     ]  # fmt: skip
-    assert [text.get_text() for axes in panels for text in axes.texts] == ["", "edge"]
+    assert [text.get_text() for axes in panels for text in axes.texts] == ["edge"]
 
 
 def test_what_is_said_of_an_arm_that_diverged_everywhere() -> None:

@@ -130,7 +130,7 @@ def test_what_the_correction_alone_leaves_open_is_said_as_that() -> None:
     assert "may lie on either side of zero." in said(found["near"])
     short = found["short"]
     assert (short.verdict, short.detectable) == ("inconclusive", None)
-    assert "7 pairs could have shown no difference, however large" in said(short)
+    assert "no difference, however large, could have passed with 7 pairs" in said(short)
     assert "not available" not in said(short) and not sentences.left_open([short], quoter(short))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mlm import study
+from mlm import experiment, study
 from tests.mlm.places import EXPERIMENT, TRIAL_FILE, digests, refusal, setting
 
 Trial = Callable[..., study.Study]
@@ -85,13 +85,29 @@ def test_learning_rates_are_tried_on_seeds_of_their_own(trial: Trial) -> None:
     assert TRIAL_FILE + "tune.learning_rates" in refusal(trial, experiment=few)
 
 
-@pytest.mark.parametrize("by", ["validation.own.loss_nats", "probe.accuracy"])
-def test_rates_are_chosen_by_what_they_are_told_and_nothing_else_is_measured(by: str, trial: Trial) -> None:
-    found = trial(experiment=setting("tune", {**TRIALS, "measure": by}))
-    measured = {name.split(".")[0] for names in found.record()["experiments"]["trial-tune"]["measures"].values()
-                for name in names}  # fmt: skip
-    assert {"pairs", "probe"} & measured == {by.split(".", maxsplit=1)[0]} & {"probe"}
-    assert found.record()["experiments"]["trial-tune"]["primary_measure"] == by
+@pytest.mark.parametrize(
+    ("by", "taken"),
+    [
+        ("validation.own.loss_nats", set()),
+        ("probe.accuracy", {"probe"}),
+        ("bits.per_byte", {"bits_per_byte"}),
+        ("corruption.bert.loss_nats", {"corruptions"}),
+        ("trec.accuracy", {"tasks", "plugins"}),  # a name of the user's
+    ],
+)
+def test_rates_are_chosen_by_what_they_are_told_and_nothing_else_is_measured(by: str, taken: set[str]) -> None:
+    tune = experiment.Tune.model_validate({**TRIALS, "measure": by})
+    told = experiment.trials(experiment.Experiment.model_validate(EXPERIMENT), tune).measures
+    asked = {
+        section for section in experiment.Measures.model_fields if told.get(section, "as the scale") is not None
+    }
+    assert asked == {"evaluation", "reach", "over_training", *taken} and told["over_training"] == []
+
+
+def test_rates_may_be_chosen_by_features(trial: Trial) -> None:
+    found = trial(experiment=setting("tune", {**TRIALS, "measure": "probe.accuracy"}))
+    stated = found.record()["experiments"]["trial-tune"]
+    assert stated["primary_measure"] == "probe.accuracy" and "probe" in stated["measure_files"]
 
 
 def test_a_pilot_has_the_arms_that_are_compared_on_seeds_of_its_own(trial: Trial) -> None:
