@@ -20,6 +20,7 @@ from analysis.verify_checks import Check
 from mlm import archives, devices, layout, planner, yaml_file
 from mlm.config import Numerics
 from mlm.errors import InputError
+from mlm.experiment import TUNE
 from mlm.files import write_json
 from mlm.study import Study
 from mlm.yaml_file import Strict
@@ -147,9 +148,9 @@ def _check(reference: Path, parts: Sequence[Part], published: dict[str, Publishe
     for part in parts:
         if part.experiment not in published:
             there = ", ".join(published)
-            raise InputError(
-                f"{reference}: experiment {part.experiment!r} is not published; there are: {there}"
-            )
+            tried = part.experiment.endswith(TUNE)
+            why = "tries learning rates, of which nothing is compared" if tried else "is not published"
+            raise InputError(f"{reference}: experiment {part.experiment!r} {why}; there are: {there}")
         table = published[part.experiment].runs
         for key, named in (("arm", part.arms), ("seed", part.seeds)):
             there_ = list(dict.fromkeys(table[key]))

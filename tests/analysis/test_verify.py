@@ -138,6 +138,10 @@ def test_the_stated_runs_of_the_repository_are_published_and_planned(monkeypatch
         (["nowhere", "--arm", "a/b"], "nowhere: nothing is published there"),
         (["--arm", "credit"], "--arm credit: expected EXPERIMENT/ARM, for instance credit/causal-16"),
         (["--arm", "kredit/mlm-16"], "experiment 'kredit' is not published; there are: "),
+        (
+            ["--arm", "split-tune/80-10-10.lr-0.005"],
+            "'split-tune' tries learning rates, of which nothing is comp",
+        ),
         (["--arm", "credit/mlm-17"], "credit: no arm 'mlm-17' is published; there are: mlm-16, mlm-64"),
         (["--seed", "77"], "credit-rates: no seed 77 is published; there are: 0, 1"),
         (["docs"], "docs/verify.yaml: no such file. It states the runs to repeat"),
