@@ -65,7 +65,7 @@ def write(study: Study, names: Sequence[str], to: Path | None = None) -> tuple[l
             f"{layout.study_file(study.scale)}: evidence: is false, so these runs show nothing; publish "
             "another scale, or look at the page with --to FOLDER"
         )
-    told = list(dict.fromkeys(names)) or [n for n in study.experiments if not n.endswith(PILOT)]
+    told = list(dict.fromkeys(names)) or [name for name in study.experiments if _asked(study, name)]
     missing = {name: list(_missing(study, name)) for name in told}
     problems = [problem for found in missing.values() for problem in found]
     if problems and (names or all(missing.values())):
@@ -78,6 +78,14 @@ def write(study: Study, names: Sequence[str], to: Path | None = None) -> tuple[l
         for file in {*earlier.get(name, ())} - {*gathered[name][1]}:
             (place / name / Path(file).name).unlink(missing_ok=True)
     return [*written, publish_page.write(place)], problems
+
+
+def _asked(study: Study, name: str) -> bool:
+    """Whether it is published where nothing is named: no pilot, and trials only if somebody has run them."""
+    tried = study.experiment(name).tried
+    return not name.endswith(PILOT) and (
+        not tried or Path(outputs.files("tune", study.scale, name)[0]).exists()
+    )
 
 
 def _missing(study: Study, name: str) -> Iterator[str]:
