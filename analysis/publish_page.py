@@ -115,7 +115,7 @@ class Published:
     @property
     def tested(self) -> bool:
         """Whether it has contrasts; trials of learning rates have none."""
-        return bool(self.facts.findings)
+        return not self.facts.experiment.endswith(TUNE)
 
 
 def load(place: Path) -> Facts:
