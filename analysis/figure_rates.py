@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 ACROSS = 4
 """Panels in a row."""
 HIGH, ABOVE, BELOW = 1.55, 0.5, 0.58  # inches: a row of panels with its titles, and what is around all of them
-EDGE = "#b03030"
 
 
 def draw(experiment: Experiment, collected: tidy.Collected, rows: Sequence["Row"]) -> Figure:
@@ -71,12 +70,12 @@ def _panel(
         axes.plot(*zip(*whole, strict=True), color=style.INK, marker="o", markersize=3.5, zorder=3)
     for row in rows:
         if row.best:
-            at, colour = (row.learning_rate, row.mean), EDGE if row.edge else style.INK
+            at, colour = (row.learning_rate, row.mean), style.WARNING if row.edge else style.INK
             axes.plot(*([place] for place in at), "o", markersize=8.5, markerfacecolor="none",
                       markeredgecolor=colour, zorder=4)  # fmt: skip
         if row.edge:
             axes.annotate("edge", (row.learning_rate, row.mean), xytext=(0, 7), textcoords="offset points",
-                          ha="center", fontsize=6.5, color=EDGE, zorder=4)  # fmt: skip
+                          ha="center", fontsize=6.5, color=style.WARNING, zorder=4)  # fmt: skip
     axes.set_title(labels.arm(rows[0].arm))
     axes.set_xscale("log")
     axes.margins(x=0.14)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pandas as pd
@@ -135,22 +136,21 @@ def load(place: Path) -> Facts:
 
 
 def _runs(path: Path) -> pd.DataFrame:
-    text = dict.fromkeys(("arm", "run", "status", "commit"), str)
-    try:
-        return pd.read_csv(path, dtype=text, keep_default_na=False)[list(RUN_COLUMNS)]
-    except (OSError, ValueError, KeyError) as error:
-        remedy = f"delete {path.parent} and publish {path.parent.name} again"
-        raise Damaged(f"{path}: missing or damaged ({error}); {remedy}") from None
+    return _table(path, RUN_COLUMNS, dtype=dict.fromkeys(("arm", "run", "status", "commit"), str))
 
 
 def _primary_p(path: Path) -> list[float | None]:
+    table = _table(path, ("family", "p"), dtype={"family": str}, na_values={"p": [""]})
+    return [None if pd.isna(p) else float(p) for p in table.loc[table["family"] == "primary", "p"]]
+
+
+def _table(path: Path, columns: Sequence[str], **read: Any) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values={"p": [""]}, dtype={"family": str})
-        found = table.loc[table["family"] == "primary", "p"]
-        return [None if pd.isna(p) else float(p) for p in found]
+        table: pd.DataFrame = pd.read_csv(path, keep_default_na=False, **read)[list(columns)]
     except (OSError, ValueError, KeyError) as error:
         remedy = f"delete {path.parent} and publish {path.parent.name} again"
         raise Damaged(f"{path}: missing or damaged ({error}); {remedy}") from None
+    return table
 
 
 def write(place: Path) -> Path:

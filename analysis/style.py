@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from analysis.summary import Estimate
 from mlm.files import write_atomically
 
-INK, MUTED, FAINT = "#1a1a1a", "#666666", "#d9d9d9"
+INK, MUTED, FAINT, WARNING = "#1a1a1a", "#666666", "#d9d9d9", "#b03030"
 LETTER = 0.064  # inches that a letter of 7.5 points takes, most of the time
 SMALLEST = 6.0  # points, of any text
 WIDTH = 6.4  # inches: a text block's width, so that type is as large in print as it says
@@ -193,7 +193,7 @@ def mark(figure: Figure, marks: Sequence[str]) -> None:
             va="bottom",
             fontsize=7,
             style="italic",
-            color="#b03030",
+            color=WARNING,
         )
 
 

@@ -32,10 +32,10 @@ def problems(study: Study, names: Sequence[str] = ()) -> Iterator[str]:
             m = sum(row["family"] == family for row in study.contrast_rows(name))
             sides = 1 if family == "equivalence" else 2
             if m and all(verdicts.out_of_reach([n] * m, sides)):
-                enough = next(k for k in range(n, 64) if not any(verdicts.out_of_reach([k] * m, sides)))
                 yield (
                     f"{EXPERIMENTS / name}.yaml: seeds: {n} cannot decide {m} {family} contrast{'s' * (m > 1)} "
-                    f"at the level {verdicts.LEVEL:g}, which will be descriptive; give {enough} or more"
+                    f"at the level {verdicts.LEVEL:g}, which will be descriptive; give {_enough(m, sides)} "
+                    "or more"
                 )
             elif sides == 2 and m and all(verdicts.out_of_reach([n - 1] * m, sides)):
                 close.setdefault((n, family), []).append(name)
@@ -44,16 +44,20 @@ def problems(study: Study, names: Sequence[str] = ()) -> Iterator[str]:
     together = [seeds[name] for name in study.scale.experiments if seeds.get(name)]
     if len(together) > 1 and all(verdicts.out_of_reach(together, 2)):
         m = len(together)
-        enough = next(n for n in range(1, 64) if not any(verdicts.out_of_reach([n] * m, 2)))
         yield (
             f"{EXPERIMENTS}/scales/{study.scale_name}.yaml: experiments: corrected over the {m} of them, no "
-            f"primary contrast can reach the level {verdicts.LEVEL:g}; with {enough} seeds one can"
+            f"primary contrast can reach the level {verdicts.LEVEL:g}; with {_enough(m, 2)} seeds one can"
         )
     for (n, of), few in close.items():
         yield (
             f"{EXPERIMENTS}: {', '.join(few)}: seeds: with {n}, no {of} contrast is decided unless all {n} "
             f"pairs of one agree in sign; with {n + 1} one may differ"
         )
+
+
+def _enough(m: int, sides: int) -> int:
+    """The fewest seeds with which one of m contrasts can reach the level."""
+    return next(n for n in range(1, 64) if not any(verdicts.out_of_reach([n] * m, sides)))
 
 
 def _mixed(study: Study, name: str) -> Iterator[str]:

@@ -78,7 +78,7 @@ def test_the_table_the_figure_and_what_is_said(make: Callable[..., Synthetic]) -
     assert spans[0] == pytest.approx(spans[1])  # slopes can be compared
     rings = [line for axes in panels for line in axes.lines if line.get_markerfacecolor() == "none"]
     assert [(float(ring.get_xdata()[0]), ring.get_markeredgecolor()) for ring in rings] == [
-        (0.002, style.INK), (0.001, figure_rates.EDGE),
+        (0.002, style.INK), (0.001, style.WARNING),
     ]  # fmt: skip
     assert [text.get_text() for axes in panels for text in axes.texts] == ["edge"]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,8 +80,13 @@ def test_a_large_difference_contradicts_equivalence_and_a_vague_one_does_not(
 
 
 def equivalences(pairs: dict[str, list[float]], margin: float) -> list[contrasts.Result]:
-    """Claims that arms differ from `base`, which is 0 at every seed, by less than a margin."""
-    told = {"base": [0.0] * len(next(iter(pairs.values()))), **pairs}
+    """Claims that arms differ from `base` by less than a margin."""
+    return against_base(pairs, family="equivalence", margin=margin)
+
+
+def against_base(pairs: dict[str, list[float]], **stated: Any) -> list[contrasts.Result]:
+    """A contrast of each arm with `base`, which is 0 at every seed of the longest."""
+    told = {"base": [0.0] * max(map(len, pairs.values())), **pairs}
     rows = [
         ("made", arm, seed, "probe.accuracy", value, "finished", f"{arm}-{seed}")
         for arm, values in told.items()
@@ -89,8 +95,7 @@ def equivalences(pairs: dict[str, list[float]], margin: float) -> list[contrasts
     experiment = Experiment(
         title="", question="", claim="", reference="", baseline="base", primary_measure="probe.accuracy",
         arms=tuple(told), measures={}, measure_files={}, untrained_files={}, contrasts=tuple(
-            Contrast(family="equivalence", arm=arm, against="base", measure="probe.accuracy", margin=margin)
-            for arm in pairs
+            Contrast(arm=arm, against="base", measure="probe.accuracy", **stated) for arm in pairs
         ),
     )  # fmt: skip
     results = pd.DataFrame(rows, columns=list(tidy.RESULTS))
@@ -135,23 +140,8 @@ def test_what_the_correction_alone_leaves_open_is_said_as_that() -> None:
 
 
 def differences(pairs: dict[str, list[float]]) -> dict[str, contrasts.Result]:
-    """Secondary contrasts of arms against `base`, which is 0 at each of eight seeds."""
-    told = {"base": [0.0] * 8, **pairs}
-    rows = [
-        ("made", arm, seed, "probe.accuracy", value, "finished", f"{arm}-{seed}")
-        for arm, values in told.items()
-        for seed, value in enumerate(values)
-    ]
-    experiment = Experiment(
-        title="", question="", claim="", reference="", baseline="base", primary_measure="probe.accuracy",
-        arms=tuple(told), measures={}, measure_files={}, untrained_files={}, contrasts=tuple(
-            Contrast(family="secondary", arm=arm, against="base", measure="probe.accuracy", expect="differ")
-            for arm in pairs
-        ),
-    )  # fmt: skip
-    results = pd.DataFrame(rows, columns=list(tidy.RESULTS))
-    found = tidy.Collected("made", results, pd.DataFrame(columns=list(tidy.CURVES)), False, {})
-    return {one.arm: one for one in contrasts.evaluate("made", experiment, found, 8)}
+    """Secondary contrasts of arms against `base`, by arm."""
+    return {one.arm: one for one in against_base(pairs, family="secondary", expect="differ")}
 
 
 def test_no_difference_at_all_moves_nothing() -> None:
